@@ -1,0 +1,1 @@
+"""The frame: settings, logs, the command line, the launcher. It starts things and decides nothing."""

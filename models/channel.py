@@ -1,0 +1,34 @@
+"""A channel: one place that anomalies are announced to."""
+
+from typing import Self
+
+import peewee
+from uuid_utils.compat import uuid7
+
+from models.base import Row, jsonb, now, time
+
+SEVERITIES = ("info", "warning", "critical")
+#: The value of a setting that is to be read from the environment when it is used.
+FROM_ENVIRONMENT = "environment"
+
+
+class Channel(Row):
+    """Where to announce: `kind` names the notifier, `settings` are its own, secrets among them."""
+
+    channel_id = peewee.UUIDField(primary_key=True, default=uuid7)
+    name = peewee.TextField(unique=True)
+    kind = peewee.TextField()
+    settings = jsonb(default=dict)
+    minimum_severity = peewee.TextField(default="info")
+    enabled = peewee.BooleanField(default=True)
+    created_at = time(default=now)
+    updated_at = time(default=now)
+
+    class Meta:
+        table_name = "channels"
+
+    @classmethod
+    def concerned(cls, severity: str) -> list[Self]:
+        """The enabled channels that want anomalies of this severity."""
+        wanted = SEVERITIES[: SEVERITIES.index(severity) + 1]
+        return list(cls.select().where(cls.enabled, cls.minimum_severity.in_(wanted)).order_by(cls.channel_id))

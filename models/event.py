@@ -1,0 +1,98 @@
+"""An event: what a client told us, stored once."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import peewee
+
+from models.base import Row, jsonb, time
+from models.database import database
+
+SAMPLES = 3
+
+# Sorted, so that two workers with overlapping batches take their row locks in the same order and never deadlock.
+INSERT = """
+    INSERT INTO events (event_id, event_type, source, timestamp, payload, metadata, received_at)
+    SELECT event_id, event_type, source, timestamp, payload, metadata, received_at
+    FROM json_to_recordset(%s::json) AS e(event_id uuid, event_type text, source text, timestamp timestamptz,
+                                          payload jsonb, metadata jsonb, received_at timestamptz)
+    ORDER BY event_id
+    ON CONFLICT (event_id) DO NOTHING
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a window held when its rule fired: the exact count, its bounds, and the newest few events."""
+
+    count: int
+    first: datetime | None
+    last: datetime | None
+    samples: list[dict[str, Any]]
+
+
+class Event(Row):
+    """One accepted event. `timestamp` is the client's time, as sent; `received_at` is ours."""
+
+    event_id = peewee.UUIDField(primary_key=True)
+    event_type = peewee.TextField()
+    source = peewee.TextField()
+    timestamp = time()
+    payload = jsonb()
+    metadata = jsonb()
+    received_at = time()
+
+    class Meta:
+        table_name = "events"
+
+    @classmethod
+    def store(cls, encoded: Iterable[bytes]) -> int:
+        """Insert events given as JSON objects, in one statement; returns how many were new.
+
+        An event whose id is already stored changes nothing. Raises `peewee.DataError` when
+        PostgreSQL refuses one of them: then none is stored.
+        """
+        cursor = database.execute_sql(INSERT, ("[" + b",".join(encoded).decode() + "]",))
+        return int(cursor.rowcount)
+
+    @classmethod
+    def evidence(cls, equal: Mapping[str, Sequence[Any]], after: datetime, until: datetime) -> Evidence:
+        """Count and sample the events of a window `(after, until]`.
+
+        `equal` maps a path (`event_type`, `source`, `payload.a.b`, `metadata.a`) to the values it may have.
+        """
+        window = [cls.timestamp > after, cls.timestamp <= until]
+        window += [_any_of(path, values) for path, values in equal.items()]
+        count, first, last = (
+            cls.select(peewee.fn.COUNT(cls.event_id), peewee.fn.MIN(cls.timestamp), peewee.fn.MAX(cls.timestamp))
+            .where(*window)
+            .scalar(as_tuple=True)
+        )
+        newest = cls.select().where(*window).order_by(cls.timestamp.desc(), cls.event_id.desc()).limit(SAMPLES)
+        return Evidence(count, first, last, [event.summary() for event in newest])
+
+    def summary(self) -> dict[str, Any]:
+        """The event as evidence: enough to recognise it, small enough for an alert."""
+        return {
+            "event_id": str(self.event_id),
+            "event_type": self.event_type,
+            "source": self.source,
+            "timestamp": self.timestamp.isoformat(),
+            "payload": self.payload,
+        }
+
+
+def _any_of(path: str, values: Sequence[Any]) -> peewee.Expression:
+    column, *keys = path.split(".")
+    if not keys:
+        return getattr(Event, column).in_(values)
+    expression = None
+    for value in values:
+        nested: Any = value
+        for key in reversed(keys):
+            nested = {key: nested}
+        contains = getattr(Event, column).contains(nested)
+        expression = contains if expression is None else expression | contains
+    return expression

@@ -1,0 +1,68 @@
+"""A real Redis and a real PostgreSQL for every test that asks: our own, or those of TEST_REDIS_URL and TEST_DATABASE_URL."""
+
+import os
+from collections.abc import Iterator
+
+import psycopg2
+import pytest
+import redis
+
+from eventpulse import embedded
+from models import database, migrations
+
+TABLES = "events, rules, anomalies, deliveries, throughput, dead_letters"
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if url := os.environ.get("TEST_REDIS_URL"):
+        yield url
+        return
+    server = embedded.start_redis(tmp_path_factory.mktemp("redis"))
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A migrated database; pgserver's own folder must not exist before it makes it."""
+    if url := os.environ.get("TEST_DATABASE_URL"):
+        database.configure(url, name="tests")
+        migrations.up()
+        yield url
+        return
+    server = embedded.start_postgres(tmp_path_factory.mktemp("postgres") / "data")
+    database.configure(server.url, name="tests")
+    migrations.up()
+    yield server.url
+    database.database.close_all()
+    server.stop()
+
+
+@pytest.fixture
+def redis_client(redis_url: str) -> Iterator[redis.Redis]:
+    """An empty Redis."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushdb()
+        yield client
+
+
+@pytest.fixture
+def empty_database(database_url: str) -> Iterator[str]:
+    """The migrated database without rows, but for the built-in channels; the models point at it."""
+    with psycopg2.connect(database_url) as connection, connection.cursor() as cursor:
+        cursor.execute(f"TRUNCATE {TABLES} CASCADE")
+        cursor.execute("DELETE FROM channels WHERE kind NOT IN ('console', 'live')")
+        cursor.execute("UPDATE channels SET enabled = true")
+        cursor.execute("UPDATE rulebook SET revision = revision + 1")
+    connection.close()
+    database.configure(database_url, name="tests")
+    yield database_url
+    database.database.close_all()
+
+
+@pytest.fixture
+def db(empty_database: str) -> Iterator[None]:
+    """The empty database, with a connection open for the whole test."""
+    with database.connection():
+        yield
