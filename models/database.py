@@ -3,13 +3,13 @@
 from contextlib import AbstractContextManager
 
 import peewee
-from playhouse.pool import PooledPostgresqlDatabase
+from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 
 POOL_WAIT_SECONDS = 5
 STATEMENT_TIMEOUT_SECONDS = 30  # below the actors' time limit: a query is cut off by PostgreSQL, not by Python
 
-#: PostgreSQL is away, or gave up on a statement: the same work may succeed later, unchanged.
-OUTAGES = (peewee.OperationalError, peewee.InterfaceError)
+# Classes of SQLSTATE: connection exception, insufficient resources, operator intervention (less a cancelled statement).
+OUTAGE_CODES = ("08", "53", "57P")
 
 # Bound to a server by `configure`: peewee's models need their database when they are defined.
 database = PooledPostgresqlDatabase(None, autoconnect=False)
@@ -35,3 +35,13 @@ def configure(url: str, *, connections: int = 16, name: str = "eventpulse") -> N
 def connection() -> AbstractContextManager[None]:
     """A connection of the pool for one unit of work: a request, an actor's call, a duty."""
     return database.connection_context()
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether PostgreSQL is away, starting or out of resources: the same work will succeed later, unchanged."""
+    if isinstance(error, MaxConnectionsExceeded):
+        return True
+    if not isinstance(error, peewee.OperationalError | peewee.InterfaceError):
+        return False
+    code = getattr(error.args[0] if error.args else None, "pgcode", None)
+    return code is None or code.startswith(OUTAGE_CODES)

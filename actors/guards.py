@@ -1,0 +1,119 @@
+"""What keeps Dramatiq lossless here: middleware, and the patience with servers that are away."""
+
+import threading
+from collections.abc import Callable, Iterator
+from functools import wraps
+from random import uniform
+from traceback import format_exception
+from typing import Any, ParamSpec
+
+import dramatiq
+import redis
+import structlog
+from dramatiq.broker import Broker, MessageProxy
+from dramatiq.middleware import Middleware, Retries
+from structlog.contextvars import bind_contextvars, clear_contextvars
+
+from actors import outbox
+from models.database import is_outage
+
+log = structlog.get_logger()
+
+P = ParamSpec("P")
+REDIS_OUTAGES = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.OutOfMemoryError)
+LONGEST_PAUSE_SECONDS = 5.0
+
+_stopping = threading.Event()
+
+
+class Interrupted(Exception):
+    """The worker stops while it waits for a server: the messages go back to their queue as they are."""
+
+
+def through_outages(step: Callable[P, None]) -> Callable[P, None]:
+    """Hold on to the work while Redis or PostgreSQL is away, and do it when it is back.
+
+    An outage is nobody's fault: it uses up no retries, and it does not split a batch. Raises `Interrupted`
+    when the worker stops meanwhile.
+    """
+
+    @wraps(step)
+    def patiently(*args: P.args, **kwargs: P.kwargs) -> None:
+        for pause in _pauses():
+            try:
+                return step(*args, **kwargs)
+            except Exception as error:
+                if not (isinstance(error, REDIS_OUTAGES) or is_outage(error)):
+                    raise
+                log.warning("server_away", step=step.__name__, error=type(error).__name__, retry_in_seconds=round(pause, 1))
+                if _stopping.wait(pause):
+                    raise Interrupted from error
+
+    return patiently
+
+
+def _pauses() -> Iterator[float]:
+    """Exponential backoff with full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/"""
+    ceiling = 0.1
+    while True:
+        yield uniform(ceiling / 2, ceiling)  # noqa: S311 - spreads load, keeps no secret
+        ceiling = min(ceiling * 2, LONGEST_PAUSE_SECONDS)
+
+
+class Stopping(Middleware):
+    """Ends the waiting of `through_outages` when the worker is told to stop."""
+
+    def before_worker_boot(self, broker: Broker, worker: dramatiq.Worker) -> None:
+        _stopping.clear()
+
+    def before_worker_shutdown(self, broker: Broker, worker: dramatiq.Worker) -> None:
+        _stopping.set()
+
+
+class PatientRetries(Retries):
+    """Retries one message at a time: a failed batch is taken apart first, an interrupted one goes back whole."""
+
+    def after_process_message(
+        self, broker: Broker, message: Any, *, result: Any = None, exception: BaseException | None = None
+    ) -> None:
+        if exception is None:
+            return
+        if isinstance(exception, Interrupted):
+            message.abandoned = True
+        elif message.is_batch:
+            message.split = True
+        else:
+            # Dramatiq leaves it out for what it does not retry; a dead letter without it explains nothing.
+            message.options["traceback"] = "".join(format_exception(exception, limit=30))
+            super().after_process_message(broker, message, result=result, exception=exception)
+
+
+class Transactional(Middleware):
+    """Ties what an actor sends to the acknowledgement of its message (see `actors.outbox`)."""
+
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+        outbox.begin(message)
+
+    def after_process_message(
+        self, broker: Broker, message: Any, *, result: Any = None, exception: BaseException | None = None
+    ) -> None:
+        if exception is not None:
+            # What a failed attempt wanted to send is void; the retry, which comes after this, is not.
+            message.outbox.clear()
+
+    def before_ack(self, broker: Broker, message: MessageProxy) -> None:
+        outbox.end()
+
+    def before_nack(self, broker: Broker, message: MessageProxy) -> None:
+        outbox.end()
+
+
+class LogContext(Middleware):
+    """Every line that is logged about a message carries its ids."""
+
+    def before_process_message(self, broker: Broker, message: Any) -> None:
+        clear_contextvars()
+        if not message.is_batch:
+            bind_contextvars(message_id=message.message_id)
+            if request_id := message.options.get("request_id"):
+                bind_contextvars(request_id=request_id)

@@ -1,0 +1,13 @@
+"""The steps that must be atomic, as Lua scripts that run inside Redis; each is headed by the keys it touches."""
+
+from pathlib import Path
+from typing import Any
+
+import redis
+
+FOLDER = Path(__file__).parent
+
+
+def load(client: redis.Redis) -> dict[str, Any]:
+    """Every script of this folder by its name, ready to be called with `keys` and `args`."""
+    return {path.stem: client.register_script(path.read_text()) for path in sorted(FOLDER.glob("*.lua"))}

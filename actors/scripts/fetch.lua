@@ -1,0 +1,60 @@
+-- Lease the next messages of a queue to a consumer, and tell that the consumer is alive.
+--
+-- KEYS[1] = namespace
+-- ARGV = queue, lease, most messages (0: only the heartbeat), 1 when the consumer holds nothing else
+-- Returns { mode, ms until the next delayed message falls due (-1: none), id, message, ... }
+-- mode 1: the one message is a suspect; 2: a suspect waits until this consumer holds nothing else; else 0
+--
+--   $ns:__heartbeats__     sorted set of leases by the time (ms) their consumers last called
+--   $ns:__acks__.$lease    set of the ids leased and not yet acknowledged
+--   $ns:$queue.suspects    list of the ids whose worker died while it held them
+--
+-- All times are Redis' own, so that the clocks of the workers do not matter.
+-- A suspect may be what killed its worker: it is handed out alone, so that it takes nobody along.
+
+local ns, queue, lease = KEYS[1], ARGV[1], ARGV[2]
+local most, idle = tonumber(ARGV[3]), ARGV[4] == '1'
+local full = ns .. ':' .. queue
+local messages, leased, delayed, suspects = full .. '.msgs', ns .. ':__acks__.' .. lease, full .. '.delayed', full .. '.suspects'
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', ns .. ':__heartbeats__', now, lease)
+
+local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, 1000)
+if due[1] then
+    redis.call('RPUSH', full, unpack(due))
+    redis.call('ZREM', delayed, unpack(due))
+end
+local upcoming = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
+local wait = upcoming[2] and math.max(0, upcoming[2] - now) or -1
+
+if most == 0 then
+    return { 0, wait }
+end
+
+local suspect, ids = 0, nil
+if redis.call('EXISTS', suspects) == 1 then
+    if not idle then
+        return { 2, wait }
+    end
+    suspect, ids = 1, redis.call('LPOP', suspects, 1)
+else
+    ids = redis.call('LPOP', full, most)
+end
+if not ids then
+    return { 0, wait }
+end
+
+local reply, taken = { suspect, wait }, {}
+for i, message in ipairs(redis.call('HMGET', messages, unpack(ids))) do
+    if message then -- an id without a message was acknowledged by a worker that had lost its lease
+        taken[#taken + 1] = ids[i]
+        reply[#reply + 1] = ids[i]
+        reply[#reply + 1] = message
+    end
+end
+if taken[1] then
+    redis.call('SADD', leased, unpack(taken))
+end
+return reply

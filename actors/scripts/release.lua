@@ -1,0 +1,18 @@
+-- Give back what a consumer still holds, when it stops in order: first in line again, and no suspicion.
+--
+-- KEYS[1] = namespace
+-- ARGV = queue, lease
+-- Returns the number of messages given back.
+
+local ns = KEYS[1]
+local full, leased = ns .. ':' .. ARGV[1], ns .. ':__acks__.' .. ARGV[2]
+local given = 0
+for _, id in ipairs(redis.call('SMEMBERS', leased)) do
+    if redis.call('HEXISTS', full .. '.msgs', id) == 1 then
+        redis.call('LPUSH', full, id)
+        given = given + 1
+    end
+end
+redis.call('DEL', leased)
+redis.call('ZREM', ns .. ':__heartbeats__', ARGV[2])
+return given

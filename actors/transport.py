@@ -1,0 +1,88 @@
+"""Dramatiq's broker over Redis, with every step that must not be torn apart in one Lua script.
+
+The keys are those of Dramatiq's own Redis broker, save that delayed messages wait in a sorted set in Redis
+rather than in a worker's memory, where a restart would strand them.
+"""
+
+from typing import Any
+from uuid import uuid4
+
+import dramatiq
+import redis
+from dramatiq.message import Message
+
+from actors import outbox, scripts
+from actors.batching import Consumer
+from actors.messages import new_id
+
+#: Above the longest blocking call of a consumer, below the time after which its lease is taken away.
+SOCKET_TIMEOUT_SECONDS = 5
+#: A consumer that has not called for this long is dead: its leases are recovered.
+HEARTBEAT_TIMEOUT_MS = 15_000
+#: A message that was held by this many dying workers is taken for what kills them.
+MOST_DEATHS = 3
+
+
+class RedisBroker(dramatiq.Broker):
+    """Queues on Redis. Actors may set `batch`, the most messages of one call, and `concurrency`, calls at once."""
+
+    def __init__(self, middleware: list[dramatiq.Middleware], namespace: str = "eventpulse") -> None:
+        super().__init__(middleware)
+        self.actor_options |= {"batch", "concurrency"}
+        self.namespace = namespace
+        self.worker_id = uuid4().hex
+        self.queues: set[str] = set()
+        self.client: redis.Redis
+        self.scripts: dict[str, Any]
+
+    def connect(self, url: str) -> None:
+        """Use the Redis of `url`; connects when first used."""
+        self.client = redis.Redis.from_url(
+            url,
+            socket_timeout=SOCKET_TIMEOUT_SECONDS,
+            socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
+            health_check_interval=0,
+        )
+        self.scripts = scripts.load(self.client)
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
+        """A consumer for a queue; `prefetch` is not used: how much is leased at once is the actor's to say."""
+        del prefetch
+        options = next(actor.options for actor in self.actors.values() if actor.queue_name == queue_name)
+        return Consumer(self, queue_name, options.get("batch", 1), options.get("concurrency", 1), timeout)
+
+    def declare_queue(self, queue_name: str) -> None:
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues.add(queue_name)
+            self.emit_after("declare_queue", queue_name)
+
+    def get_declared_queues(self) -> set[str]:
+        return self.queues.copy()
+
+    def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
+        """Queue a message, after `delay` ms if given: at once, or together with the acknowledgement of the current one."""
+        message = message.copy(options={"redis_message_id": new_id()})
+        self.emit_before("enqueue", message, delay)
+        queue_name, message_id = message.queue_name, message.options["redis_message_id"]
+        work = outbox.current()
+        if work is not None:
+            work.outbox.add(queue_name, message_id, message.encode(), delay or 0)
+        else:
+            self.scripts["enqueue"](keys=[self.namespace], args=[queue_name, message_id, message.encode(), delay or 0])
+        self.emit_after("enqueue", message, delay)
+        return message
+
+    def recover(self, timeout_ms: int = HEARTBEAT_TIMEOUT_MS) -> tuple[int, int]:
+        """Give the work of dead workers to others; returns how many messages run again, and how many were given up."""
+        again, dead = self.scripts["recover"](keys=[self.namespace], args=[timeout_ms, MOST_DEATHS])
+        return int(again), int(dead)
+
+    def flush(self, queue_name: str) -> None:
+        """Drop every message of a queue but the dead ones."""
+        parts = ("", ".msgs", ".delayed", ".suspects", ".deaths")
+        self.client.delete(*(f"{self.namespace}:{queue_name}{part}" for part in parts))
+
+    def flush_all(self) -> None:
+        for queue_name in self.queues:
+            self.flush(queue_name)
