@@ -21,6 +21,7 @@ def configure(url: str, *, connections: int = 16, name: str = "eventpulse") -> N
     At most `connections` are open at once; a thread that finds them all taken waits for
     `POOL_WAIT_SECONDS`. `name` is what `pg_stat_activity` shows.
     """
+    database.close_idle()  # what is pooled still leads to the server of before
     database.init(
         url.replace("postgres://", "postgresql://", 1),
         max_connections=connections,

@@ -1,0 +1,97 @@
+"""The schema's history, on a scratch database of its own."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg2
+import pytest
+
+from models import database, migrations
+
+MIGRATE = (
+    "import sys; from models import database, migrations; database.configure(sys.argv[1]); print(*migrations.up())"
+)
+
+
+@pytest.fixture
+def scratch(database_url: str) -> Iterator[str]:
+    """The URL of a database without any table; the models point at it during the test."""
+    server = psycopg2.connect(database_url)
+    server.autocommit = True
+    url = urlunsplit(urlsplit(database_url)._replace(path="/scratch"))
+    with server.cursor() as cursor:
+        cursor.execute("CREATE DATABASE scratch")
+        try:
+            database.configure(url, name="tests")
+            yield url
+        finally:
+            database.database.close_all()
+            database.configure(database_url, name="tests")
+            cursor.execute("DROP DATABASE scratch WITH (FORCE)")
+            server.close()
+
+
+def tables(url: str) -> set[str]:
+    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        names = {name for (name,) in cursor.fetchall()}
+    connection.close()
+    return names - {"schema_migration"}
+
+
+def migrate(url: str) -> list[str]:
+    """Run the pending migrations in a process of its own; returns what it applied."""
+    done = subprocess.run([sys.executable, "-c", MIGRATE, url], capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout.split()
+
+
+def test_a_fresh_database_has_every_migration_pending(scratch):
+    assert migrations.status()
+    assert all(migration.applied is None for migration in migrations.status())
+
+
+def test_up_applies_what_is_pending_once(scratch):
+    applied = migrations.up()
+    assert applied == [migration.name for migration in migrations.status()]
+    assert all(migration.applied for migration in migrations.status())
+    assert {"events", "rules", "anomalies", "deliveries", "channels", "throughput", "dead_letters"} <= tables(scratch)
+    assert migrations.up() == []
+
+
+def test_down_reverts_the_newest_and_up_brings_it_back(scratch):
+    newest = migrations.up()[-1]
+    assert migrations.down() == [newest]
+    assert migrations.status()[-1].applied is None
+    assert migrations.up() == [newest]
+
+
+def test_down_to_the_first_leaves_no_table_behind(scratch):
+    applied = migrations.up()
+    assert migrations.down(applied[0]) == applied[::-1]
+    assert tables(scratch) == set()
+
+
+def test_of_two_processes_migrating_at_once_one_applies_and_both_succeed(scratch):
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(migrate, [scratch, scratch]))
+    everything = [migration.name for migration in migrations.status()]
+    assert sorted(outcomes) == [[], everything]
+
+
+def test_a_migration_waits_for_the_process_that_holds_the_lock(scratch):
+    """The waiter is seen waiting in pg_locks before the lock is given back, so its outcome tells of the wait."""
+    holder = psycopg2.connect(scratch)
+    with holder.cursor() as cursor, ThreadPoolExecutor(1) as pool:
+        cursor.execute("SELECT pg_advisory_lock(%s)", (migrations.ADVISORY_LOCK,))
+        waiter = pool.submit(migrate, scratch)
+        cursor.execute("SET statement_timeout = '30s'")
+        cursor.execute(
+            "DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
+            " LOOP PERFORM pg_sleep(0.01); END LOOP; END $$"
+        )
+        assert tables(scratch) == set()
+        holder.close()
+        assert waiter.result(timeout=60) == [migration.name for migration in migrations.status()]

@@ -1,0 +1,37 @@
+"""The models say the same as the migrated tables."""
+
+import pytest
+
+from models.anomaly import Anomaly
+from models.base import Row
+from models.channel import Channel
+from models.database import database
+from models.dead_letter import DeadLetter
+from models.delivery import Delivery
+from models.event import Event
+from models.rule import Rule
+from models.throughput import Throughput
+
+ROWS = [Event, Rule, Anomaly, Channel, Delivery, Throughput, DeadLetter]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.__name__)
+def test_a_model_has_the_columns_of_its_table(db, row: type[Row]):
+    columns = database.get_columns(row._meta.table_name)
+    assert {column.name for column in columns} == set(row._meta.columns)
+    assert {column.name for column in columns if column.null} == {
+        name for name, field in row._meta.columns.items() if field.null
+    }
+    assert database.get_primary_keys(row._meta.table_name) == [
+        field.column_name for field in row._meta.get_primary_keys()
+    ]
+
+
+def test_every_table_has_its_model(db):
+    assert set(database.get_tables()) - {"schema_migration", "rulebook"} == {row._meta.table_name for row in ROWS}
+
+
+def test_every_time_is_kept_with_its_zone(db):
+    for row in ROWS:
+        types = {column.name: column.data_type for column in database.get_columns(row._meta.table_name)}
+        assert not [name for name, kind in types.items() if kind == "timestamp without time zone"], row
