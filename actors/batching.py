@@ -17,6 +17,7 @@ import structlog
 from dramatiq.broker import MessageProxy
 from dramatiq.errors import ConnectionClosed
 from dramatiq.message import Message
+from dramatiq.middleware import CurrentMessage
 
 from actors.messages import decode_unopened
 from actors.outbox import Outbox
@@ -47,12 +48,17 @@ class Work(MessageProxy):
         self.outbox = Outbox()
         #: The batch failed: its members are to be processed one by one.
         self.split = False
-        #: The worker stops in the middle: the messages go back as they are.
+        #: The worker stopped in the middle: the messages stay leased until the consumer gives them back.
         self.abandoned = False
 
     @property
     def is_batch(self) -> bool:
         return len(self.members) > 1
+
+    @property
+    def unhandled(self) -> bool:
+        """It failed, and nothing took care of it: to acknowledge it would be to lose it."""
+        return self._exception is not None and not self.outbox.follow_ups
 
     @property
     def ids(self) -> list[str]:
@@ -157,7 +163,7 @@ class Consumer(dramatiq.Consumer):
         work = _as_work(message)
         if work.split:
             work.consumer._singles.extend(Work(work.consumer, [member]) for member in work.members)
-        elif not work.abandoned:
+        elif not (work.abandoned or work.unhandled):
             work.consumer._finish(work.ids, [], work.outbox.as_arguments())
         work.consumer._let_go()
 
@@ -193,6 +199,12 @@ class Consumer(dramatiq.Consumer):
         except redis.RedisError as error:
             # Then the lease runs out by itself.
             log.warning("lease_not_released", queue=self.queue_name, error=str(error))
+
+
+def current_work() -> Work | None:
+    """The work that this thread is processing, if any."""
+    message = CurrentMessage.get_current_message()
+    return message if isinstance(message, Work) else None
 
 
 def _as_work(message: MessageProxy) -> Work:

@@ -15,9 +15,9 @@ broker = RedisBroker(
         Stopping(),  # an orderly stop does not wait for servers that are away
         LogContext(),  # who is being worked for, on every line
         TimeLimit(time_limit=TIME_LIMIT_MS),  # a step that hangs gives its thread back
-        CurrentMessage(),  # an actor may ask which message it serves
+        CurrentMessage(),  # what an actor sends joins the outbox of the message it serves
         PatientRetries(max_retries=5, min_backoff=1_000, max_backoff=60_000),  # bad luck is not fatal, and has an end
-        Transactional(),  # last, so that it voids a failed attempt's messages before the retry is sent
+        Transactional(),  # last, so that a failed attempt's messages are void before its retry is sent
     ]
 )
 dramatiq.set_encoder(JSONEncoder())

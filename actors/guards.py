@@ -10,11 +10,10 @@ from typing import Any, ParamSpec
 import dramatiq
 import redis
 import structlog
-from dramatiq.broker import Broker, MessageProxy
+from dramatiq.broker import Broker
 from dramatiq.middleware import Middleware, Retries
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
-from actors import outbox
 from models.database import is_outage
 
 log = structlog.get_logger()
@@ -89,23 +88,13 @@ class PatientRetries(Retries):
 
 
 class Transactional(Middleware):
-    """Ties what an actor sends to the acknowledgement of its message (see `actors.outbox`)."""
-
-    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
-        outbox.begin(message)
+    """Voids what a failed attempt wanted to send (see `actors.outbox`), before its retry is sent."""
 
     def after_process_message(
         self, broker: Broker, message: Any, *, result: Any = None, exception: BaseException | None = None
     ) -> None:
         if exception is not None:
-            # What a failed attempt wanted to send is void; the retry, which comes after this, is not.
             message.outbox.clear()
-
-    def before_ack(self, broker: Broker, message: MessageProxy) -> None:
-        outbox.end()
-
-    def before_nack(self, broker: Broker, message: MessageProxy) -> None:
-        outbox.end()
 
 
 class LogContext(Middleware):

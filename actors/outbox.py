@@ -5,12 +5,9 @@ and reaches Redis in the same atomic script that acknowledges it. So nothing is 
 that moment: the message stays leased, and is settled or processed again later.
 """
 
-import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
-
-_processing = threading.local()
 
 
 class Outbox:
@@ -41,17 +38,3 @@ class Outbox:
         for queue_name, follow_ups in self.follow_ups.items():
             arguments += (queue_name, len(follow_ups) // 3, *follow_ups)
         return arguments
-
-
-def begin(work: Any) -> None:
-    """From here on, what this thread sends belongs to `work` (see `actors.batching.Work`)."""
-    _processing.work = work
-
-
-def end() -> None:
-    _processing.work = None
-
-
-def current() -> Any | None:
-    """The work that this thread is processing, if any."""
-    return getattr(_processing, "work", None)

@@ -11,8 +11,8 @@ import dramatiq
 import redis
 from dramatiq.message import Message
 
-from actors import outbox, scripts
-from actors.batching import Consumer
+from actors import scripts
+from actors.batching import Consumer, current_work
 from actors.messages import new_id
 
 #: Above the longest blocking call of a consumer, below the time after which its lease is taken away.
@@ -65,8 +65,7 @@ class RedisBroker(dramatiq.Broker):
         message = message.copy(options={"redis_message_id": new_id()})
         self.emit_before("enqueue", message, delay)
         queue_name, message_id = message.queue_name, message.options["redis_message_id"]
-        work = outbox.current()
-        if work is not None:
+        if work := current_work():
             work.outbox.add(queue_name, message_id, message.encode(), delay or 0)
         else:
             self.scripts["enqueue"](keys=[self.namespace], args=[queue_name, message_id, message.encode(), delay or 0])

@@ -28,3 +28,8 @@ def jsonb(**options: Any) -> BinaryJSONField:
 
 def time(**options: Any) -> DateTimeTZField:
     return DateTimeTZField(**options)
+
+
+def utc(moment: datetime) -> str:
+    """A time as clients see it: ISO-8601 in UTC, with `Z`."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -76,6 +76,13 @@ class Delivery(Row):
     def postponed(self, reason: str) -> None:
         self._settle(status="pending", last_error=reason)
 
+    @classmethod
+    def bury(cls, anomaly_id: UUID, channel_id: UUID, reason: str) -> None:
+        """Its message is a dead letter now, unless somebody delivered it after all."""
+        undone = cls.status.in_(["pending", "sending"])
+        key = (cls.anomaly == anomaly_id, cls.channel_id == channel_id)
+        cls.update(status="dead", last_error=reason).where(*key, undone).execute()
+
     def _settle(self, **fields: object) -> None:
         key = (Delivery.anomaly == self.anomaly_id, Delivery.channel_id == self.channel_id)
         Delivery.update(**fields).where(*key).execute()

@@ -7,7 +7,7 @@ from typing import Any
 
 import peewee
 
-from models.base import Row, jsonb, time
+from models.base import Row, jsonb, time, utc
 from models.database import database
 
 SAMPLES = 3
@@ -79,7 +79,7 @@ class Event(Row):
             "event_id": str(self.event_id),
             "event_type": self.event_type,
             "source": self.source,
-            "timestamp": self.timestamp.isoformat(),
+            "timestamp": utc(self.timestamp),
             "payload": self.payload,
         }
 

@@ -1,11 +1,14 @@
 -- Queue a request's events, all or none, one message each.
 --
 -- KEYS[1] = namespace
--- ARGV = queue, most messages that may wait, then an id and a message for each event
--- Returns the number of messages queued, or -1 when the backlog is above its high-water mark.
+-- ARGV = queue, most messages that may wait, most per cent of maxmemory that may be used,
+--        then an id and a message for each event
+-- Returns the number of messages queued; -1 when too many wait, -2 when Redis' memory is too full:
+-- the workers still have to write before they can free any of it.
 --
 --   $ns:$queue        list of the ids that wait, the next one at its head
 --   $ns:$queue.msgs   hash of id -> message, until it is acknowledged
+--   $ns:full          '1' or '0': whether memory was too full, looked at once a second
 --   $ns:counts:$min   hash of what happened in a minute of the epoch
 
 local ns, queue = KEYS[1], ARGV[1]
@@ -15,8 +18,19 @@ if redis.call('HLEN', messages) + redis.call('HLEN', ns .. ':evaluate.msgs') >= 
     return -1
 end
 
-local accepted = (#ARGV - 2) / 2
-local first = 3
+local full = redis.call('GET', ns .. ':full')
+if not full then
+    local memory = redis.call('INFO', 'memory')
+    local used, most = string.match(memory, 'used_memory:(%d+)'), tonumber(string.match(memory, 'maxmemory:(%d+)'))
+    full = most > 0 and used * 100 > most * ARGV[3] and '1' or '0'
+    redis.call('SET', ns .. ':full', full, 'PX', 1000)
+end
+if full == '1' then
+    return -2
+end
+
+local accepted = (#ARGV - 3) / 2
+local first = 4
 while first < #ARGV do
     local last = math.min(first + 1999, #ARGV)
     local ids = {}

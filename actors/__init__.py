@@ -1,0 +1,27 @@
+"""What happens to an event after it was accepted. To import this package is to declare every actor."""
+
+from actors import ingest, notify
+from actors.broker import broker
+from actors.evaluate import evaluate
+from actors.persist import persist
+from eventpulse.settings import Settings
+from models import database
+from notifiers import registry
+
+__all__ = ["broker", "evaluate", "persist", "setup"]
+
+#: A connection for each thread that may want one at once: the calls of all stages, and a few spare.
+DATABASE_CONNECTIONS = 12
+
+
+def setup(settings: Settings, name: str = "worker") -> None:
+    """Point queue, database and notifiers at the servers of `settings`, whose URLs must be given. Connects nothing yet."""
+    assert settings.redis_url is not None
+    assert settings.database_url is not None
+    broker.connect(settings.redis_url)
+    database.configure(settings.database_url, connections=DATABASE_CONNECTIONS, name=f"eventpulse-{name}")
+    ingest.marks = ingest.HighWaterMarks(settings.max_backlog, settings.max_redis_memory_percent)
+    notify.NOTIFIERS = registry.build(broker.client, settings.slack_webhook_url)
+    notify.public_url = settings.public_url
+    for actor in (persist, evaluate):
+        actor.options["batch"] = settings.batch

@@ -1,0 +1,149 @@
+"""Dead letters: kept in PostgreSQL, seen and replayed by operators.
+
+A worker puts what it gives up into Redis, in the step that settles it, for PostgreSQL may be away just then.
+From there `reconcile` moves it: stored first, removed after, so that a crash in between repeats itself harmlessly.
+"""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from dramatiq.message import Message
+
+from actors.broker import broker
+from models.database import connection, database
+from models.dead_letter import DeadLetter
+from models.delivery import Delivery
+
+CHUNK = 100
+# What a message carries of its past: a replayed one starts afresh.
+HISTORY = {"retries", "traceback", "requeue_timestamp", "redis_message_id", "eta"}
+
+
+class Unreplayable(Exception):
+    """The dead letter is not a message of ours: to run it again would kill it again."""
+
+
+def reconcile() -> int:
+    """Move the dead letters that lie in Redis into PostgreSQL; returns how many there were.
+
+    Raises `redis.RedisError` or `peewee.PeeweeException` when a server is away.
+    """
+    moved = 0
+    for queue_name in sorted(broker.get_declared_queues()):
+        while letters := _buried(queue_name):
+            with connection(), database.atomic():
+                DeadLetter.insert_many(letters).on_conflict_ignore().execute()
+                for letter in letters:
+                    _mark_delivery(letter)
+            _forget(queue_name, [letter["dead_letter_id"] for letter in letters])
+            moved += len(letters)
+    return moved
+
+
+def count(queue_name: str | None = None) -> int:
+    with connection():
+        return int(_selected(queue_name).count())
+
+
+def list_(limit: int, queue_name: str | None = None) -> list[DeadLetter]:
+    """The newest dead letters first."""
+    with connection():
+        return list(_selected(queue_name).order_by(DeadLetter.died_at.desc(), DeadLetter.dead_letter_id).limit(limit))
+
+
+def get(dead_letter_id: str) -> DeadLetter | None:
+    with connection():
+        return DeadLetter.get_or_none(DeadLetter.dead_letter_id == dead_letter_id)
+
+
+def replay(dead_letter_ids: Sequence[str]) -> int:
+    """Queue dead letters again, as new as on their first day; returns how many there were.
+
+    Each is queued before it is removed: a crash in between runs it once more, which changes nothing.
+    Raises `Unreplayable`; those before it are queued then.
+    """
+    replayed = 0
+    for dead_letter_id in dead_letter_ids:
+        letter = get(dead_letter_id)
+        if letter is None:
+            continue
+        broker.enqueue(_afresh(letter))
+        replayed += purge([dead_letter_id])
+    return replayed
+
+
+def purge(dead_letter_ids: Sequence[str]) -> int:
+    """Delete dead letters for good; returns how many there were."""
+    with connection():
+        return int(DeadLetter.delete().where(DeadLetter.dead_letter_id.in_(list(dead_letter_ids))).execute())
+
+
+def _selected(queue_name: str | None) -> Any:
+    letters = DeadLetter.select()
+    return letters if queue_name is None else letters.where(DeadLetter.queue_name == queue_name)
+
+
+def _afresh(letter: DeadLetter) -> Message[Any]:
+    try:
+        message = Message.decode(bytes(letter.message))
+        broker.get_actor(message.actor_name)
+    except Exception as error:
+        raise Unreplayable(f"{letter.dead_letter_id} cannot be replayed: {letter.error}") from error
+    options = {name: value for name, value in message.options.items() if name not in HISTORY}
+    return Message(message.queue_name, message.actor_name, message.args, message.kwargs, options, message.message_id)
+
+
+def _buried(queue_name: str) -> list[dict[str, Any]]:
+    key = f"{broker.namespace}:{queue_name}.XQ"
+    died: list[tuple[bytes, float]] = broker.client.zrange(key, 0, CHUNK - 1, withscores=True)  # type: ignore[assignment]
+    if not died:
+        return []
+    ids = [message_id for message_id, _ in died]
+    pipeline = broker.client.pipeline(transaction=False)
+    pipeline.hmget(f"{key}.msgs", ids).hmget(f"{key}.why", ids)
+    messages, reasons = pipeline.execute()
+    return [
+        _letter(queue_name, message_id, milliseconds, message or b"", (why or b"").decode(errors="replace"))
+        for (message_id, milliseconds), message, why in zip(died, messages, reasons, strict=True)
+    ]
+
+
+def _letter(queue_name: str, message_id: bytes, milliseconds: float, data: bytes, why: str) -> dict[str, Any]:
+    try:
+        message = msgspec.json.decode(data)
+        options = message["options"]
+        event = message["args"][0] if message["args"] else None
+        event_id = UUID(event["event_id"]) if isinstance(event, dict) else None
+        actor_name = message["actor_name"]
+    except (msgspec.DecodeError, LookupError, TypeError, ValueError):
+        actor_name, event_id, options = None, None, {}
+    return {
+        "dead_letter_id": message_id.decode(),
+        "queue_name": queue_name,
+        "actor_name": actor_name,
+        "event_id": event_id,
+        "request_id": options.get("request_id"),
+        "attempts": options.get("retries", 0),
+        "error": why,
+        "traceback": options.get("traceback"),
+        "message": data,
+        "died_at": datetime.fromtimestamp(milliseconds / 1000, UTC),
+    }
+
+
+def _mark_delivery(letter: dict[str, Any]) -> None:
+    """A notification that died: its delivery says so."""
+    if letter["actor_name"] == "notify":
+        anomaly_id, channel_id = msgspec.json.decode(letter["message"])["args"]
+        Delivery.bury(UUID(anomaly_id), UUID(channel_id), letter["error"])
+
+
+def _forget(queue_name: str, message_ids: list[str]) -> None:
+    key = f"{broker.namespace}:{queue_name}.XQ"
+    pipeline = broker.client.pipeline()
+    pipeline.zrem(key, *message_ids).hdel(f"{key}.msgs", *message_ids).hdel(f"{key}.why", *message_ids)
+    pipeline.execute()

@@ -1,0 +1,102 @@
+"""Let every rule that concerns an event look at it, and announce what they find."""
+
+from hashlib import blake2b
+from typing import Any
+from uuid import UUID
+
+import dramatiq
+import msgspec
+import structlog
+
+from actors.batching import current_work
+from actors.broker import broker
+from actors.guards import through_outages
+from actors.notify import notify
+from actors.rulebook import Rulebook, suspend
+from actors.windows import RedisWindow
+from models.anomaly import Anomaly
+from models.base import utc
+from models.channel import Channel
+from models.database import connection, database
+from models.delivery import Delivery
+from models.event import Event as EventRow
+from rules.evaluate import Firing
+from rules.evaluate import evaluate as decide
+from rules.event import Event
+from rules.explain import explain
+
+log = structlog.get_logger()
+
+rulebook = Rulebook()
+decode = msgspec.json.Decoder(Event).decode
+
+
+@dramatiq.actor(queue_name="evaluate", batch=500, concurrency=2, max_retries=5)
+@through_outages
+def evaluate(*raw: msgspec.Raw) -> None:
+    """Decide on a batch of stored events; anomalies are recorded and their notifications queued.
+
+    Redelivery changes nothing: windows hold event ids, a cooldown remembers which event claimed it, and an
+    anomaly is unique per rule, group and triggering event.
+    """
+    events = [decode(event) for event in raw]
+    found = decide(events, rulebook.current(), RedisWindow(broker.client))
+    for fault in found.faults:
+        suspend(fault.rule.rule_id, fault.rule.version, fault.reason)
+    work = current_work()
+    assert work is not None
+    origins = {event.event_id: member.options.get("request_id") for event, member in zip(events, work.members, strict=True)}
+    for firing in found.firings:
+        announce(record(firing, origins.get(firing.event_id)))
+    work.outbox.counts.update(evaluated=len(events), late=found.late)
+
+
+def record(firing: Firing, request_id: str | None) -> list[Delivery]:
+    """Store what a rule found together with its pending deliveries, once; returns those still to be sent."""
+    with connection():
+        evidence = _evidence(firing)
+        with database.atomic():
+            anomaly = Anomaly.record(
+                dedupe=dedupe_key(firing),
+                rule_id=UUID(firing.rule.rule_id),
+                rule_name=firing.rule.name,
+                rule_version=firing.rule.version,
+                severity=firing.rule.severity,
+                group_key=firing.group_key,
+                event_id=UUID(firing.event_id),
+                message=explain(firing, evidence.get("count")),
+                evidence=evidence,
+                request_id=request_id,
+                occurred_at=firing.occurred_at,
+            )
+            deliveries = Delivery.plan(anomaly, Channel.concerned(anomaly.severity))
+    log.info("anomaly", rule=anomaly.rule_name, anomaly_id=str(anomaly.anomaly_id), message=anomaly.message)
+    return deliveries
+
+
+def announce(deliveries: list[Delivery]) -> None:
+    for delivery in deliveries:
+        notify.send(str(delivery.anomaly_id), str(delivery.channel_id))
+
+
+def dedupe_key(firing: Firing) -> str:
+    """One anomaly per rule, group and triggering event."""
+    parts = (firing.rule.rule_id, firing.group_key, firing.event_id)
+    return blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def _evidence(firing: Firing) -> dict[str, Any]:
+    """What made the rule fire: its verdict, and the window's real count and samples, read once, now that it fired."""
+    verdict = firing.verdict
+    evidence = {"reason": verdict.reason, "observed": verdict.observed, "threshold": verdict.threshold, **verdict.details}
+    window = firing.selection
+    if window is None:
+        event = EventRow.get_or_none(EventRow.event_id == UUID(firing.event_id))
+        return evidence | {"samples": [event.summary()] if event else []}
+    held = EventRow.evidence(window.equal, window.after, window.until)
+    return evidence | {
+        "count": held.count,
+        "first": held.first and utc(held.first),
+        "last": held.last and utc(held.last),
+        "samples": held.samples,
+    }

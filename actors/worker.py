@@ -1,0 +1,56 @@
+"""One worker process: Dramatiq's threads, watched, and stopped in order."""
+
+import os
+import signal
+import threading
+
+import dramatiq
+import redis
+import structlog
+
+import actors
+from eventpulse.settings import Settings
+
+log = structlog.get_logger()
+
+WATCH_SECONDS = 1.0
+#: What is still running then is given up; its leases run out, and others do it again.
+GRACE_MS = 5_000
+
+
+def run(settings: Settings) -> int:
+    """Work until SIGTERM or SIGINT; returns 0 then, and 1 when a thread of ours died or Redis is set up to forget.
+
+    Raises `redis.ConnectionError` when Redis cannot be reached at the start.
+    """
+    actors.setup(settings)
+    if problem := forgetful(actors.broker.client):
+        log.critical("redis_would_lose_events", problem=problem)
+        return 1
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    threads = sum(actor.options.get("concurrency", 1) for actor in actors.broker.actors.values())
+    worker = dramatiq.Worker(actors.broker, worker_threads=threads, worker_timeout=500)
+    worker.start()
+    log.info("worker_ready", threads=threads)
+    healthy = True
+    while healthy and not stop.wait(WATCH_SECONDS):
+        healthy = all(thread.is_alive() for thread in (*worker.workers, *worker.consumers.values()))
+    if not healthy:
+        # A worker without one of its threads looks alive and does nothing: better to start afresh.
+        log.critical("worker_thread_died")
+    worker.stop(timeout=GRACE_MS)
+    actors.broker.client.close()
+    if any(thread.is_alive() for thread in worker.workers):
+        log.warning("work_given_up", grace_ms=GRACE_MS)
+        os._exit(0 if healthy else 1)
+    return 0 if healthy else 1
+
+
+def forgetful(client: redis.Redis) -> str | None:
+    """Why this Redis must not be used, if so: one that evicts keys drops events without a word."""
+    policy = client.info("memory")["maxmemory_policy"]
+    if policy == "noeviction":
+        return None
+    return f"its maxmemory-policy is {policy}; set it to noeviction"
