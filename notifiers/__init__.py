@@ -1,0 +1,1 @@
+"""Deliver one notification to one channel; know neither database nor queue."""

@@ -1,0 +1,51 @@
+"""What every channel says in the same words."""
+
+import json
+import unicodedata
+from typing import Any
+
+from notifiers.base import Notification
+
+ELLIPSIS = "…"
+#: Control characters, invisible formatting (writing direction, too), lone surrogates, separators of lines.
+UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+#: Invisible, yet parts of ordinary words and emoji: the zero-width (non-)joiner.
+JOINERS = "\u200c\u200d"
+
+
+def printable(text: str) -> str:
+    r"""The text in one line, with what could command a terminal or hide text made visible: a newline becomes \n."""
+    return "".join(
+        char.encode("unicode_escape").decode()
+        if unicodedata.category(char) in UNPRINTABLE and char not in JOINERS
+        else char
+        for char in text
+    )
+
+
+def shortened(text: str, limit: int) -> str:
+    """The text, cut visibly to at most `limit` characters."""
+    return text if len(text) <= limit else text[: limit - 1] + ELLIPSIS
+
+
+def headline(notification: Notification) -> str:
+    """The alert in one line, of any length."""
+    where = f" ({group(notification.group)})" if notification.group else ""
+    return printable(f"{notification.severity.upper()}: {notification.rule_name}{where}: {notification.message}")
+
+
+def group(values: dict[str, Any]) -> str:
+    """`source=payment_service, region=eu`"""
+    return ", ".join(f"{name}={_word(value)}" for name, value in values.items())
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def duration(seconds: int) -> str:
+    """In the largest unit that needs no fraction: `45 s`, `5 min`, `2 h`."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
