@@ -1,14 +1,12 @@
 """What happens to an event after it was accepted. To import this package is to declare every actor."""
 
-from actors import ingest, notify
+from actors import evaluate, ingest, notify, persist
 from actors.broker import broker
-from actors.evaluate import evaluate
-from actors.persist import persist
 from eventpulse.settings import Settings
 from models import database
 from notifiers import registry
 
-__all__ = ["broker", "evaluate", "persist", "setup"]
+__all__ = ["broker", "setup"]
 
 #: A connection for each thread that may want one at once: the calls of all stages, and a few spare.
 DATABASE_CONNECTIONS = 12
@@ -23,5 +21,5 @@ def setup(settings: Settings, name: str = "worker") -> None:
     ingest.marks = ingest.HighWaterMarks(settings.max_backlog, settings.max_redis_memory_percent)
     notify.NOTIFIERS = registry.build(broker.client, settings.slack_webhook_url)
     notify.public_url = settings.public_url
-    for actor in (persist, evaluate):
+    for actor in (persist.persist, evaluate.evaluate):
         actor.options["batch"] = settings.batch

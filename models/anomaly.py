@@ -1,11 +1,12 @@
 """An anomaly: one rule that fired for one group, because of one event."""
 
+from datetime import datetime
 from typing import Any
 
 import peewee
 from uuid_utils.compat import uuid7
 
-from models.base import Row, jsonb, now, time
+from models.base import Row, count_by_minute, jsonb, now, time
 
 
 class Anomaly(Row):
@@ -36,3 +37,8 @@ class Anomaly(Row):
         """Store an anomaly, or find the one that an earlier delivery of the same event stored."""
         cls.insert(**fields).on_conflict(conflict_target=[cls.dedupe], action="IGNORE").execute()
         return cls.get(cls.dedupe == fields["dedupe"])
+
+    @classmethod
+    def count_by_minute(cls, since: datetime) -> dict[datetime, int]:
+        """How many were detected in each minute since then; minutes without any are left out."""
+        return count_by_minute(cls.detected_at, since)

@@ -1,14 +1,14 @@
 """A delivery: one anomaly on its way to one channel."""
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Self
 from uuid import UUID
 
 import peewee
 
 from models.anomaly import Anomaly
-from models.base import Row, now, time
+from models.base import Row, count_by_minute, now, time
 from models.channel import Channel
 
 #: A claim older than this belongs to a worker that died while it was sending.
@@ -82,6 +82,11 @@ class Delivery(Row):
         undone = cls.status.in_(["pending", "sending"])
         key = (cls.anomaly == anomaly_id, cls.channel_id == channel_id)
         cls.update(status="dead", last_error=reason).where(*key, undone).execute()
+
+    @classmethod
+    def count_by_minute(cls, since: datetime) -> dict[datetime, int]:
+        """How many were delivered in each minute since then; minutes without any are left out."""
+        return count_by_minute(cls.delivered_at, since)
 
     def _settle(self, **fields: object) -> None:
         key = (Delivery.anomaly == self.anomaly_id, Delivery.channel_id == self.channel_id)

@@ -1,0 +1,1 @@
+"""When, never what: the timetable, and who of several schedulers keeps it."""

@@ -1,0 +1,46 @@
+"""Which of several schedulers leads: the one that holds an advisory lock of PostgreSQL.
+
+The lock belongs to a connection of its own, and goes with it: a leader that dies, or loses PostgreSQL,
+is no longer one.
+"""
+
+import psycopg2
+import psycopg2.extensions
+
+#: Any number will do, as long as every scheduler of every version agrees on it.
+ADVISORY_LOCK = 7_307_309_102
+
+
+class Leadership:
+    """The chance to lead, tried with `hold` again and again."""
+
+    def __init__(self, database_url: str) -> None:
+        self._url = database_url
+        self._connection: psycopg2.extensions.connection | None = None
+
+    def hold(self) -> bool:
+        """Whether this process leads now. False, too, when PostgreSQL is away."""
+        try:
+            if self._connection is None:
+                self._connection = psycopg2.connect(
+                    self._url, connect_timeout=5, application_name="eventpulse-leader", options="-c statement_timeout=5s"
+                )
+                self._connection.autocommit = True
+            with self._connection.cursor() as cursor:
+                # One's own lock is granted again at once, and counted: what is locked once is released by one close.
+                cursor.execute(
+                    "SELECT count(*) > 0 OR pg_try_advisory_lock(%s) FROM pg_locks"
+                    " WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted",
+                    (ADVISORY_LOCK,),
+                )
+                row = cursor.fetchone()
+                return bool(row and row[0])
+        except psycopg2.Error:
+            self.release()
+            return False
+
+    def release(self) -> None:
+        """Let another lead."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

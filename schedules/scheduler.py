@@ -1,0 +1,81 @@
+"""One scheduler process: keeps the timetable while it leads, and waits for its turn while it does not."""
+
+import signal
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import structlog
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+
+import actors
+from eventpulse.settings import Settings
+from schedules.leader import Leadership
+from schedules.timetable import Duty, timetable
+
+log = structlog.get_logger()
+
+#: How often leadership is tried, or proven.
+PULSE_SECONDS = 2.0
+
+
+def run(settings: Settings) -> int:
+    """Keep the timetable, in turn with other schedulers, until SIGTERM or SIGINT; returns 0."""
+    actors.setup(settings, name="scheduler")
+    assert settings.database_url is not None
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    leadership = Leadership(settings.database_url)
+    keep(timetable(settings), leadership, stop)
+    leadership.release()
+    actors.broker.client.close()
+    return 0
+
+
+def keep(duties: dict[str, Duty], leadership: Leadership, stop: threading.Event) -> None:
+    """Run the duties while leading, until `stop` is set."""
+    scheduler: BackgroundScheduler | None = None
+    log.info("scheduler_ready")
+    while not stop.is_set():
+        leads = leadership.hold()
+        if leads and scheduler is None:
+            log.info("leadership_taken")
+            scheduler = _start(duties)
+        elif not leads and scheduler is not None:
+            log.warning("leadership_lost")
+            scheduler = scheduler.shutdown()
+        stop.wait(PULSE_SECONDS)
+    if scheduler is not None:
+        scheduler.shutdown()
+
+
+def _start(duties: dict[str, Duty]) -> BackgroundScheduler:
+    # Jobs live in memory: a store shared by schedulers would run them twice.
+    scheduler = BackgroundScheduler(executors={"default": ThreadPoolExecutor(len(duties))}, timezone=UTC)
+    for name, duty in duties.items():
+        scheduler.add_job(
+            _tolerantly(name, duty.act),
+            "interval",
+            seconds=duty.every_seconds,
+            id=name,
+            next_run_time=datetime.now(UTC),
+            coalesce=True,
+            max_instances=1,
+            misfire_grace_time=None,
+        )
+    scheduler.start()
+    return scheduler
+
+
+def _tolerantly(name: str, act: Callable[[], object]) -> Callable[[], None]:
+    """A duty that fails is logged and comes round again; it never stops the others."""
+
+    def attempt() -> None:
+        try:
+            act()
+        except Exception as error:
+            log.error("duty_failed", duty=name, error=f"{type(error).__name__}: {error}", exc_info=log.isEnabledFor(10))
+
+    return attempt

@@ -1,0 +1,34 @@
+"""The whole timetable: what is done how often, and why."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from actors import dead_letters, rulebook
+from actors.broker import broker
+from eventpulse.settings import Settings
+from schedules.retention import drop_old_anomalies, drop_old_events
+from schedules.rollup import roll_up
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """Something to do every `seconds`."""
+
+    every_seconds: float
+    act: Callable[[], object]
+
+
+def timetable(settings: Settings) -> dict[str, Duty]:
+    """Every duty by its name. Each may run twice or late without harm."""
+    return {
+        # Heals a change of the rules whose announcement was missed, and a Redis that was emptied.
+        "publish_rules": Duty(5, rulebook.publish),
+        # Work of a killed worker runs again within 20 s: 15 for its heartbeat to run out, and this.
+        "recover_leases": Duty(2, broker.recover),
+        # Operators see a dead letter soon after its death.
+        "reconcile_dead_letters": Duty(2, dead_letters.reconcile),
+        # The minute that is passing is rolled up again and again, so that the last one is complete.
+        "roll_up_throughput": Duty(10, roll_up),
+        "drop_old_events": Duty(600, lambda: drop_old_events(settings.event_retention_days)),
+        "drop_old_anomalies": Duty(600, lambda: drop_old_anomalies(settings.anomaly_retention_days)),
+    }
