@@ -148,10 +148,12 @@ class Consumer(dramatiq.Consumer):
         """Block until the queue has something: moving its head onto itself changes nothing and waits for it."""
         timeout = self.timeout
         if next_due_ms >= 0:
-            timeout = min(timeout, max(next_due_ms, 1) / 1000)
+            timeout = min(timeout, next_due_ms / 1000)
         if self._underway:
             # A failed batch comes back to this consumer, not to the queue: look for it often.
             timeout = min(timeout, 0.05)
+        # Redis cuts a time-out below a millisecond down to 0, which means for ever.
+        timeout = max(timeout, 0.005)
         queue = f"{self.broker.namespace}:{self.queue_name}"
         self.broker.client.blmove(queue, queue, timeout, "LEFT", "LEFT")  # type: ignore[arg-type]
 
