@@ -1,0 +1,103 @@
+"""Redis dies under a working worker and comes back: nothing that was queued is lost."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import dramatiq
+import msgspec
+import pytest
+import redis
+from dramatiq.middleware import CurrentMessage
+from waiting import until
+
+from actors.guards import LogContext, PatientRetries, Stopping, Transactional
+from actors.messages import encode_events
+from actors.transport import RedisBroker
+from eventpulse import embedded
+from eventpulse.daemon import Daemon
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """The data folder of a Redis of our own."""
+    folder = tmp_path / "redis"
+    yield folder
+    embedded.start_redis(folder).stop()
+
+
+def kill(server: Daemon) -> None:
+    os.kill(server.pid, signal.SIGKILL)
+    with redis.Redis.from_url(server.url) as client:
+
+        def gone() -> bool:
+            try:
+                return not client.ping()
+            except redis.RedisError:
+                return True
+
+        until(gone)
+
+
+def test_a_retry_that_falls_into_an_outage_is_not_lost(folder: Path) -> None:
+    """Stock Dramatiq sends the retry in a hook whose exception it swallows, and acknowledges the message."""
+    server = embedded.start_redis(folder)
+    broker = RedisBroker(
+        [Stopping(), LogContext(), CurrentMessage(), PatientRetries(max_retries=20, min_backoff=1, max_backoff=5), Transactional()]
+    )
+    broker.connect(server.url)
+    attempts: list[int] = []
+    done: list[int] = []
+
+    @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=10)
+    def stage(*events: msgspec.Raw) -> None:
+        attempts.append(len(events))
+        if len(attempts) == 1:
+            kill(server)
+            raise ValueError("its retry cannot be written now")
+        done.extend(msgspec.json.decode(event)["n"] for event in events)
+
+    broker.scripts["accept"](
+        keys=[broker.namespace], args=["stage", 100, 100, *encode_events("stage", [b'{"n":1}'], [None])]
+    )
+    worker = dramatiq.Worker(broker, worker_threads=2, worker_timeout=50)
+    worker.start()
+    try:
+        until(lambda: attempts)
+        restarted = embedded.start_redis(folder)
+        # The lease of the consumer that lost its connection runs out; a scheduler would see to it.
+        until(lambda: broker.recover(timeout_ms=3_000) and done, 30)
+        assert done == [1]
+        until(lambda: not broker.client.exists("eventpulse:stage.msgs"), 30)
+        assert not broker.client.exists("eventpulse:stage.XQ")
+    finally:
+        worker.stop(5_000)
+        broker.client.close()
+        restarted.stop()
+
+
+def test_messages_queued_and_delayed_survive_the_death_of_redis(folder: Path) -> None:
+    server = embedded.start_redis(folder)
+    broker = RedisBroker([CurrentMessage(), PatientRetries(), Transactional()])
+    broker.connect(server.url)
+    done: set[int] = set()
+
+    @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=10)
+    def stage(*events: msgspec.Raw) -> None:
+        done.update(msgspec.json.decode(event)["n"] for event in events)
+
+    events = [b'{"n":%d}' % n for n in range(50)]
+    broker.scripts["accept"](keys=[broker.namespace], args=["stage", 100, 100, *encode_events("stage", events, [None] * 50)])
+    for n in range(50, 100):
+        stage.send_with_options(args=({"n": n},), delay=50)
+    kill(server)
+    restarted = embedded.start_redis(folder)
+    worker = dramatiq.Worker(broker, worker_threads=2, worker_timeout=50)
+    worker.start()
+    try:
+        until(lambda: done == set(range(100)))
+    finally:
+        worker.stop(5_000)
+        broker.client.close()
+        restarted.stop()
