@@ -13,7 +13,7 @@ DATABASE_CONNECTIONS = 12
 
 
 def setup(settings: Settings, name: str = "worker") -> None:
-    """Point queue, database and notifiers at the servers of `settings`, whose URLs must be given. Connects nothing yet."""
+    """Point queue, database and notifiers at the servers of `settings`, whose URLs must be given; connects nothing."""
     assert settings.redis_url is not None
     assert settings.database_url is not None
     broker.connect(settings.redis_url)

@@ -4,7 +4,6 @@ A worker puts what it gives up into Redis, in the step that settles it, for Post
 From there `reconcile` moves it: stored first, removed after, so that a crash in between repeats itself harmlessly.
 """
 
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -104,7 +103,8 @@ def _buried(queue_name: str) -> list[dict[str, Any]]:
         return []
     ids = [message_id for message_id, _ in died]
     pipeline = broker.client.pipeline(transaction=False)
-    pipeline.hmget(f"{key}.msgs", ids).hmget(f"{key}.why", ids)
+    pipeline.hmget(f"{key}.msgs", ids)
+    pipeline.hmget(f"{key}.why", ids)
     messages, reasons = pipeline.execute()
     return [
         _letter(queue_name, message_id, milliseconds, message or b"", (why or b"").decode(errors="replace"))
@@ -145,5 +145,7 @@ def _mark_delivery(letter: dict[str, Any]) -> None:
 def _forget(queue_name: str, message_ids: list[str]) -> None:
     key = f"{broker.namespace}:{queue_name}.XQ"
     pipeline = broker.client.pipeline()
-    pipeline.zrem(key, *message_ids).hdel(f"{key}.msgs", *message_ids).hdel(f"{key}.why", *message_ids)
+    pipeline.zrem(key, *message_ids)
+    pipeline.hdel(f"{key}.msgs", *message_ids)
+    pipeline.hdel(f"{key}.why", *message_ids)
     pipeline.execute()

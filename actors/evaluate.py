@@ -45,7 +45,9 @@ def evaluate(*raw: msgspec.Raw) -> None:
         suspend(fault.rule.rule_id, fault.rule.version, fault.reason)
     work = current_work()
     assert work is not None
-    origins = {event.event_id: member.options.get("request_id") for event, member in zip(events, work.members, strict=True)}
+    origins = {
+        event.event_id: member.options.get("request_id") for event, member in zip(events, work.members, strict=True)
+    }
     for firing in found.firings:
         announce(record(firing, origins.get(firing.event_id)))
     work.outbox.counts.update(evaluated=len(events), late=found.late)
@@ -88,7 +90,12 @@ def dedupe_key(firing: Firing) -> str:
 def _evidence(firing: Firing) -> dict[str, Any]:
     """What made the rule fire: its verdict, and the window's real count and samples, read once, now that it fired."""
     verdict = firing.verdict
-    evidence = {"reason": verdict.reason, "observed": verdict.observed, "threshold": verdict.threshold, **verdict.details}
+    evidence = {
+        "reason": verdict.reason,
+        "observed": verdict.observed,
+        "threshold": verdict.threshold,
+        **verdict.details,
+    }
     window = firing.selection
     if window is None:
         event = EventRow.get_or_none(EventRow.event_id == UUID(firing.event_id))

@@ -40,11 +40,14 @@ def through_outages(step: Callable[P, None]) -> Callable[P, None]:
     def patiently(*args: P.args, **kwargs: P.kwargs) -> None:
         for pause in _pauses():
             try:
-                return step(*args, **kwargs)
+                step(*args, **kwargs)
+                return
             except Exception as error:
                 if not (isinstance(error, REDIS_OUTAGES) or is_outage(error)):
                     raise
-                log.warning("server_away", step=step.__name__, error=type(error).__name__, retry_in_seconds=round(pause, 1))
+                log.warning(
+                    "server_away", step=step.__name__, error=type(error).__name__, retry_in_seconds=round(pause, 1)
+                )
                 if _stopping.wait(pause):
                     raise Interrupted from error
 

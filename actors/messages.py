@@ -65,15 +65,11 @@ def encode_events(actor_name: str, events: Sequence[bytes], request_ids: Sequenc
 
     `events` are JSON objects; they are wrapped, not parsed.
     """
-    head = f'{{"queue_name":"{actor_name}","actor_name":"{actor_name}","kwargs":{{}},"message_timestamp":{time_ns() // 1_000_000}'
+    now = time_ns() // 1_000_000
+    head = f'{{"queue_name":"{actor_name}","actor_name":"{actor_name}","kwargs":{{}},"message_timestamp":{now}'
     for event, request_id in zip(events, request_ids, strict=True):
         message_id = new_id()
         origin = f',"request_id":"{request_id}"' if request_id else ""
+        options = f'"options":{{"redis_message_id":"{message_id}"{origin}}}'
         yield message_id.encode()
-        yield b"".join(
-            (
-                f'{head},"message_id":"{message_id}","options":{{"redis_message_id":"{message_id}"{origin}}},"args":['.encode(),
-                event,
-                b"]}",
-            )
-        )
+        yield b"".join((f'{head},"message_id":"{message_id}",{options},"args":['.encode(), event, b"]}"))

@@ -46,8 +46,12 @@ def depths(client: redis.Redis) -> dict[str, QueueState]:
     pipeline = client.pipeline(transaction=False)
     for name in names:
         full = f"{broker.namespace}:{name}"
-        pipeline.llen(full).llen(f"{full}.suspects").zcard(f"{full}.delayed")
-        pipeline.hlen(f"{full}.msgs").zcard(f"{full}.XQ").lindex(full, 0)
+        pipeline.llen(full)
+        pipeline.llen(f"{full}.suspects")
+        pipeline.zcard(f"{full}.delayed")
+        pipeline.hlen(f"{full}.msgs")
+        pipeline.zcard(f"{full}.XQ")
+        pipeline.lindex(full, 0)
     found = pipeline.execute()
     heads = [found[start + 5] for start in range(0, len(found), 6)]
     for name, head in zip(names, heads, strict=True):

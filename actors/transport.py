@@ -61,7 +61,7 @@ class RedisBroker(dramatiq.Broker):
         return self.queues.copy()
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
-        """Queue a message, after `delay` ms if given: at once, or together with the acknowledgement of the current one."""
+        """Queue a message, after `delay` ms if given; inside an actor, together with the acknowledgement."""
         message = message.copy(options={"redis_message_id": new_id()})
         self.emit_before("enqueue", message, delay)
         queue_name, message_id = message.queue_name, message.options["redis_message_id"]

@@ -35,7 +35,8 @@ def configure(url: str, *, connections: int = 16, name: str = "eventpulse") -> N
 
 def connection() -> AbstractContextManager[None]:
     """A connection of the pool for one unit of work: a request, an actor's call, a duty."""
-    return database.connection_context()
+    context: AbstractContextManager[None] = database.connection_context()
+    return context
 
 
 def is_outage(error: BaseException) -> bool:

@@ -25,6 +25,7 @@ class Delivery(Row):
     `dead`: its retries ran out; set when its message is stored as a dead letter. A replay claims it again.
     """
 
+    anomaly_id: UUID  # peewee makes it for the foreign key
     anomaly = peewee.ForeignKeyField(Anomaly, column_name="anomaly_id", on_delete="CASCADE", index=False)
     channel_id = peewee.UUIDField()
     channel_name = peewee.TextField()

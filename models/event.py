@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import peewee
@@ -87,12 +89,12 @@ class Event(Row):
 def _any_of(path: str, values: Sequence[Any]) -> peewee.Expression:
     column, *keys = path.split(".")
     if not keys:
-        return getattr(Event, column).in_(values)
-    expression = None
-    for value in values:
-        nested: Any = value
-        for key in reversed(keys):
-            nested = {key: nested}
-        contains = getattr(Event, column).contains(nested)
-        expression = contains if expression is None else expression | contains
-    return expression
+        held: peewee.Expression = getattr(Event, column).in_(values)
+    else:
+        held = reduce(or_, (getattr(Event, column).contains(_nested(keys, value)) for value in values))
+    return held
+
+
+def _nested(keys: Sequence[str], value: Any) -> Any:
+    """The smallest document that has the value at the end of the keys."""
+    return reduce(lambda inner, key: {key: inner}, reversed(keys), value)

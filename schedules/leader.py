@@ -23,16 +23,15 @@ class Leadership:
         try:
             if self._connection is None:
                 self._connection = psycopg2.connect(
-                    self._url, connect_timeout=5, application_name="eventpulse-leader", options="-c statement_timeout=5s"
+                    self._url,
+                    connect_timeout=5,
+                    application_name="eventpulse-leader",
+                    options="-c statement_timeout=5s",
                 )
                 self._connection.autocommit = True
             with self._connection.cursor() as cursor:
-                # One's own lock is granted again at once, and counted: what is locked once is released by one close.
-                cursor.execute(
-                    "SELECT count(*) > 0 OR pg_try_advisory_lock(%s) FROM pg_locks"
-                    " WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted",
-                    (ADVISORY_LOCK,),
-                )
+                # A lock that is held already is granted again; closing the connection releases it altogether.
+                cursor.execute("SELECT pg_try_advisory_lock(%s)", (ADVISORY_LOCK,))
                 row = cursor.fetchone()
                 return bool(row and row[0])
         except psycopg2.Error:

@@ -40,7 +40,7 @@ def _drop(what: str, statement: str, days: int) -> int:
     total = 0
     while True:
         with connection():  # one short transaction a batch: locks and dead rows stay few
-            dropped = database.execute_sql(statement, (cutoff, BATCH)).rowcount
+            dropped: int = database.execute_sql(statement, (cutoff, BATCH)).rowcount
         total += dropped
         if dropped < BATCH:
             break

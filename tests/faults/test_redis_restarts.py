@@ -44,7 +44,13 @@ def test_a_retry_that_falls_into_an_outage_is_not_lost(folder: Path) -> None:
     """Stock Dramatiq sends the retry in a hook whose exception it swallows, and acknowledges the message."""
     server = embedded.start_redis(folder)
     broker = RedisBroker(
-        [Stopping(), LogContext(), CurrentMessage(), PatientRetries(max_retries=20, min_backoff=1, max_backoff=5), Transactional()]
+        [
+            Stopping(),
+            LogContext(),
+            CurrentMessage(),
+            PatientRetries(max_retries=20, min_backoff=1, max_backoff=5),
+            Transactional(),
+        ]
     )
     broker.connect(server.url)
     attempts: list[int] = []
@@ -88,7 +94,9 @@ def test_messages_queued_and_delayed_survive_the_death_of_redis(folder: Path) ->
         done.update(msgspec.json.decode(event)["n"] for event in events)
 
     events = [b'{"n":%d}' % n for n in range(50)]
-    broker.scripts["accept"](keys=[broker.namespace], args=["stage", 100, 100, *encode_events("stage", events, [None] * 50)])
+    broker.scripts["accept"](
+        keys=[broker.namespace], args=["stage", 100, 100, *encode_events("stage", events, [None] * 50)]
+    )
     for n in range(50, 100):
         stage.send_with_options(args=({"n": n},), delay=50)
     kill(server)

@@ -23,7 +23,13 @@ StartWorker = Callable[[], dramatiq.Worker]
 def broker(redis_url: str, redis_client: redis.Redis) -> RedisBroker:
     """A broker like the product's, that retries at once."""
     made = RedisBroker(
-        [Stopping(), LogContext(), CurrentMessage(), PatientRetries(max_retries=2, min_backoff=1, max_backoff=5), Transactional()]
+        [
+            Stopping(),
+            LogContext(),
+            CurrentMessage(),
+            PatientRetries(max_retries=2, min_backoff=1, max_backoff=5),
+            Transactional(),
+        ]
     )
     made.connect(redis_url)
     return made
@@ -45,7 +51,9 @@ def start_worker(broker: RedisBroker) -> Iterator[StartWorker]:
 def numbers(broker: RedisBroker, actor: str, count: int) -> None:
     """Queue `count` messages, each with its number."""
     events = [b'{"n":%d}' % n for n in range(count)]
-    broker.scripts["accept"](keys=[broker.namespace], args=[actor, 10**6, 100, *encode_events(actor, events, [None] * count)])
+    broker.scripts["accept"](
+        keys=[broker.namespace], args=[actor, 10**6, 100, *encode_events(actor, events, [None] * count)]
+    )
 
 
 def queue_is_empty(broker: RedisBroker, *queues: str) -> bool:
@@ -274,7 +282,11 @@ def test_the_backlog_has_a_high_water_mark(broker: RedisBroker) -> None:
 def test_a_full_redis_takes_no_more_events(broker: RedisBroker) -> None:
     def accept() -> int:
         broker.client.delete("eventpulse:full")
-        return int(broker.scripts["accept"](keys=[broker.namespace], args=["persist", 100, 80, *encode_events("persist", [b"{}"], [None])]))
+        return int(
+            broker.scripts["accept"](
+                keys=[broker.namespace], args=["persist", 100, 80, *encode_events("persist", [b"{}"], [None])]
+            )
+        )
 
     used = int(broker.client.info("memory")["used_memory"])
     try:

@@ -1,0 +1,81 @@
+"""The windows of the rules in Redis, shared by all workers: what one adds, all see at once."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import redis
+from redis.exceptions import NoScriptError
+
+from rules.window import Buckets, Claim, Count, Run, Sighting, Watch
+
+SCRIPTS = Path(__file__).parent / "scripts"
+MEMBERS_PER_CALL = 1_000  # Redis serves nobody else during a script: two milliseconds at most
+
+_sightings = msgspec.msgpack.Decoder(list[Sighting])
+_granted = msgspec.msgpack.Decoder(list[bool])
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class _Script:
+    """A Lua script that Redis knows by its SHA-1."""
+
+    def __init__(self, name: str) -> None:
+        self.text = (SCRIPTS / f"{name}.lua").read_text()
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+CLAIM = _Script("window_claim")
+OBSERVE: dict[type, _Script] = {
+    Run: _Script("window_run"),
+    Count: _Script("window_count"),
+    Buckets: _Script("window_buckets"),
+}
+
+
+class RedisWindow:
+    """A `rules.window.Window` in Redis; each call is one round trip. Errors of Redis pass through."""
+
+    def __init__(self, client: "redis.Redis") -> None:
+        self._client = client
+
+    def observe(self, watches: Sequence[Watch]) -> list[Sighting]:
+        """See `Window`. The events of one watch are at most 2,000: Lua has no room for the arguments of more."""
+        replies = self._run([(OBSERVE[kind], _encode(part)) for kind, part in _parts(watches)])
+        return [sighting for reply in replies for sighting in _sightings.decode(reply)]
+
+    def claim(self, claims: Sequence[Claim]) -> list[bool]:
+        (reply,) = self._run([(CLAIM, _encode(claims))])
+        return _granted.decode(reply)
+
+    def _run(self, calls: Sequence[tuple[_Script, bytes]]) -> list[bytes]:
+        try:
+            return self._call(calls)
+        except NoScriptError:  # a Redis that was restarted: what it did run changes nothing the second time
+            for script in {script for script, _ in calls}:
+                self._client.script_load(script.text)
+            return self._call(calls)
+
+    def _call(self, calls: Sequence[tuple[_Script, bytes]]) -> list[bytes]:
+        with self._client.pipeline(transaction=False) as pipeline:
+            for script, argument in calls:
+                pipeline.evalsha(script.sha, 0, argument)
+            return pipeline.execute()
+
+
+def _parts(watches: Sequence[Watch]) -> Iterator[tuple[type, list[tuple[int, Watch]]]]:
+    """The watches with their positions, by kind of question, in parts small enough for one call."""
+    parts: dict[type, list[tuple[int, Watch]]] = {}
+    sizes: dict[type, int] = {}
+    for position, watch in enumerate(watches):
+        kind = type(watch.question)
+        part = parts.setdefault(kind, [])
+        part.append((position, watch))
+        sizes[kind] = sizes.get(kind, 0) + len(watch.members)
+        if sizes[kind] >= MEMBERS_PER_CALL:
+            yield kind, parts.pop(kind)
+            sizes[kind] = 0
+    yield from parts.items()
