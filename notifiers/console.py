@@ -29,7 +29,7 @@ class Console:
     def send(self, notification: Notification, settings: Mapping[str, Any]) -> str:  # noqa: ARG002 — there are none
         stream = self._stream or sys.stdout
         first, *others = _lines(notification)
-        if stream.isatty() and not os.environ.get("NO_COLOR"):
+        if _colours(stream):
             first = f"{COLOURS.get(notification.severity, '')}{first}{RESET}"
         alert = "\n    ".join([first, *others]) + "\n"
         encoding = stream.encoding or "utf-8"
@@ -40,6 +40,13 @@ class Console:
         except (OSError, ValueError) as error:  # ValueError: the stream was closed
             raise TryAgain(f"cannot write to the console: {type(error).__name__}") from error
         return "written"
+
+
+def _colours(stream: TextIO) -> bool:
+    """On a terminal, or behind a pipe for which `FORCE_COLOR` speaks."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
 
 
 def _lines(notification: Notification) -> Iterator[str]:
