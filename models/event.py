@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
-from operator import or_
 from typing import Any
 
+import msgspec
 import peewee
 
 from models.base import Row, jsonb, time, utc
@@ -63,7 +63,8 @@ class Event(Row):
     def evidence(cls, equal: Mapping[str, Sequence[Any]], after: datetime, until: datetime) -> Evidence:
         """Count and sample the events of a window `(after, until]`.
 
-        `equal` maps a path (`event_type`, `source`, `payload.a.b`, `metadata.a`) to the values it may have.
+        `equal` maps a path (`event_type`, `source`, `payload.a.b`, `metadata.a`) to the values it may have; None
+        stands for what is missing or null.
         """
         window = [cls.timestamp > after, cls.timestamp <= until]
         window += [_any_of(path, values) for path, values in equal.items()]
@@ -89,12 +90,15 @@ class Event(Row):
 def _any_of(path: str, values: Sequence[Any]) -> peewee.Expression:
     column, *keys = path.split(".")
     if not keys:
-        held: peewee.Expression = getattr(Event, column).in_(values)
-    else:
-        held = reduce(or_, (getattr(Event, column).contains(_nested(keys, value)) for value in values))
-    return held
+        return getattr(Event, column).in_(values)
+    # With a text, `->` looks into objects alone; jsonb compares by value: 1 is 1.0, but not "1" and not true.
+    held = reduce(
+        lambda document, key: peewee.NodeList((document, peewee.SQL("-> %s::text", [key]))),
+        keys,
+        getattr(Event, column),
+    )
+    return peewee.fn.COALESCE(held, _jsonb(None)).in_([_jsonb(value) for value in values])
 
 
-def _nested(keys: Sequence[str], value: Any) -> Any:
-    """The smallest document that has the value at the end of the keys."""
-    return reduce(lambda inner, key: {key: inner}, reversed(keys), value)
+def _jsonb(value: Any) -> peewee.SQL:
+    return peewee.SQL("%s::jsonb", [msgspec.json.encode(value).decode()])

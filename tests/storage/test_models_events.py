@@ -105,8 +105,24 @@ def test_evidence_selects_by_column_and_by_paths_into_the_payload(db):
     assert count(payload__card__kind=["visa"]) == 1
     assert count(payload__card__kind=["visa", "amex"]) == 2
     assert count(payload__card=["visa"]) == 1
-    assert count(payload__card__kind=[None]) == 1
     assert count(metadata__region=["eu"]) == 0
+
+
+def test_none_selects_what_is_missing_or_null(db):
+    store_window({"card": {"kind": None}}, {"card": "visa"}, {}, {"card": {"kind": "visa"}})
+    assert count(payload__card__kind=[None]) == 3
+    assert count(payload__card__kind=[None, "visa"]) == 4
+
+
+def test_an_object_or_array_is_selected_when_it_is_equal_not_when_it_holds_more(db):
+    store_window({"tags": ["a", "b"]}, {"tags": ["a"]}, {"tags": {"a": 1, "b": 2}}, {"tags": {"a": 1}})
+    assert count(payload__tags=[["a"]]) == 1
+    assert count(payload__tags=[{"b": 2, "a": 1.0}]) == 1
+
+
+def test_a_path_does_not_look_into_arrays(db):
+    store_window({"tags": ["a"]})
+    assert count(payload__tags__0=["a"]) == 0
 
 
 def test_evidence_tells_numbers_from_strings_and_booleans(db):
