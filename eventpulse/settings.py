@@ -1,19 +1,21 @@
 """Every setting in one frozen object, read from the environment once, at the edge of each process."""
+# ruff: noqa: E501, RUF009 - one line for each setting
 
+import difflib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import platformdirs
 from environs import Env, EnvValidationError, ValidationError, validate
 
+from eventpulse.masking import MASK, masked
+
 CORES = os.cpu_count() or 1
-PORT = validate.Range(1, 65_535)
-POSITIVE = validate.Range(min=1)
-NOT_NEGATIVE = validate.Range(min=0)
+PREFIX = "EVENTPULSE_"
 
 
 class SettingsError(Exception):
@@ -48,6 +50,18 @@ def _url(*schemes: str) -> Callable[[str], None]:
     return check
 
 
+def _between(low: int, high: int) -> Callable[[int], int]:
+    return validate.Range(low, high, error="must be from {min} to {max}")
+
+
+def _at_least(low: int) -> Callable[[int], int]:
+    return validate.Range(min=low, error="must be {min} or more")
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    return validate.OneOf(choices, error="must be one of: {choices}")
+
+
 def _setting(
     variable: str,
     meaning: str,
@@ -58,7 +72,7 @@ def _setting(
     secret: bool = False,
 ) -> Any:
     metadata = {"variable": variable, "meaning": meaning, "read": read, "validate": validate, "secret": secret}
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata=metadata, repr=not secret)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,46 +84,112 @@ class Settings:
     database_url: str | None = _setting("DATABASE_URL", "PostgreSQL; without it an embedded one is started", validate=_url("postgresql", "postgres"), secret=True)
     data_dir: Path = _setting("EVENTPULSE_DATA_DIR", "where the embedded servers keep their data", Env.path, default_data_dir())
     host: str = _setting("EVENTPULSE_HOST", "address that the API and the live gateway listen on", default="127.0.0.1")
-    port: int = _setting("EVENTPULSE_PORT", "port of the API", Env.int, 8000, validate=PORT)
-    live_port: int = _setting("EVENTPULSE_LIVE_PORT", "port of the live gateway", Env.int, 8001, validate=PORT)
+    port: int = _setting("EVENTPULSE_PORT", "port of the API", Env.int, 8000, validate=_between(1, 65_535))
+    live_port: int = _setting("EVENTPULSE_LIVE_PORT", "port of the live gateway", Env.int, 8001, validate=_between(1, 65_535))
     public_url: str | None = _setting("EVENTPULSE_PUBLIC_URL", "how people reach the API: the links in alerts", validate=_url("http", "https"))
-    api_workers: int = _setting("EVENTPULSE_API_WORKERS", "gunicorn workers", Env.int, CORES, validate=POSITIVE)
-    workers: int = _setting("EVENTPULSE_WORKERS", "worker processes under `up`", Env.int, CORES, validate=POSITIVE)
-    batch: int = _setting("EVENTPULSE_BATCH", "most messages that a worker takes as one batch", Env.int, 500, validate=validate.Range(1, 2_000))
+    api_workers: int = _setting("EVENTPULSE_API_WORKERS", "gunicorn workers", Env.int, CORES, validate=_at_least(1))
+    workers: int = _setting("EVENTPULSE_WORKERS", "worker processes under `up`", Env.int, CORES, validate=_at_least(1))
+    batch: int = _setting("EVENTPULSE_BATCH", "most messages that a worker takes as one batch", Env.int, 500, validate=_between(1, 2_000))
     slack_webhook_url: str | None = _setting("SLACK_WEBHOOK_URL", "a ready Slack channel for all severities", validate=_url("https", "http"), secret=True)
-    event_retention_days: int = _setting("EVENT_RETENTION_DAYS", "days that events are kept; 0: for ever", Env.int, 30, validate=NOT_NEGATIVE)
-    anomaly_retention_days: int = _setting("ANOMALY_RETENTION_DAYS", "days that anomalies are kept; 0: for ever", Env.int, 90, validate=NOT_NEGATIVE)
-    max_batch_events: int = _setting("EVENTPULSE_MAX_BATCH_EVENTS", "most events in one request", Env.int, 1_000, validate=POSITIVE)
-    max_body_bytes: int = _setting("EVENTPULSE_MAX_BODY_BYTES", "largest request body, decompressed", Env.int, 5 * 1024 * 1024, validate=POSITIVE)
-    max_event_bytes: int = _setting("EVENTPULSE_MAX_EVENT_BYTES", "largest event, as compact JSON", Env.int, 64 * 1024, validate=POSITIVE)
-    max_backlog: int = _setting("EVENTPULSE_MAX_BACKLOG", "queued messages above which ingest answers 503", Env.int, 1_000_000, validate=POSITIVE)
-    max_redis_memory_percent: int = _setting("EVENTPULSE_MAX_REDIS_MEMORY_PERCENT", "share of Redis' maxmemory above which ingest answers 503", Env.int, 80, validate=validate.Range(1, 100))
-    log_level: str = _setting("LOG_LEVEL", "debug, info, warning or error", default="info", validate=validate.OneOf(["debug", "info", "warning", "error"]))
-    log_format: str = _setting("LOG_FORMAT", "json, console, or auto: console on a terminal", default="auto", validate=validate.OneOf(["json", "console", "auto"]))
+    event_retention_days: int = _setting("EVENT_RETENTION_DAYS", "days that events are kept; 0: for ever", Env.int, 30, validate=_at_least(0))
+    anomaly_retention_days: int = _setting("ANOMALY_RETENTION_DAYS", "days that anomalies are kept; 0: for ever", Env.int, 90, validate=_at_least(0))
+    max_batch_events: int = _setting("EVENTPULSE_MAX_BATCH_EVENTS", "most events in one request", Env.int, 1_000, validate=_at_least(1))
+    max_body_bytes: int = _setting("EVENTPULSE_MAX_BODY_BYTES", "largest request body, decompressed", Env.int, 5 * 1024 * 1024, validate=_at_least(1))
+    max_event_bytes: int = _setting("EVENTPULSE_MAX_EVENT_BYTES", "largest event, as compact JSON", Env.int, 64 * 1024, validate=_at_least(1))
+    max_backlog: int = _setting("EVENTPULSE_MAX_BACKLOG", "queued messages above which ingest answers 503", Env.int, 1_000_000, validate=_at_least(1))
+    max_redis_memory_percent: int = _setting("EVENTPULSE_MAX_REDIS_MEMORY_PERCENT", "share of Redis' maxmemory above which ingest answers 503", Env.int, 80, validate=_between(1, 100))
+    log_level: str = _setting("LOG_LEVEL", "debug, info, warning or error", default="info", validate=_one_of("debug", "info", "warning", "error"))
+    log_format: str = _setting("LOG_FORMAT", "json, console, or auto: console on a terminal", default="auto", validate=_one_of("json", "console", "auto"))
     # fmt: on
 
     @classmethod
     def from_environ(cls) -> "Settings":
         """Read the environment and, for what it leaves out, the `.env` of the working folder.
 
-        Raises `SettingsError`, which names every variable that is wrong or unknown.
+        A variable that is empty counts as unset. Raises `SettingsError`, which names every
+        variable that is wrong or unknown.
         """
-        env = Env(eager=False)
-        env.read_env(Path.cwd() / ".env", recurse=False)
+        return cls._read(_Environment())
+
+    @classmethod
+    def _read(cls, env: "_Environment") -> "Settings":
         values = {}
         for item in fields(cls):
             about = item.metadata
-            values[item.name] = about["read"](env, about["variable"], item.default, validate=about["validate"])
-        problems = [f"{name}: not a setting of EventPulse" for name in _unknown_variables()]
+            wanted = {"error_messages": {"invalid": "must be a whole number"}} if about["read"] is Env.int else {}
+            values[item.name] = about["read"](
+                env, about["variable"], item.default, validate=about["validate"], **wanted
+            )
+        problems = _unknown(env.names())
         try:
             env.seal()
         except EnvValidationError as error:
-            problems += [f"{name}: {' '.join(messages)}" for name, messages in error.error_messages.items()]
+            wrong = cast("Mapping[str, list[str]]", error.error_messages)
+            problems += [f"{name}: {' '.join(messages)}" for name, messages in wrong.items()]
+        else:
+            if values["port"] == values["live_port"]:
+                problems.append("EVENTPULSE_LIVE_PORT: must differ from EVENTPULSE_PORT")
         if problems:
             raise SettingsError(sorted(problems))
+        values["data_dir"] = values["data_dir"].expanduser().absolute()
         return cls(**values)
 
 
-def _unknown_variables() -> set[str]:
-    known = {item.metadata["variable"] for item in fields(Settings)}
-    return {name for name in os.environ if name.startswith("EVENTPULSE_")} - known
+@dataclass(frozen=True, slots=True)
+class Described:
+    """One setting for people: its value with secrets masked, and where the value comes from."""
+
+    variable: str
+    value: str
+    source: str
+    meaning: str
+
+
+def describe() -> list[Described]:
+    """Every setting as the environment has it now. Raises `SettingsError`."""
+    env = _Environment()
+    settings = Settings._read(env)
+    return [
+        Described(about["variable"], _shown(item.name, getattr(settings, item.name)), source, about["meaning"])
+        for item in fields(Settings)
+        for about in [item.metadata]
+        for source in [env.source(about["variable"])]
+    ]
+
+
+def _shown(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    return MASK if name == "slack_webhook_url" else masked(str(value))
+
+
+class _Environment(Env):
+    """The environment over `.env`, in which an empty variable is an absent one."""
+
+    def __init__(self) -> None:
+        super().__init__(eager=False)
+        try:
+            self.read_env(Path.cwd() / ".env", recurse=False)
+        except (OSError, ValueError) as error:
+            raise SettingsError([f".env: cannot be read ({error})"]) from error
+
+    def _get_value(self, env_key: str, default: Any) -> Any:
+        return os.environ.get(env_key) or self._environ.get(env_key) or default
+
+    def source(self, variable: str) -> str:
+        if os.environ.get(variable):
+            return "environment"
+        return ".env" if self._environ.get(variable) else "default"
+
+    def names(self) -> set[str]:
+        return {*os.environ, *self._environ}
+
+
+def _unknown(names: set[str]) -> list[str]:
+    known = [item.metadata["variable"] for item in fields(Settings)]
+    problems = []
+    for name in names:
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            problems.append(f"{name}: not a setting of EventPulse" + (f"; did you mean {near[0]}?" if near else ""))
+    return problems

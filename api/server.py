@@ -1,0 +1,66 @@
+"""The HTTP API behind gunicorn: a parent that listens, and worker processes of eight threads each."""
+
+import socket
+from typing import Any
+
+import falcon
+import gunicorn.app.base
+import gunicorn.glogging
+import gunicorn.http.wsgi
+
+from eventpulse import ports
+from eventpulse.settings import Settings
+
+THREADS = 8
+GRACE_SECONDS = 5
+KEEPALIVE_SECONDS = 75  # longer than what proxies in front keep a connection, so that they end it, never we
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code. Raises `PortError` when the address is taken."""
+    ports.ensure_free(settings.host, settings.port, "EVENTPULSE_PORT")
+    gunicorn.http.wsgi.SERVER = "EventPulse"  # the Server header: what runs beneath is nobody's business
+    try:
+        _Server(settings).run()
+    except SystemExit as end:  # how gunicorn's parent leaves
+        return end.code if isinstance(end.code, int) else 0
+    return 0
+
+
+class _Logs(gunicorn.glogging.Logger):  # type: ignore[misc] # gunicorn is untyped
+    """gunicorn's loggers without handlers of their own: their records join ours."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        for logger in (self.error_log, self.access_log):
+            logger.handlers.clear()
+            logger.propagate = True
+
+
+class _Server(gunicorn.app.base.BaseApplication):  # type: ignore[misc] # gunicorn is untyped
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        options = {
+            "bind": f"{ports.in_brackets(self._settings.host)}:{self._settings.port}",
+            "workers": self._settings.api_workers,
+            "worker_class": "gthread",
+            "threads": THREADS,
+            "keepalive": KEEPALIVE_SECONDS,
+            "graceful_timeout": GRACE_SECONDS,
+            # The kernel spreads connections over the workers; with one shared socket, one of them can get them all.
+            "reuse_port": hasattr(socket, "SO_REUSEPORT"),
+            "control_socket_disable": True,  # it would be made in the home folder, one for all
+            "logger_class": _Logs,
+            "loglevel": self._settings.log_level,
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> "falcon.App[falcon.Request, falcon.Response]":
+        """The application, made in each worker after the fork: connections must not be shared."""
+        from api.app import create_app
+
+        return create_app(self._settings)

@@ -1,0 +1,141 @@
+"""The command line: each command calls the room that does its work.
+
+Data goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 error, 2 usage, 3 findings,
+4 not found, 5 partial, 6 declined, 69 Redis or PostgreSQL unreachable, 130 interrupted.
+"""
+
+import sys
+
+import click
+
+from eventpulse import __version__, logs, output
+from eventpulse.child import die_with_parent
+from eventpulse.connect import connected_settings, explained
+from eventpulse.dlq import dlq, dry_run, yes
+from eventpulse.errors import INTERRUPTED, OK, Trouble
+from eventpulse.settings import Settings, SettingsError
+
+# What a command needs is imported when it runs: `--help` and completion have to be quick.
+
+
+@click.group("eventpulse", context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+@click.option("--parent", type=int, hidden=True, help="The supervisor's process, to end with.")
+def commands(parent: int | None) -> None:
+    """EventPulse stores each event once and tells the right people within a fraction of a second."""
+    if parent is not None:
+        die_with_parent(parent)
+
+
+commands.add_command(dlq)
+
+
+@commands.command()
+def up() -> int:
+    """Run everything in this terminal; without REDIS_URL and DATABASE_URL with servers of its own."""
+    settings = Settings.from_environ()
+    logs.configure(settings.log_level, settings.log_format)
+    from eventpulse import launcher
+
+    return launcher.up(settings)
+
+
+@commands.command()
+def api() -> int:
+    """Run the HTTP API."""
+    settings = _process_settings("REDIS_URL", "DATABASE_URL")
+    from api import server
+
+    return server.run(settings)
+
+
+@commands.command()
+def live() -> int:
+    """Run the WebSocket gateway."""
+    settings = _process_settings("REDIS_URL")
+    from api import live
+
+    return live.run(settings)
+
+
+@commands.command()
+def worker() -> int:
+    """Run one worker process: store, evaluate, notify."""
+    settings = _process_settings("REDIS_URL", "DATABASE_URL")
+    from actors import worker
+
+    return worker.run(settings)
+
+
+@commands.command()
+def scheduler() -> int:
+    """Run the scheduler; of several, one leads."""
+    settings = _process_settings("REDIS_URL", "DATABASE_URL")
+    from schedules import scheduler
+
+    return scheduler.run(settings)
+
+
+@commands.command()
+@click.argument("direction", type=click.Choice(["up", "down", "status"]), default="up")
+@click.argument("target", required=False)
+@output.format_option
+@yes
+@dry_run
+def migrate(direction: str, target: str | None, form: str, yes: bool, dry_run: bool) -> int:
+    """Bring the schema up to date, take it back (the newest step, or all back through TARGET), or show where it is."""
+    from eventpulse import migrate
+
+    settings = connected_settings("DATABASE_URL")
+    return migrate.run(settings, direction, target, form=form, yes=yes, dry_run=dry_run)
+
+
+@commands.command()
+@output.format_option
+def check(form: str) -> int:
+    """Show every setting and where it comes from, and whether the servers are fit for use."""
+    from eventpulse import check
+
+    return check.run(form=form)
+
+
+@commands.command()
+@click.option("--url", help="Where the API is; by default as the settings say.")
+def demo(url: str | None) -> int:
+    """Send realistic traffic, then a burst of payment errors, and show the alert that follows."""
+    from eventpulse import demo
+
+    return demo.run(url or demo.default_url(Settings.from_environ()))
+
+
+def _process_settings(*needed: str) -> Settings:
+    settings = connected_settings(*needed)
+    logs.configure(settings.log_level, settings.log_format)
+    return settings
+
+
+def main() -> None:
+    """Run the command line and end the process with its exit code."""
+    try:
+        code = commands.main(prog_name="eventpulse", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except SettingsError as error:
+        code = _fail(*error.problems)
+    except Trouble as trouble:
+        code = _fail(str(trouble), code=trouble.exit_code)
+    except Exception as error:
+        outage = explained(error)
+        if outage is None:
+            raise
+        code = _fail(str(outage), code=outage.exit_code)
+    sys.exit(code if isinstance(code, int) else OK)
+
+
+def _fail(*problems: str, code: int = 1) -> int:
+    for problem in problems:
+        click.echo(f"Error: {problem}", err=True)
+    return code

@@ -1,0 +1,145 @@
+"""`eventpulse demo`: an ordinary minute of a shop, then its payments fail."""
+
+import random
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import httpx
+
+from eventpulse import ports
+from eventpulse.errors import OK, Trouble, Unreachable
+from eventpulse.settings import Settings
+
+RULE: dict[str, Any] = {
+    "name": "Payment errors",
+    "enabled": True,
+    "severity": "critical",
+    "window_seconds": 60,
+    "cooldown_seconds": 10,  # short, so that the demo can be repeated
+    "condition": {
+        "type": "threshold",
+        "metric": "count",
+        "filters": {"event_type": "error", "source": "payment_service"},
+        "group_by": ["source"],
+        "operator": ">",
+        "value": 5,
+    },
+}
+CALM_BATCHES = 25
+CALM_PAUSE_SECONDS = 0.2
+BURST_EVENTS = 12
+ALERT_SECONDS = 20
+POLL_SECONDS = 0.02
+
+Event = dict[str, Any]
+
+
+def default_url(settings: Settings) -> str:
+    """The API as a client on this machine reaches it."""
+    return f"http://{ports.reachable_host(settings.host)}:{settings.port}"
+
+
+def run(url: str) -> int:
+    """Play the demo against the API at `url`; returns the exit code.
+
+    Raises `Unreachable` when it does not answer, `Trouble` when it refuses or no alert comes.
+    """
+    try:
+        with httpx.Client(base_url=f"{url}/api/v1", timeout=10) as client:
+            rule_id = _ensure_rule(client)
+            _calm(client)
+            known = {anomaly["anomaly_id"] for anomaly in _anomalies(client, rule_id)}
+            sent_at = time.monotonic()
+            _post(client, [_payment_error() for _ in range(BURST_EVENTS)])
+            click.echo(f"Burst     {BURST_EVENTS} payment errors at once", err=True)
+            anomaly = _await_alert(client, rule_id, known)
+            _show(anomaly, seen_after_seconds=time.monotonic() - sent_at, url=url)
+    except httpx.HTTPStatusError as error:
+        raise Trouble(f"the API refused: {error.response.status_code} {error.response.text}") from error
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        raise Unreachable(f"no API answers at {url} ({error}): start `eventpulse up`, or give --url") from error
+    return OK
+
+
+def _ensure_rule(client: httpx.Client) -> str:
+    """The id of the demo's rule; it is made when it is not there yet."""
+    offset = 0
+    while page := _get(client, "/rules", limit=500, offset=offset)["data"]:
+        for rule in page:
+            if rule["name"] == RULE["name"]:
+                click.echo(f"Rule      {rule['name']} (there already)", err=True)
+                return str(rule["rule_id"])
+        offset += len(page)
+    made = client.post("/rules", json=RULE).raise_for_status().json()
+    click.echo(f"Rule      {made['name']}: more than 5 errors of payment_service in 60 s (made)", err=True)
+    return str(made["rule_id"])
+
+
+def _calm(client: httpx.Client) -> None:
+    """About five seconds in which everything is well."""
+    sent = 0
+    for batch in _baseline():
+        sent += len(batch)
+        _post(client, batch)
+        time.sleep(CALM_PAUSE_SECONDS)
+    click.echo(f"Baseline  {sent} events of a shop on a good day", err=True)
+
+
+def _baseline() -> Iterator[list[Event]]:
+    for _ in range(CALM_BATCHES):
+        yield [random.choice(ORDINARY)() for _ in range(random.randint(4, 12))]  # noqa: S311 - scenery
+
+
+def _event(event_type: str, source: str, **payload: Any) -> Event:
+    moment = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    return {"event_type": event_type, "source": source, "timestamp": moment, "payload": payload}
+
+
+def _number(low: int, high: int) -> int:
+    return random.randint(low, high)  # noqa: S311 - scenery
+
+
+ORDINARY = (
+    lambda: _event("page_view", "web", path=f"/products/{_number(1, 400)}", ms=_number(12, 180)),
+    lambda: _event("search", "web", hits=_number(0, 90), ms=_number(20, 250)),
+    lambda: _event("order", "shop", order_id=_number(10_000, 99_999), total_cents=_number(900, 25_000)),
+    lambda: _event("payment", "payment_service", order_id=_number(10_000, 99_999), provider="card", ok=True),
+    lambda: _event("shipment", "warehouse", parcels=_number(1, 4)),
+    lambda: _event("error", "search_service", code="slow_shard"),
+)
+
+
+def _payment_error() -> Event:
+    return _event("error", "payment_service", code="gateway_timeout", order_id=_number(10_000, 99_999))
+
+
+def _post(client: httpx.Client, events: list[Event]) -> None:
+    client.post("/events/batch", json=events).raise_for_status()
+
+
+def _get(client: httpx.Client, path: str, **query: Any) -> Any:
+    return client.get(path, params=query).raise_for_status().json()
+
+
+def _anomalies(client: httpx.Client, rule_id: str) -> list[dict[str, Any]]:
+    return list(_get(client, "/anomalies", rule_id=rule_id, limit=20)["data"])
+
+
+def _await_alert(client: httpx.Client, rule_id: str, known: set[str]) -> dict[str, Any]:
+    deadline = time.monotonic() + ALERT_SECONDS
+    while time.monotonic() < deadline:
+        for anomaly in _anomalies(client, rule_id):
+            if anomaly["anomaly_id"] not in known:
+                return anomaly
+        time.sleep(POLL_SECONDS)
+    raise Trouble(f"no alert within {ALERT_SECONDS} s: does a worker run, and is the rule {RULE['name']!r} enabled?")
+
+
+def _show(anomaly: dict[str, Any], *, seen_after_seconds: float, url: str) -> None:
+    click.echo(f"\n{click.style(anomaly['severity'].upper(), fg='red', bold=True)}  {anomaly['message']}")
+    click.echo(f"  detected     {anomaly['detected_at']}")
+    click.echo(f"  seen after   {seen_after_seconds * 1000:.0f} ms, from posting the burst")
+    click.echo(f"  all of it    {url}/api/v1/anomalies/{anomaly['anomaly_id']}")
