@@ -1,0 +1,88 @@
+"""Request bodies, read piece by piece, so that a body too large is refused at its first byte too many."""
+
+import zlib
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import falcon
+from gunicorn.http.errors import ParseException
+
+from api import parse, problems
+
+PIECE_BYTES = 64 * 1024
+GZIP = 16 + zlib.MAX_WBITS  # what makes zlib expect a gzip header and check the sum at the end
+
+
+class Stream(Protocol):
+    def read(self, size: int) -> bytes: ...
+
+
+def read(req: falcon.Request, limit: int) -> bytes:
+    """The body of a request, decompressed, of at most `limit` bytes.
+
+    Raises `problems.Problem`: 413 beyond the limit, 415 for an encoding other than gzip,
+    400 for a body that is broken off.
+    """
+    declared = req.content_length
+    if declared is not None and declared > limit:
+        raise _too_large(limit)
+    pieces = _pieces(req, declared)
+    encoding = (req.get_header("Content-Encoding") or "identity").strip().lower()
+    if encoding == "gzip":
+        pieces = _unzipped(pieces)
+    elif encoding != "identity":
+        raise problems.unsupported("Content-Encoding", "Must be gzip, or left out.", {"Accept-Encoding": "gzip"})
+    body = bytearray()
+    for piece in pieces:
+        body += piece
+        if len(body) > limit:
+            raise _too_large(limit)
+    return bytes(body)
+
+
+def read_json(req: falcon.Request, limit: int) -> Any:
+    """The JSON value of a request. Raises `problems.Problem` as `read` does, and 400 for what is not JSON."""
+    return parse.one(read(req, limit))[0]
+
+
+def _pieces(req: falcon.Request, declared: int | None) -> Iterator[bytes]:
+    # A chunked body has no length; the server that can take one ends the stream for us.
+    stream: Stream = req.stream if req.env.get("wsgi.input_terminated") else req.bounded_stream
+    received = 0
+    try:
+        while piece := stream.read(PIECE_BYTES):
+            received += len(piece)
+            yield piece
+    except (OSError, ParseException) as error:
+        raise _broken("Must be whole, and its chunks well formed.") from error
+    if declared is not None and received < declared:
+        raise _broken(f"Must be whole: ends after {received} of {declared} bytes.")
+
+
+def _unzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Decompress at most a piece at a time; gzip members may follow each other (RFC 1952, 2.2)."""
+    member = zlib.decompressobj(GZIP)
+    started = False
+    try:
+        for piece in pieces:
+            rest = piece
+            while rest:
+                if member.eof:
+                    member = zlib.decompressobj(GZIP)
+                started = True
+                yield member.decompress(rest, PIECE_BYTES)
+                rest = member.unconsumed_tail or member.unused_data
+    except zlib.error as error:
+        raise _broken("Must be gzip.") from error
+    if started and not member.eof:
+        raise _broken("Must be whole: its gzip does not end.")
+
+
+def _too_large(limit: int) -> problems.Problem:
+    return problems.too_large(
+        "The body is too large", [{"field": "body", "message": f"Must have at most {limit} bytes, decompressed."}]
+    )
+
+
+def _broken(reason: str) -> problems.Problem:
+    return problems.invalid([{"field": "body", "message": reason}], "Malformed body")

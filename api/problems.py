@@ -1,0 +1,167 @@
+"""What went wrong, as RFC 9457 problem details: one table says which exception becomes which answer.
+
+`type` is `/problems/` and the title in lower case: a stable name for programs, as the title is for people.
+"""
+
+import random
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from http import HTTPStatus
+from itertools import islice
+from typing import Any
+
+import falcon
+import marshmallow
+import msgspec
+import peewee
+import redis
+import structlog
+from playhouse.pool import MaxConnectionsExceeded
+
+from actors.queues import Unavailable
+from models import database
+
+log = structlog.get_logger()
+
+App = falcon.App[falcon.Request, falcon.Response]
+Error = dict[str, Any]  # {"field", "message"}, and "index" for an event of a batch
+
+#: A client cannot read more at once, and hostile input must not make an answer larger than its question.
+MAX_ERRORS = 1_000
+MAX_FIELD_CHARACTERS = 200
+RETRY_AFTER_SECONDS = 2.0
+
+
+class Problem(falcon.HTTPError):
+    """An answer that is an error; `errors` name the fields that are wrong."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        title: str | None = None,
+        errors: Sequence[Error] = (),
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, title=title or HTTPStatus(status).phrase, description=detail, headers=headers)
+        self.errors = errors
+
+
+def invalid(errors: Sequence[Error], title: str = "Invalid request") -> Problem:
+    """A 400 that names each wrong field. Of more than `MAX_ERRORS` errors the first are listed."""
+    detail = f"{len(errors)} error{'s' if len(errors) != 1 else ''}; see errors"
+    if len(errors) > MAX_ERRORS:
+        detail = f"More than {MAX_ERRORS} errors; the first {MAX_ERRORS} are in errors"
+    return Problem(HTTPStatus.BAD_REQUEST, detail, title=title, errors=errors[:MAX_ERRORS])
+
+
+def too_large(detail: str, errors: Sequence[Error]) -> Problem:
+    """A 413."""
+    return Problem(413, detail, title="Too large", errors=errors)
+
+
+def unsupported(header: str, message: str, accepted: dict[str, str]) -> Problem:
+    """A 415 for the header of a body that we cannot read; the headers `accepted` say what we can."""
+    errors = [{"field": header, "message": message}]
+    return Problem(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        f"The {header} of the request is not supported",
+        errors=errors,
+        headers=accepted,
+    )
+
+
+def unavailable(detail: str, retry_after: float = RETRY_AFTER_SECONDS) -> Problem:
+    """A 503 that asks to come back after about `retry_after` seconds, not all clients at once."""
+    seconds = max(1, round(retry_after * random.uniform(0.5, 1.5)))  # noqa: S311 - spreads load, hides nothing
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(seconds)})
+
+
+def flatten(messages: Mapping[Any, Any] | Sequence[Any], root: str = "body", path: str = "") -> Iterator[Error]:
+    """The errors in the messages of a `marshmallow.ValidationError`: fields have dotted paths, the whole is `root`."""
+    if isinstance(messages, Mapping):
+        for key, inner in messages.items():
+            yield from flatten(inner, root, path if key == "_schema" else f"{path}.{key}" if path else str(key))
+        return
+    for message in messages:
+        yield {"field": printable(path) or root, "message": str(message)}
+
+
+def printable(name: str) -> str:
+    """A name that a client chose, fit to be shown: what is no text is escaped, what is long is cut."""
+    shown = name.encode("utf-8", "backslashreplace").decode()
+    shown = re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\x{ord(found[0]):02x}", shown)
+    return shown if len(shown) <= MAX_FIELD_CHARACTERS else f"{shown[:MAX_FIELD_CHARACTERS]}…"
+
+
+def install(app: App) -> None:
+    """Answer every error of the application with a problem."""
+    app.set_error_serializer(_serialize)
+    for exception, translate in TABLE.items():
+        app.add_error_handler(exception, _handler(translate))
+
+
+def _queue_unavailable(error: Unavailable) -> Problem:
+    return unavailable(str(error), error.retry_after)
+
+
+def _redis_away(_error: redis.RedisError) -> Problem:
+    return unavailable("Redis cannot be reached")
+
+
+def _database_failed(error: Exception) -> Problem:
+    return unavailable("PostgreSQL cannot be reached") if database.is_outage(error) else _unexpected(error)
+
+
+def _invalid_fields(error: marshmallow.ValidationError) -> Problem:
+    return invalid(
+        list(
+            islice(flatten(error.messages_dict if isinstance(error.messages, dict) else error.messages), MAX_ERRORS + 1)
+        )
+    )
+
+
+def _unexpected(error: Exception) -> Problem:
+    log.error("request failed", exc_info=error)
+    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed; its log has the reason under this request id")
+
+
+TABLE: dict[type[Exception], Callable[[Any], Problem]] = {
+    Unavailable: _queue_unavailable,
+    redis.RedisError: _redis_away,
+    peewee.PeeweeException: _database_failed,
+    MaxConnectionsExceeded: _database_failed,
+    marshmallow.ValidationError: _invalid_fields,
+    Exception: _unexpected,
+}
+
+
+def _handler(translate: Callable[[Any], Problem]) -> Callable[..., None]:
+    def handle(_req: falcon.Request, _resp: falcon.Response, error: Exception, _params: Any) -> None:
+        raise translate(error) from None
+
+    return handle
+
+
+def _serialize(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError) -> None:
+    status = HTTPStatus(error.status_code)
+    title = error.title if isinstance(error, Problem) and error.title else status.phrase
+    problem = {
+        "type": "/problems/" + re.sub(r"[^a-z]+", "-", title.lower()),
+        "title": title,
+        "status": status,
+        "detail": error.description or _DETAILS.get(status, status.description or status.phrase),
+        "instance": req.path,
+        "request_id": req.context.request_id,
+    }
+    if isinstance(error, Problem) and error.errors:
+        problem["errors"] = error.errors
+    resp.content_type = "application/problem+json"
+    resp.data = msgspec.json.encode(problem)
+
+
+_DETAILS = {
+    HTTPStatus.NOT_FOUND: "There is nothing at this path",
+    HTTPStatus.METHOD_NOT_ALLOWED: "This path does not take this method; see the Allow header",
+}
