@@ -33,7 +33,7 @@ class Notification:
     link: str | None
 
 
-class TryAgain(Exception):  # noqa: N818 — it reads as what the channel says
+class TryAgain(Exception):
     """The channel did not take it now; later it may. `after_seconds`: when the channel said so itself."""
 
     def __init__(self, reason: str, after_seconds: float | None = None) -> None:
@@ -42,7 +42,7 @@ class TryAgain(Exception):  # noqa: N818 — it reads as what the channel says
         self.after_seconds = after_seconds
 
 
-class Undeliverable(Exception):  # noqa: N818 — it reads as what the channel says
+class Undeliverable(Exception):
     """The channel said no for good: trying again would not help."""
 
     def __init__(self, reason: str) -> None:

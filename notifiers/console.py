@@ -28,12 +28,12 @@ class Console:
 
     def send(self, notification: Notification, settings: Mapping[str, Any]) -> str:  # noqa: ARG002 — there are none
         stream = self._stream or sys.stdout
-        first, *others = _lines(notification)
-        if _colours(stream):
-            first = f"{COLOURS.get(notification.severity, '')}{first}{RESET}"
-        alert = "\n    ".join([first, *others]) + "\n"
         encoding = stream.encoding or "utf-8"
+        first, *others = _lines(notification)
         try:
+            if _colours(stream):
+                first = f"{COLOURS.get(notification.severity, '')}{first}{RESET}"
+            alert = "\n    ".join([first, *others]) + "\n"
             # One write, so that the alerts of several threads do not mix. An ASCII pipe gets \u2026 for …
             stream.write(alert.encode(encoding, "backslashreplace").decode(encoding))
             stream.flush()
@@ -50,17 +50,13 @@ def _colours(stream: TextIO) -> bool:
 
 
 def _lines(notification: Notification) -> Iterator[str]:
-    yield wording.shortened(wording.headline(notification), LINE)
+    yield wording.line(wording.headline(notification), LINE)
     window = f" in {wording.duration(notification.window_seconds)}" if notification.window_seconds else ""
-    yield _line(f"observed {notification.observed}, threshold {notification.threshold}{window}")
+    yield wording.line(f"observed {notification.observed}, threshold {notification.threshold}{window}", LINE)
     yield f"happened {_time(notification.occurred_at)}, detected {_time(notification.detected_at)}"
     for evidence in notification.evidence[:EVIDENCE_LINES]:
-        yield _line(f"- {evidence}")
-    yield _line(notification.link or f"anomaly {notification.anomaly_id}")
-
-
-def _line(text: str) -> str:
-    return wording.shortened(wording.printable(text), LINE)
+        yield wording.line(f"- {evidence}", LINE)
+    yield wording.line(notification.link or f"anomaly {notification.anomaly_id}", LINE)
 
 
 def _time(moment: datetime) -> str:

@@ -35,7 +35,7 @@ def escaped(text: str, limit: int) -> str:
 
     Without the escapes a payload could call everyone (`<!channel>`) or plant a link.
     """
-    safe = wording.printable(text).translate(ESCAPES)
+    safe = wording.line(text, limit).translate(ESCAPES)
     if len(safe) <= limit:
         return safe
     cut = safe[: limit - len(wording.ELLIPSIS)]

@@ -13,25 +13,24 @@ UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 JOINERS = "\u200c\u200d"
 
 
-def printable(text: str) -> str:
-    r"""The text in one line, with what could command a terminal or hide text made visible: a newline becomes \n."""
-    return "".join(
+def line(text: str, limit: int) -> str:
+    r"""The text in one line of at most `limit` characters, cut visibly.
+
+    What could command a terminal or hide text is made visible: a newline becomes \n.
+    """
+    shown = "".join(
         char.encode("unicode_escape").decode()
         if unicodedata.category(char) in UNPRINTABLE and char not in JOINERS
         else char
-        for char in text
+        for char in text[: limit + 1]
     )
-
-
-def shortened(text: str, limit: int) -> str:
-    """The text, cut visibly to at most `limit` characters."""
-    return text if len(text) <= limit else text[: limit - 1] + ELLIPSIS
+    return shown if len(shown) <= limit else shown[: limit - len(ELLIPSIS)] + ELLIPSIS
 
 
 def headline(notification: Notification) -> str:
-    """The alert in one line, of any length."""
+    """The alert in one sentence."""
     where = f" ({group(notification.group)})" if notification.group else ""
-    return printable(f"{notification.severity.upper()}: {notification.rule_name}{where}: {notification.message}")
+    return f"{notification.severity.upper()}: {notification.rule_name}{where}: {notification.message}"
 
 
 def group(values: dict[str, Any]) -> str:

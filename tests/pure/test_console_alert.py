@@ -1,0 +1,93 @@
+"""What an operator reads on a terminal, and what a payload cannot do to it."""
+
+import io
+
+import pytest
+from telling import notification
+
+from notifiers.base import TryAgain
+from notifiers.console import Console
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _no_wishes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+
+
+def written(stream: io.StringIO, **fields: object) -> str:
+    Console(stream).send(notification(**fields), {})
+    return stream.getvalue()
+
+
+def test_an_alert_is_a_few_lines_that_begin_with_its_severity() -> None:
+    assert written(io.StringIO()).splitlines() == [
+        "CRITICAL: High error rate (source=payment_service): 6 events in 60 s, more than 5",
+        "    observed 6, threshold > 5 in 1 min",
+        "    happened 2026-11-20 03:12:45Z, detected 2026-11-20 03:12:45Z",
+        "    - 03:12:45Z error payment_service code=card_declined",
+        "    https://alerts.example/api/v1/anomalies/0193b1a0",
+    ]
+
+
+def test_without_a_link_it_names_the_anomaly() -> None:
+    assert "anomaly 0193b1a0-0000" in written(io.StringIO(), link=None, window_seconds=0)
+
+
+def test_colour_is_for_terminals_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "\033[1;31mCRITICAL" in written(Terminal())
+    assert "\033" not in written(io.StringIO())
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\033" in written(io.StringIO())
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\033" not in written(Terminal())
+
+
+def test_a_payload_cannot_command_the_terminal_or_forge_a_line() -> None:
+    evil = "\033]0;owned\a\r\n\u202eCRITICAL: forged\x9b31m\u2028"
+    alert = written(
+        io.StringIO(),
+        rule_name=evil,
+        message=evil,
+        group={evil: [evil]},
+        evidence=[evil],
+        observed=evil,
+        threshold=evil,
+    )
+    assert len(alert.splitlines()) == 5
+    assert all(char.isprintable() or char == "\n" for char in alert)
+    assert "\\x1b]0;owned" in alert
+
+
+def test_words_of_all_languages_and_emoji_stay_as_they_are() -> None:
+    assert "Zahlung überfällig 👩‍💻 پرداخت" in written(io.StringIO(), message="Zahlung überfällig 👩‍💻 پرداخت")
+
+
+def test_an_ascii_pipe_gets_escapes_rather_than_an_error() -> None:
+    pipe = io.BytesIO()
+    stream = io.TextIOWrapper(pipe, encoding="ascii")
+    Console(stream).send(notification(message="überfällig"), {})
+    assert b"\\xfcberf\\xe4llig" in pipe.getvalue()
+
+
+def test_very_long_words_are_cut_visibly() -> None:
+    alert = written(io.StringIO(), message="x" * 10_000, evidence=["y" * 10_000] * 10)
+    assert len(alert) < 2_000
+    assert alert.count("…") == 4
+
+
+def test_a_console_that_went_away_is_tried_again() -> None:
+    stream = io.StringIO()
+    stream.close()
+    with pytest.raises(TryAgain, match="cannot write to the console: ValueError"):
+        Console(stream).send(notification(), {})
+
+
+def test_by_default_it_is_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    assert Console().send(notification(), {}) == "written"
+    assert capsys.readouterr().out.startswith("CRITICAL: High error rate")

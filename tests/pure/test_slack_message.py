@@ -1,0 +1,135 @@
+"""What an engineer reads in Slack, and what a payload cannot do there."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from telling import notification
+
+from notifiers.slack_message import COLOURS, escaped, message
+
+
+def texts(part: Any) -> Iterator[str]:
+    """Every text of a message, or of a part of it."""
+    if isinstance(part, dict):
+        if isinstance(part.get("text"), str):
+            yield part["text"]
+        part = list(part.values())
+    if isinstance(part, list):
+        for item in part:
+            yield from texts(item)
+
+
+def blocks(body: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*body["blocks"], *body["attachments"][0]["blocks"]]
+
+
+def test_an_alert_says_what_where_and_how_bad() -> None:
+    body = message(notification())
+    assert body["text"] == "CRITICAL: High error rate (source=payment_service): 6 events in 60 s, more than 5"
+    link = "https://alerts.example/api/v1/anomalies/0193b1a0"
+    assert [*texts(body["blocks"])] == [f"*<{link}|CRITICAL: High error rate>*  `source=payment_service`"]
+    assert body["attachments"][0]["color"] == COLOURS["critical"]
+    said, fields, evidence, context = body["attachments"][0]["blocks"]
+    assert said["text"]["text"] == "6 events in 60 s, more than 5"
+    assert [*texts(fields)] == [
+        "*Observed*\n6",
+        "*Threshold*\n&gt; 5",
+        "*Window*\n1 min",
+        "*Happened*\n<!date^1795144365^{date_short_pretty} {time_secs}|2026-11-20 03:12:45 UTC>",
+    ]
+    assert evidence["text"]["text"] == "*Evidence*\n```03:12:45Z error payment_service code=card_declined```"
+    assert "Event `0193b1a0-0000-7000-8000-00000000000c`" in [*texts(context)]
+
+
+def test_what_a_rule_does_not_have_is_left_out() -> None:
+    body = message(notification(group={}, window_seconds=0, evidence=[], link=None, message=""))
+    assert body["text"] == "CRITICAL: High error rate: "
+    assert [*texts(body["blocks"])] == ["*CRITICAL: High error rate*"]
+    assert "Window" not in json.dumps(body)
+    assert "Evidence" not in json.dumps(body)
+    assert "No details." in [*texts(body)]
+
+
+def test_each_severity_has_its_colour_and_a_new_one_has_a_grey() -> None:
+    colours = [
+        message(notification(severity=name))["attachments"][0]["color"]
+        for name in ("critical", "warning", "info", "odd")
+    ]
+    assert len(set(colours)) == 4
+
+
+def test_of_much_evidence_three_lines_are_shown() -> None:
+    body = message(notification(evidence=[f"line {number}" for number in range(9)]))
+    assert "*Evidence*\n```line 0\nline 1\nline 2```" in [*texts(body)]
+
+
+def test_a_payload_can_call_nobody_and_plant_no_link() -> None:
+    evil = "<!channel> <@U1> <https://evil.example|click> & `*_~\n@here"
+    body = message(
+        notification(
+            rule_name=evil,
+            message=evil,
+            observed=evil,
+            threshold=evil,
+            group={evil: evil},
+            evidence=[evil],
+            event_id=evil,
+        )
+    )
+    for text in texts(body):
+        ours = re.sub(r"<(!date\^\d+\^[^<>]*|https://alerts\.example/[^<>|]*)\|([^<>]*)>", r"\2", text)
+        assert "<" not in ours
+        assert ">" not in ours
+    assert all(part["verbatim"] for part in _markdown(body))
+    evidence = next(text for text in texts(body) if text.startswith("*Evidence*"))
+    assert evidence.count("`") == 6, "the evidence cannot leave its code block"
+
+
+def _markdown(part: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(part, dict):
+        if part.get("type") == "mrkdwn":
+            yield part
+        part = list(part.values())
+    if isinstance(part, list):
+        for item in part:
+            yield from _markdown(item)
+
+
+def test_a_pipe_in_the_link_does_not_end_it() -> None:
+    assert "*<https://a.example/?a=1&amp;b=%7C|CRITICAL" in next(
+        texts(message(notification(link="https://a.example/?a=1&b=|"))["blocks"])
+    )
+
+
+@given(text=st.text(alphabet="&<>ab\n", max_size=60), limit=st.integers(1, 60))
+def test_no_cut_goes_through_an_escape(text: str, limit: int) -> None:
+    safe = escaped(text, limit)
+    assert len(safe) <= limit
+    assert re.fullmatch(r"(&amp;|&lt;|&gt;|[^&<>])*", safe)
+
+
+@given(st.text(min_size=1, max_size=20), st.integers(0, 2**40))
+def test_the_longest_alert_stays_within_the_limits_of_slack(piece: str, number: int) -> None:
+    text = piece * 5000
+    body = message(
+        notification(
+            rule_name=text,
+            message=text,
+            observed=text,
+            threshold=text,
+            window_seconds=number,
+            group={text: text},
+            evidence=[text] * 20,
+        )
+    )
+    assert len(blocks(body)) <= 50
+    for block in blocks(body):
+        assert all(len(part["text"]) <= 2000 for part in block.get("fields", []))
+        assert 0 < len(block.get("text", {"text": "-"})["text"]) <= 3000
+        assert len(block.get("elements", [])) <= 10
+    assert len(body["text"]) <= 4000
+    json.dumps(body).encode()
