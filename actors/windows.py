@@ -1,10 +1,8 @@
 """The windows of the rules in Redis, shared by all workers: what one adds, all see at once."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import redis

@@ -1,0 +1,127 @@
+"""A window in the memory of one process: for backtests, and to say what the shared one must answer."""
+
+from bisect import bisect_left, insort
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from rules.window import Buckets, Claim, Count, Run, Sighting, Watch
+
+
+@dataclass(slots=True)
+class _Members:
+    """Ids in order of (time, id)."""
+
+    order: list[tuple[int, str]] = field(default_factory=list)
+    times: dict[str, int] = field(default_factory=dict)
+
+    def add(self, members: Iterable[tuple[int, str]]) -> int:
+        """Add those whose id is not there; returns how many these were."""
+        before = len(self.order)
+        for at, member in members:
+            if member not in self.times:
+                self.times[member] = at
+                insort(self.order, (at, member))
+        return len(self.order) - before
+
+    def rank(self, member: str) -> int:
+        return bisect_left(self.order, (self.times[member], member))
+
+    def before(self, at: int) -> int:
+        """How many are older than this time."""
+        return bisect_left(self.order, (at,))
+
+    def trim(self, horizon: int, keep: int) -> None:
+        """Drop what is not younger than the horizon, and all but the newest."""
+        old = max(self.before(horizon + 1), len(self.order) - keep)
+        for _, member in self.order[:old]:
+            del self.times[member]
+        del self.order[:old]
+
+
+@dataclass(slots=True)
+class _Buckets:
+    """Counts by bucket, with the ids that were counted."""
+
+    first: int | None = None
+    seen: dict[int, set[str]] = field(default_factory=dict)
+
+
+class MemoryWindow:
+    """A `Window` that nobody else sees."""
+
+    def __init__(self) -> None:
+        self._windows: defaultdict[str, _Members] = defaultdict(_Members)
+        self._buckets: defaultdict[str, _Buckets] = defaultdict(_Buckets)
+        self._claims: defaultdict[str, _Members] = defaultdict(_Members)
+
+    def observe(self, watches: Sequence[Watch]) -> list[Sighting]:
+        return [sighting for position, watch in enumerate(watches) for sighting in self._answer(position, watch)]
+
+    def claim(self, claims: Sequence[Claim]) -> list[bool]:
+        return [self._take(claim) for claim in claims]
+
+    def _answer(self, position: int, watch: Watch) -> Iterable[Sighting]:
+        question = watch.question
+        if isinstance(question, Buckets):
+            return list(_buckets(self._buckets[watch.key], position, watch, question))
+        window = self._windows[watch.key]
+        again = window.add(watch.members) < len(watch.members)
+        if isinstance(question, Run):
+            found = list(_run(window, position, watch, question, again))
+        else:
+            found = list(_count(window, position, watch, question))
+        window.trim(watch.newest - question.past, question.keep)
+        return found
+
+    def _take(self, claim: Claim) -> bool:
+        claims = self._claims[claim.key]
+        if claim.event_id in claims.times:
+            return True
+        if claims.before(claim.at + claim.cooldown) > claims.before(claim.at - claim.cooldown + 1):
+            return False
+        claims.add([(claim.at, claim.event_id)])
+        claims.trim(claim.at - claim.past, claim.keep)
+        return True
+
+
+def _run(window: _Members, position: int, watch: Watch, run: Run, again: bool) -> Iterator[Sighting]:
+    # An event is the last of a run when the member `needed - 1` before it is less than `width` older. A new event can
+    # make so those less than `width` later, `needed - 1` ranks at most. Of these, whoever would be without any
+    # of the new ones has been named before.
+    mine = {member for _, member in watch.members}
+    end = watch.members[-1][0] + run.width
+    first, last = window.rank(watch.members[0][1]), window.rank(watch.members[-1][1]) + run.needed - 1
+    for rank in range(max(first, run.needed - 1), len(window.order) if again else min(last + 1, len(window.order))):
+        at, member = window.order[rank]
+        if at >= end:
+            break
+        start = rank - run.needed + 1
+        known = start - len(watch.members)
+        before = known >= 0 and at - window.order[known][0] < run.width
+        if at - window.order[start][0] < run.width and (again or member in mine or not before):
+            yield Sighting(position, member, at, run.needed)
+
+
+def _count(window: _Members, position: int, watch: Watch, count: Count) -> Iterator[Sighting]:
+    for at, member in watch.members:
+        yield Sighting(position, member, at, window.before(at + 1) - window.before(at - count.width + 1))
+
+
+def _buckets(window: _Buckets, position: int, watch: Watch, question: Buckets) -> Iterator[Sighting]:
+    members: dict[int, list[tuple[int, str]]] = {}
+    for at, member in watch.members:
+        members.setdefault(at // question.size, []).append((at, member))
+    for bucket, new in members.items():
+        window.seen.setdefault(bucket, set()).update(member for _, member in new)
+        window.first = bucket if window.first is None else min(bucket, window.first)
+        if window.first > bucket - question.baseline:
+            continue
+        counts = [len(window.seen.get(bucket - back, ())) for back in range(1, question.baseline + 1)]
+        total, squares = sum(counts), sum(count * count for count in counts)
+        before = len(window.seen[bucket]) - len(new)
+        for order, (at, member) in enumerate(new, 1):
+            yield Sighting(position, member, at, before + order, total, squares)
+    if len(window.seen) > 2 * question.keep:
+        oldest = watch.newest // question.size - question.keep
+        window.seen = {bucket: ids for bucket, ids in window.seen.items() if bucket >= oldest}

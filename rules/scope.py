@@ -1,0 +1,109 @@
+"""Which events a rule is about, and how it groups them, by paths into the event."""
+
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any, Self
+
+from rules.event import Event
+
+PATH = re.compile(r"event_type|source|(payload|metadata)(\.[^.]+)+")
+SCALARS = (str, int, float, bool, type(None))
+WHOLE = 2**53  # from here on not every whole number is a double
+
+Getter = Callable[[Event], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The events whose value at every path of `filters` is one of those listed, grouped by the values at `group_by`.
+
+    Values compare as in JSON: true is not 1, "5" is not 5, but 1 is 1.0; what is missing is null.
+    """
+
+    filters: Mapping[str, Sequence[Any]]
+    group_by: tuple[str, ...]
+    #: Pairs of event type and source for an index; None stands for any.
+    concerns: tuple[tuple[str | None, str | None], ...] = field(init=False, repr=False)
+    _checks: tuple[tuple[Getter, frozenset[Any]], ...] = field(init=False, repr=False, compare=False)
+    _group: tuple[Getter, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        either: Sequence[None] = (None,)
+        pairs = itertools.product(self.filters.get("event_type", either), self.filters.get("source", either))
+        checks = (
+            (getter(path), frozenset(map(_comparable, values)))
+            for path, values in self.filters.items()
+            if path not in ("event_type", "source")
+        )
+        object.__setattr__(self, "concerns", tuple(dict.fromkeys(pairs)))
+        object.__setattr__(self, "_checks", tuple(checks))
+        object.__setattr__(self, "_group", tuple(map(getter, self.group_by)))
+
+    @classmethod
+    def of(cls, filters: Mapping[str, Any], group_by: Iterable[str]) -> Self:
+        """The scope as it is written in a condition, where a filter may be one value."""
+        return cls({path: _listed(wanted) for path, wanted in filters.items()}, tuple(group_by))
+
+    def matches(self, event: Event) -> bool:
+        """Whether an event that the index found passes the filters by payload and metadata too."""
+        return all(_comparable(get(event)) in allowed for get, allowed in self._checks)
+
+    def values(self, event: Event) -> tuple[Any, ...]:
+        """The event's values at the paths of `group_by`."""
+        return tuple([get(event) for get in self._group])
+
+    def group(self, values: Sequence[Any]) -> dict[str, Any]:
+        return dict(zip(self.group_by, map(_normal, values), strict=True))
+
+    def equal(self, group: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """What the events of one group have in common: the values they may have, by path."""
+        return {path: list(values) for path, values in self.filters.items()} | {
+            path: [value] for path, value in group.items()
+        }
+
+
+def getter(path: str) -> Getter:
+    """A function that reads one path of an event; None: it is missing or null."""
+    column, *keys = path.split(".")
+    if not keys:
+        return attrgetter(column)
+    read = attrgetter(column)
+    return lambda event: reach(read(event), keys)
+
+
+def reach(value: Any, keys: Sequence[str]) -> Any:
+    """Follow the keys through nested objects; None: there is nothing."""
+    for key in keys:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(key)
+    return value
+
+
+def canonical(value: Any) -> str:
+    """The same JSON text for equal values: compact, keys sorted."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _listed(wanted: Any) -> list[Any]:
+    return wanted if isinstance(wanted, list) else [wanted]
+
+
+def _comparable(value: Any) -> Any:
+    """A stand-in that is equal where JSON is: Python takes true for 1. Objects and arrays equal no filter."""
+    return (isinstance(value, bool), value) if isinstance(value, SCALARS) else None
+
+
+def _normal(value: Any) -> Any:
+    """The value with 1.0 written as 1, however deep, so that equal groups have equal keys."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < WHOLE:
+        return int(value)
+    if isinstance(value, list):
+        return [_normal(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _normal(item) for key, item in value.items()}
+    return value

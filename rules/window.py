@@ -1,0 +1,134 @@
+"""What the rules ask of past events: the questions, the answers, and who can answer.
+
+A window holds event ids by event time, for one rule, condition and group. Adding an event again changes
+nothing. Times and spans are whole microseconds, each `ttl` whole seconds. All that travels to a shared
+window is an array, in the order of its fields here.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol, Self
+
+import msgspec
+
+from rules.event import SECOND
+
+#: How far ahead of ours an event's clock may be.
+CLOCK_SKEW_SECONDS = 60
+#: How long after its last use a window is kept: what a queue has given out once may come again as late as this.
+GRACE_SECONDS = 3_600
+#: How long the ids of a bucket are kept for the same reason; shorter, because every id counts here, not the newest few.
+SEEN_SECONDS = 900
+
+
+class _Sliding(msgspec.Struct, array_like=True, frozen=True):
+    """Of the last `width`, `needed` members decide.
+
+    Kept are the newest `keep`, enough for late arrivals to find their neighbours, and of those only
+    what is less than `past` older than the newest event.
+    """
+
+    needed: int
+    width: int
+    keep: int
+    past: int
+    ttl: int
+
+    @classmethod
+    def of(cls, needed: int, window_seconds: int, allowed_lateness_seconds: int) -> Self:
+        past_seconds = window_seconds + allowed_lateness_seconds
+        keep = max(4 * needed, needed + 256)
+        return cls(needed, window_seconds * SECOND, keep, past_seconds * SECOND, past_seconds + GRACE_SECONDS)
+
+
+class Run(_Sliding, frozen=True):
+    """Which events are the last of `needed` within the `width`, now that these have been added?
+
+    Answered by the new events that are, and by later ones that may have become so because of them. When one of the
+    new events was known already, all that may ever have become so because of it are named again: whoever
+    was told first may have died since.
+    """
+
+
+class Count(_Sliding, frozen=True):
+    """How many events, itself included, are there in the `width` before each new one? Exact up to `needed`."""
+
+
+class Buckets(msgspec.Struct, array_like=True, frozen=True):
+    """How many events has the bucket of each new one, and how many had the `baseline` buckets before it?
+
+    A bucket is `size` long. Not answered before the first bucket of all is `baseline` buckets away. Counts of
+    the newest `keep` buckets are kept; the others are dropped when they have become as many.
+    """
+
+    size: int
+    baseline: int
+    keep: int
+    ttl: int
+    seen_ttl: int
+
+    @classmethod
+    def of(cls, bucket_seconds: int, baseline: int, allowed_lateness_seconds: int) -> Self:
+        late = -(-allowed_lateness_seconds // bucket_seconds)
+        skew = -(-CLOCK_SKEW_SECONDS // bucket_seconds)
+        keep = baseline + late + skew + 1
+        return cls(
+            bucket_seconds * SECOND,
+            baseline,
+            keep,
+            keep * bucket_seconds + GRACE_SECONDS,
+            bucket_seconds + SEEN_SECONDS,
+        )
+
+
+Question = Run | Count | Buckets
+
+
+class Watch(msgspec.Struct, array_like=True):
+    """New events of one window, in order of (time, id). `newest`: the latest event time, but not in the future."""
+
+    key: str
+    question: Question
+    newest: int
+    members: list[tuple[int, str]]
+
+
+class Sighting(msgspec.Struct, array_like=True, frozen=True):
+    """What the window says about one event of the watch at this position.
+
+    `count`: the events in its window or bucket. `total` and `squares`: the sums of its baseline's counts and of
+    their squares.
+    """
+
+    watch: int
+    event_id: str
+    at: int
+    count: int
+    total: int = 0
+    squares: int = 0
+
+
+class Claim(msgspec.Struct, array_like=True, frozen=True):
+    """An event's wish to be the one that speaks for a rule and group for `cooldown` around its time.
+
+    Claims that are `past` or more older than the newest are forgotten, and all but the newest `keep`.
+    """
+
+    key: str
+    event_id: str
+    at: int
+    cooldown: int
+    past: int
+    ttl: int
+    keep: int = 1_024
+
+
+class Window(Protocol):
+    """Remembers events for all who share it. Each call is atomic for each of its windows."""
+
+    def observe(self, watches: Sequence[Watch]) -> list[Sighting]:
+        """Add the events of all watches to their windows; returns what their questions found."""
+        ...
+
+    def claim(self, claims: Sequence[Claim]) -> list[bool]:
+        """Take each claim, in this order, unless another event's lies less than its cooldown away."""
+        ...
