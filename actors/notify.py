@@ -8,6 +8,7 @@ import dramatiq
 import structlog
 
 from actors.batching import current_work
+from actors.broker import broker
 from actors.guards import through_outages
 from models.anomaly import Anomaly
 from models.channel import Channel
@@ -17,7 +18,7 @@ from notifiers.base import Notification, Notifier, TryAgain, Undeliverable
 
 log = structlog.get_logger()
 
-#: How long a channel that failed is left alone by this process, unless it asks for longer.
+#: How long this process leaves a channel alone that failed without saying for how long.
 PAUSE_SECONDS = 2.0
 
 #: The notifiers by the kind of channel they serve; filled when the process is set up.
@@ -35,12 +36,14 @@ def notify(anomaly_id: str, channel_id: str) -> None:
 
     A crash between sending and recording repeats the message: its delivery shows the extra attempt.
     """
+    work = current_work()
+    assert work is not None
     pause = _paused_until.get(channel_id, 0.0) - time.monotonic()
     if pause > 0:
-        # Others wait for a failing channel in Redis, not on a thread that other channels need.
-        notify.send_with_options(args=(anomaly_id, channel_id), delay=int(pause * 1000) + 1)
+        # For a failing channel one waits in Redis, not on a thread that other channels need; no retry is used up.
+        broker.enqueue(work.copy(), delay=int(pause * 1000) + 1)
         return
-    claimed = claim(anomaly_id, channel_id)
+    claimed = claim(anomaly_id, channel_id, work.message_id)
     if claimed is None:
         return
     delivery, channel = claimed
@@ -50,19 +53,18 @@ def notify(anomaly_id: str, channel_id: str) -> None:
         settle(delivery, "refused", refusal.reason)
     except TryAgain as later:
         settle(delivery, "postponed", later.reason)
-        _paused_until[channel_id] = time.monotonic() + max(later.after_seconds or 0, PAUSE_SECONDS)
-        delay = None if later.after_seconds is None else int(later.after_seconds * 1000)
+        after = later.after_seconds
+        _paused_until[channel_id] = time.monotonic() + (PAUSE_SECONDS if after is None else after)
+        delay = None if after is None else int(after * 1000)
         raise dramatiq.Retry(later.reason, delay=delay) from later
     else:
         settle(delivery, "delivered", receipt)
 
 
-def claim(anomaly_id: str, channel_id: str) -> tuple[Delivery, Channel | None] | None:
+def claim(anomaly_id: str, channel_id: str, claimant: str) -> tuple[Delivery, Channel | None] | None:
     """The delivery with its anomaly, and the channel unless it was deleted; None: there is nothing left to do."""
-    work = current_work()
-    assert work is not None
     with connection():
-        delivery = Delivery.claim(UUID(anomaly_id), UUID(channel_id), claimant=work.message_id)
+        delivery = Delivery.claim(UUID(anomaly_id), UUID(channel_id), claimant)
         if delivery is None:
             return None
         delivery.anomaly = Anomaly.get_by_id(delivery.anomaly_id)

@@ -10,7 +10,7 @@ from models.database import connection
 from models.event import Event
 
 
-@dramatiq.actor(queue_name="persist", batch=500, concurrency=2, max_retries=3)
+@dramatiq.actor(queue_name="persist", batch=500, concurrency=2, max_retries=3, min_backoff=100)
 @through_outages
 def persist(*events: msgspec.Raw) -> None:
     """Insert the events in one statement and one commit; their `evaluate` messages leave with the acknowledgement.

@@ -1,0 +1,65 @@
+"""PostgreSQL goes away under a working worker: the work waits, whole, and goes on."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import dramatiq
+import psycopg2
+import pytest
+import redis
+from making import accept, event
+from waiting import until
+
+import actors
+from eventpulse import embedded
+from eventpulse.settings import Settings
+from models import database, migrations
+from models.database import connection
+from models.event import Event
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """The data folder of a PostgreSQL of our own."""
+    folder = tmp_path / "postgres" / "data"
+    yield folder
+    database.database.close_all()
+    embedded.start_postgres(folder).stop()
+
+
+def test_a_postgresql_that_was_killed_costs_neither_events_nor_retries(
+    folder: Path, redis_url: str, redis_client: redis.Redis
+) -> None:
+    server = embedded.start_postgres(folder)
+    actors.setup(Settings(redis_url=redis_url, database_url=server.url), name="tests")
+    migrations.up()
+    worker = dramatiq.Worker(actors.broker, worker_threads=8, worker_timeout=50)
+    worker.start()
+    try:
+        accept(event())
+        until(lambda: not redis_client.exists("eventpulse:evaluate.msgs"))
+        os.kill(server.pid, signal.SIGKILL)
+        until(lambda: not answers(server.url))
+        accept(*[event() for _ in range(50)])
+        until(lambda: redis_client.llen("eventpulse:persist") == 0)
+        embedded.start_postgres(folder)
+
+        def stored() -> bool:
+            with connection():
+                return bool(Event.select().count() == 51)
+
+        until(stored, 30)
+        until(lambda: not redis_client.exists("eventpulse:persist.msgs"))
+        assert not redis_client.exists("eventpulse:persist.XQ")
+    finally:
+        worker.stop(5_000)
+
+
+def answers(url: str) -> bool:
+    try:
+        psycopg2.connect(url).close()
+    except psycopg2.OperationalError:
+        return False
+    return True

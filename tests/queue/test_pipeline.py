@@ -1,0 +1,226 @@
+"""From the queue to the alert: persist, evaluate and notify at work."""
+
+from collections.abc import Callable
+from uuid import UUID
+
+import dramatiq
+import msgspec
+import redis
+from making import accept, event, rule
+from waiting import until
+
+import actors
+from actors import dead_letters, notify, rulebook
+from models.anomaly import Anomaly
+from models.channel import Channel
+from models.database import connection
+from models.delivery import Delivery
+from models.event import Event
+from models.rule import Rule
+from notifiers.base import Notification, TryAgain, Undeliverable
+
+StartWorker = Callable[[], dramatiq.Worker]
+
+
+def idle(client: redis.Redis) -> bool:
+    return not any(client.exists(f"eventpulse:{queue}.msgs") for queue in ("persist", "evaluate", "notify"))
+
+
+def anomalies() -> list[Anomaly]:
+    with connection():
+        return list(Anomaly.select().order_by(Anomaly.detected_at))
+
+
+def test_an_event_is_stored_as_it_was_sent(pipeline: redis.Redis, start_worker: StartWorker) -> None:
+    sent = event(payload={"amount": 1.5, "items": [1, "two", None]}, metadata={"region": "eu"})
+    accept(sent)
+    start_worker()
+    until(lambda: idle(pipeline))
+    wanted = msgspec.json.decode(sent)
+    with connection():
+        stored = Event.get_by_id(wanted["event_id"])
+    assert (stored.event_type, stored.source) == ("order", "shop")
+    assert stored.payload == wanted["payload"]
+    assert stored.metadata == wanted["metadata"]
+    assert stored.timestamp.isoformat().replace("+00:00", "Z") == wanted["timestamp"]
+
+
+def test_an_event_sent_three_times_is_stored_and_counted_once(pipeline: redis.Redis, start_worker: StartWorker) -> None:
+    rule()
+    again = event()
+    accept(again, again)
+    accept(again, event())
+    start_worker()
+    until(lambda: idle(pipeline))
+    with connection():
+        assert Event.select().count() == 2
+    assert anomalies() == []
+    accept(event(), event())
+    until(lambda: idle(pipeline))
+    (found,) = anomalies()
+    assert found.evidence["count"] == 3
+
+
+def test_an_anomaly_says_why_and_is_announced_on_every_channel(pipeline: redis.Redis, start_worker: StartWorker) -> None:
+    written = rule(condition={"type": "threshold", "operator": ">", "value": 2, "group_by": ["source"]})
+    subscription = pipeline.pubsub()
+    subscription.subscribe("eventpulse:live")
+    accept(*[event(seconds=n / 100) for n in range(3)], request_id="the-request")
+    start_worker()
+    until(lambda: idle(pipeline) and anomalies())
+    (found,) = anomalies()
+    assert found.rule_id == written.rule_id
+    assert msgspec.json.decode(found.group_key) == {"source": "shop"}
+    assert found.request_id == "the-request"
+    assert found.evidence["count"] == 3
+    assert len(found.evidence["samples"]) == 3
+    assert "Many orders" in found.message
+    with connection():
+        deliveries = list(Delivery.select())
+    assert {(delivery.channel_name, delivery.status) for delivery in deliveries} == {
+        ("console", "delivered"),
+        ("live", "delivered"),
+    }
+    frame = until(lambda: subscription.get_message(ignore_subscribe_messages=True))
+    subscription.close()
+    assert msgspec.json.decode(frame["data"])["anomaly_id"] == str(found.anomaly_id)
+
+
+def test_a_redelivered_event_changes_nothing(pipeline: redis.Redis, start_worker: StartWorker) -> None:
+    """All messages run again, as after a worker's death between its work and its acknowledgement."""
+    rule()
+    events = [event(seconds=n / 100) for n in range(3)]
+    accept(*events)
+    worker = start_worker()
+    until(lambda: idle(pipeline) and anomalies())
+    accept(*events)
+    until(lambda: idle(pipeline))
+    worker.stop(5_000)
+    assert len(anomalies()) == 1
+    with connection():
+        assert [delivery.attempts for delivery in Delivery.select()] == [1, 1]
+
+
+def test_a_changed_rule_is_in_force_for_the_next_events(pipeline: redis.Redis, start_worker: StartWorker) -> None:
+    row = rule(cooldown_seconds=0)
+    start_worker()
+    accept(event(), event())
+    until(lambda: idle(pipeline))
+    assert anomalies() == []
+    with connection():
+        assert row.change(condition={"type": "threshold", "operator": ">", "value": 0})
+    rulebook.publish()
+    accept(event())
+    until(lambda: idle(pipeline))
+    assert [found.rule_version for found in anomalies()] == [2]
+    with connection():
+        Rule.get_by_id(row.rule_id).remove()
+    rulebook.publish()
+    accept(event())
+    until(lambda: idle(pipeline))
+    assert len(anomalies()) == 1
+
+
+def test_a_rule_that_cannot_be_compiled_is_suspended_with_its_reason(
+    pipeline: redis.Redis, start_worker: StartWorker
+) -> None:
+    broken = rule(name="Broken", condition={"type": "threshold", "operator": "~", "value": 2})
+    rule()
+    accept(*[event() for _ in range(3)])
+    start_worker()
+    until(lambda: idle(pipeline) and anomalies())
+    with connection():
+        suspended = Rule.get_by_id(broken.rule_id)
+    assert suspended.status == "error"
+    assert "condition.operator" in suspended.error
+    assert [found.rule_name for found in anomalies()] == ["Many orders"]
+
+
+def test_an_event_that_postgresql_refuses_is_dead_lettered_alone(
+    pipeline: redis.Redis, start_worker: StartWorker
+) -> None:
+    poison = event().replace(b'"amount":12.5', b'"amount":"\\u0000"')
+    good = [event() for _ in range(20)]
+    accept(*good[:10], poison, *good[10:], request_id="the-request")
+    start_worker()
+    until(lambda: idle(pipeline), 30)
+    with connection():
+        assert Event.select().count() == 20
+    assert dead_letters.reconcile() == 1
+    (letter,) = dead_letters.list_(10)
+    assert letter.event_id == UUID(msgspec.json.decode(poison)["event_id"])
+    assert letter.request_id == "the-request"
+    assert "DataError" in letter.traceback
+    assert letter.attempts == 4
+
+
+def test_a_replayed_dead_letter_runs_as_new(pipeline: redis.Redis, start_worker: StartWorker) -> None:
+    accept(event().replace(b'"shop"', b'"\\u0000"'))
+    worker = start_worker()
+    until(lambda: idle(pipeline), 30)
+    dead_letters.reconcile()
+    worker.stop(5_000)
+    (letter,) = dead_letters.list_(10)
+    assert dead_letters.replay([letter.dead_letter_id]) == 1
+    assert dead_letters.count() == 0
+    (queued,) = pipeline.hvals("eventpulse:persist.msgs")
+    options = msgspec.json.decode(queued)["options"]
+    assert "retries" not in options
+    assert "traceback" not in options
+
+
+class Moody:
+    """A notifier that answers as the test tells it to."""
+
+    secrets = frozenset[str]()
+
+    def __init__(self, *moods: Exception | str) -> None:
+        self.moods = list(moods)
+        self.sent: list[Notification] = []
+
+    def send(self, notification: Notification, settings: object) -> str:
+        self.sent.append(notification)
+        mood = self.moods.pop(0)
+        if isinstance(mood, Exception):
+            raise mood
+        return mood
+
+
+def announce_through(notifier: Moody, start_worker: StartWorker, client: redis.Redis) -> Delivery:
+    """Let one anomaly go through the notifier as the only channel; returns its delivery when all is settled."""
+    with connection():
+        Channel.update(enabled=False).where(Channel.kind == "live").execute()
+    notify.NOTIFIERS["console"] = notifier  # type: ignore[assignment]
+    rule()
+    accept(*[event() for _ in range(3)])
+    start_worker()
+    until(lambda: idle(client) and anomalies(), 30)
+    with connection():
+        return Delivery.get()
+
+
+def test_a_channel_that_is_busy_is_tried_again_after_the_time_it_asked_for(
+    pipeline: redis.Redis, start_worker: StartWorker
+) -> None:
+    notifier = Moody(TryAgain("busy", after_seconds=0.05), "receipt")
+    delivery = announce_through(notifier, start_worker, pipeline)
+    assert (delivery.status, delivery.attempts, delivery.receipt) == ("delivered", 2, "receipt")
+
+
+def test_a_channel_that_refuses_is_not_tried_again(pipeline: redis.Redis, start_worker: StartWorker) -> None:
+    delivery = announce_through(Moody(Undeliverable("no such webhook")), start_worker, pipeline)
+    assert (delivery.status, delivery.attempts, delivery.last_error) == ("refused", 1, "no such webhook")
+
+
+def test_a_channel_that_never_answers_ends_as_a_dead_letter(pipeline: redis.Redis, start_worker: StartWorker) -> None:
+    notify.notify.options["max_retries"] = 1
+    try:
+        announce_through(Moody(*[TryAgain("away", after_seconds=0.01)] * 9), start_worker, pipeline)
+    finally:
+        notify.notify.options["max_retries"] = 8
+    assert dead_letters.reconcile() == 1
+    with connection():
+        assert (Delivery.get().status, Delivery.get().last_error) == ("dead", "dramatiq.errors.Retry: away")
+    (letter,) = dead_letters.list_(10)
+    assert letter.actor_name == "notify"
+    assert actors.broker.client.zcard("eventpulse:notify.XQ") == 0

@@ -1,0 +1,31 @@
+"""One scheduler leads at a time; another takes over when it goes."""
+
+import psycopg2
+
+from schedules.leader import Leadership
+
+
+def test_only_one_of_two_leads(database_url: str) -> None:
+    first, second = Leadership(database_url), Leadership(database_url)
+    assert first.hold()
+    assert first.hold()
+    assert not second.hold()
+    first.release()
+    assert second.hold()
+    second.release()
+
+
+def test_a_leader_that_lost_its_connection_leads_no_more(database_url: str) -> None:
+    first, second = Leadership(database_url), Leadership(database_url)
+    assert first.hold()
+    with psycopg2.connect(database_url) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'eventpulse-leader'")
+    connection.close()
+    assert not first.hold()
+    assert second.hold()
+    assert not first.hold()
+    second.release()
+
+
+def test_nobody_leads_without_postgresql() -> None:
+    assert not Leadership("postgresql://nobody@127.0.0.1:1/none").hold()
