@@ -87,7 +87,7 @@ class Gateway:
         self._client_frames = client_frames
         self._max_clients = max_clients
         self._redis_silence_seconds = redis_silence_seconds
-        self._watchers: set[Watcher] = set()
+        self.watchers: set[Watcher] = set()
 
     @contextlib.asynccontextmanager
     async def listening(self, host: str, port: int) -> AsyncIterator[Server]:
@@ -113,13 +113,13 @@ class Gateway:
             server.close()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(server.wait_closed(), CLOSE_SECONDS)
-            for watcher in self._watchers:
+            for watcher in self.watchers:
                 watcher.cut()
 
     def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         """The answer to a request over plain HTTP; None: go on and open the WebSocket."""
         match request.path.partition("?")[0]:
-            case "/ws" if len(self._watchers) < self._max_clients:
+            case "/ws" if len(self.watchers) < self._max_clients:
                 return None
             case "/ws":
                 return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "There are too many clients.\n")
@@ -134,11 +134,11 @@ class Gateway:
 
     async def _watch(self, connection: ServerConnection) -> None:
         watcher = Watcher(connection, self._client_frames, stall_seconds=2 * self._ping_seconds)
-        self._watchers.add(watcher)
+        self.watchers.add(watcher)
         try:
             await watcher.serve()
         finally:
-            self._watchers.discard(watcher)
+            self.watchers.discard(watcher)
 
     async def _follow(self) -> None:
         """Stay subscribed: again and again, for as long as Redis is away."""
@@ -180,7 +180,7 @@ class Gateway:
                     self.subscribed = True
                     log.info("live.subscribed")
                 elif message["type"] == "message":
-                    for watcher in self._watchers:
+                    for watcher in self.watchers:
                         watcher.offer(message["data"])
                     # A burst comes out of the buffer without a pause: let the clients have theirs.
                     await asyncio.sleep(0)

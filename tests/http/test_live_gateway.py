@@ -1,0 +1,277 @@
+"""The live feed, as real clients see it over a real Redis: many, slow ones, silent ones, and outages."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis.asyncio
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from api.live import Gateway
+from eventpulse import embedded
+from eventpulse.daemon import Daemon
+from notifiers.live import LIVE_CHANNEL
+
+SECONDS = 10.0
+LARGE = "x" * 200_000
+BUFFERS = 20_000_000  # more than the kernel holds for a client that does not read
+
+
+@contextlib.asynccontextmanager
+async def listening(redis_url: str, **options: float) -> AsyncIterator[tuple[Gateway, str]]:
+    """A subscribed gateway, and the `host:port` it listens on."""
+    gateway = Gateway(redis_url, **options)  # type: ignore[arg-type] # whole numbers, too
+    async with gateway.listening("127.0.0.1", 0) as server:
+        await until(lambda: gateway.subscribed)
+        yield gateway, f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@contextlib.asynccontextmanager
+async def publisher(redis_url: str) -> AsyncIterator[Callable[..., Awaitable[object]]]:
+    """Publishes the frames that it is called with, all in one packet."""
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+
+        async def publish(*frames: str) -> None:
+            async with client.pipeline(transaction=False) as pipeline:
+                for frame in frames:
+                    pipeline.publish(LIVE_CHANNEL, frame)
+                await pipeline.execute()
+
+        yield publish
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(SECONDS):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def received(client: ClientConnection) -> str:
+    return str(await asyncio.wait_for(client.recv(), SECONDS))
+
+
+async def closed(client: ClientConnection) -> tuple[int | None, str | None]:
+    """Code and reason of the close, after reading all that was still on its way."""
+    with contextlib.suppress(ConnectionClosed):
+        async with asyncio.timeout(SECONDS):
+            while True:
+                await client.recv()
+    return client.close_code, client.close_reason
+
+
+async def status(address: str, path: str) -> int:
+    host, _, port = address.partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n".encode())
+    line = await asyncio.wait_for(reader.readline(), SECONDS)
+    writer.close()
+    await writer.wait_closed()
+    return int(line.split()[1])
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[Daemon]:
+    """A Redis that a test may stop."""
+    server = embedded.start_redis(tmp_path / "redis")
+    yield server
+    server.stop()
+
+
+def test_a_frame_reaches_a_hundred_clients_unchanged(redis_url: str) -> None:
+    async def scenario() -> None:
+        async with (
+            listening(redis_url) as (_, address),
+            publisher(redis_url) as publish,
+            contextlib.AsyncExitStack() as stack,
+        ):
+            clients = [await stack.enter_async_context(connect(f"ws://{address}/ws")) for _ in range(100)]
+            await publish('{"type":"anomaly","message":"přetížení"}')
+            assert await asyncio.gather(*map(received, clients)) == ['{"type":"anomaly","message":"přetížení"}'] * 100
+
+    asyncio.run(scenario())
+
+
+def test_a_burst_reaches_those_who_read(redis_url: str) -> None:
+    async def scenario() -> None:
+        async with (
+            listening(redis_url, client_frames=5) as (_, address),
+            publisher(redis_url) as publish,
+            connect(f"ws://{address}/ws") as client,
+        ):
+            frames = [f"frame {number}" for number in range(500)]
+            await publish(*frames)
+            assert [await received(client) for _ in frames] == frames
+
+    asyncio.run(scenario())
+
+
+def test_what_clients_say_is_ignored_and_must_be_short(redis_url: str) -> None:
+    async def scenario() -> None:
+        async with (
+            listening(redis_url) as (_, address),
+            publisher(redis_url) as publish,
+            connect(f"ws://{address}/ws") as client,
+            connect(f"ws://{address}/ws") as talker,
+        ):
+            for _ in range(100):
+                await client.send("hello")
+            await talker.send("x" * 10_000)
+            assert (await closed(talker))[0] == 1009
+            await publish("frame")
+            assert await received(client) == "frame"
+
+    asyncio.run(scenario())
+
+
+def test_a_slow_client_is_dropped_and_slows_nobody(redis_url: str) -> None:
+    async def scenario() -> None:
+        async with (
+            listening(redis_url, client_frames=20) as (_, address),
+            publisher(redis_url) as publish,
+            connect(f"ws://{address}/ws", max_queue=1) as slow,
+            connect(f"ws://{address}/ws") as quick,
+        ):
+            for _ in range(BUFFERS // len(LARGE)):
+                await publish(LARGE)
+                assert await received(quick) == LARGE
+            assert await closed(slow) == (1013, "too slow: frames were waiting")
+            assert quick.close_code is None
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_stalls_is_dropped_even_when_little_waits_for_it(redis_url: str) -> None:
+    async def scenario() -> None:
+        async with (
+            listening(redis_url, ping_seconds=0.2) as (gateway, address),
+            publisher(redis_url) as publish,
+            stalled(address),
+        ):
+            await until(lambda: len(gateway.watchers) == 1)
+            await publish("x" * BUFFERS)
+            await until(lambda: len(gateway.watchers) == 0)
+
+    asyncio.run(scenario())
+
+
+@contextlib.asynccontextmanager
+async def stalled(address: str) -> AsyncIterator[socket.socket]:
+    """A client without a WebSocket library: it opens the connection and does nothing more of its own."""
+    host, _, port = address.partition(":")
+    with socket.socket() as client:
+        client.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(client, (host, int(port)))
+        request = (
+            f"GET /ws HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        await loop.sock_sendall(client, request.encode())
+        yield client
+
+
+def test_a_silent_peer_is_dropped(redis_url: str) -> None:
+    async def scenario() -> None:
+        async with listening(redis_url, ping_seconds=0.1) as (gateway, address), stalled(address) as client:
+            everything = b""
+            async with asyncio.timeout(SECONDS):
+                while data := await asyncio.get_running_loop().sock_recv(client, 4096):
+                    everything += data
+            assert everything.startswith(b"HTTP/1.1 101 ")
+            assert b"keepalive ping timeout" in everything
+            await until(lambda: not gateway.watchers)
+
+    asyncio.run(scenario())
+
+
+def test_a_peer_that_answers_pings_stays(redis_url: str) -> None:
+    async def scenario() -> None:
+        async with (
+            listening(redis_url, ping_seconds=0.1) as (gateway, address),
+            connect(f"ws://{address}/ws", ping_interval=None) as client,
+        ):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.recv(), 0.5)
+            assert len(gateway.watchers) == 1
+
+    asyncio.run(scenario())
+
+
+def test_after_a_restart_of_redis_frames_flow_again(own_redis: Daemon) -> None:
+    async def scenario() -> None:
+        async with listening(own_redis.url) as (gateway, address), connect(f"ws://{address}/ws") as client:
+            assert await status(address, "/readyz") == 200
+            own_redis.stop()
+            await until(lambda: not gateway.subscribed)
+            assert await status(address, "/readyz") == 503
+            assert await status(address, "/livez") == 200
+            own_redis.start()
+            await until(lambda: gateway.subscribed)
+            async with publisher(own_redis.url) as publish:
+                await publish("frame")
+            assert await received(client) == "frame"
+
+    asyncio.run(scenario())
+
+
+def test_a_subscription_that_fell_silent_is_noticed(own_redis: Daemon) -> None:
+    async def scenario() -> None:
+        async with (
+            listening(own_redis.url, redis_silence_seconds=0.1) as (gateway, address),
+            connect(f"ws://{address}/ws") as client,
+        ):
+            os.kill(own_redis.pid, signal.SIGSTOP)
+            try:
+                await until(lambda: not gateway.subscribed)
+            finally:
+                os.kill(own_redis.pid, signal.SIGCONT)
+            await until(lambda: gateway.subscribed)
+            async with publisher(own_redis.url) as publish:
+                await publish("frame")
+            assert await received(client) == "frame"
+
+    asyncio.run(scenario())
+
+
+def test_a_quiet_subscription_stays(redis_url: str) -> None:
+    async def scenario() -> None:
+        async with listening(redis_url, redis_silence_seconds=0.05) as (gateway, _):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(until(lambda: not gateway.subscribed), 0.5)
+
+    asyncio.run(scenario())
+
+
+def test_other_paths_and_too_many_clients_are_refused(redis_url: str) -> None:
+    async def scenario() -> None:
+        async with listening(redis_url, max_clients=1) as (_, address), connect(f"ws://{address}/ws?from=here"):
+            for path, expected in [("/livez", 200), ("/readyz", 200), ("/", 404), ("//[", 404), ("/ws", 503)]:
+                assert await status(address, path) == expected, path
+            with pytest.raises(InvalidStatus) as caught:
+                await connect(f"ws://{address}/ws")
+            assert caught.value.response.status_code == 503
+
+    asyncio.run(scenario())
+
+
+def test_when_it_stops_clients_are_told_and_a_stalled_one_is_cut(redis_url: str) -> None:
+    async def scenario() -> None:
+        async with contextlib.AsyncExitStack() as clients:
+            async with listening(redis_url) as (gateway, address), publisher(redis_url) as publish:
+                client = await clients.enter_async_context(connect(f"ws://{address}/ws", max_size=None))
+                await clients.enter_async_context(stalled(address))
+                await until(lambda: len(gateway.watchers) == 2)
+                await publish("x" * BUFFERS)
+                assert len(await received(client)) == BUFFERS
+                began = asyncio.get_running_loop().time()
+            assert asyncio.get_running_loop().time() - began < 5
+            assert (await closed(client))[0] == 1001
+            await until(lambda: not gateway.watchers)
+
+    asyncio.run(scenario())

@@ -1,0 +1,79 @@
+"""The gateway as a process: how it starts, how it cannot, and how it stops."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from waiting import until
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from api import live
+from eventpulse.settings import Settings
+
+PROGRAM = """
+import sys
+from api import live
+from eventpulse.settings import Settings
+sys.exit(live.run(Settings(redis_url=sys.argv[1], live_port=int(sys.argv[2]))))
+"""
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture
+def process(redis_url: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    child = subprocess.Popen([sys.executable, "-c", PROGRAM, redis_url, str(port)])
+
+    def ready() -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+        return False
+
+    until(ready, 30)
+    yield child
+    child.kill()
+    child.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_it_says_goodbye_and_leaves(
+    process: subprocess.Popen[bytes], port: int, number: signal.Signals
+) -> None:
+    async def scenario() -> int | None:
+        async with connect(f"ws://127.0.0.1:{port}/ws") as client:
+            os.kill(process.pid, number)
+            with contextlib.suppress(ConnectionClosed):
+                await asyncio.wait_for(client.recv(), 10)
+            return client.close_code
+
+    assert asyncio.run(scenario()) == 1001
+    assert process.wait(5) == 0
+
+
+def test_a_port_in_use_is_one_clear_line(redis_url: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert live.run(Settings(redis_url=redis_url, live_port=port)) == 1
+    assert capfd.readouterr().err == (
+        f"127.0.0.1:{port} is already in use: stop what uses it, or set EVENTPULSE_LIVE_PORT\n"
+    )
+
+
+def test_an_address_of_another_machine_is_one_clear_line(redis_url: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert live.run(Settings(redis_url=redis_url, host="192.0.2.1")) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("cannot listen on 192.0.2.1:8001 (")
+    assert line.endswith("): set EVENTPULSE_HOST or EVENTPULSE_LIVE_PORT")
