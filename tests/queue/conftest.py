@@ -1,6 +1,5 @@
 """The whole pipeline in this process, over real servers."""
 
-import io
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -10,7 +9,6 @@ import redis
 
 import actors
 from eventpulse.settings import Settings
-from notifiers.console import Console
 
 StartWorker = Callable[[], dramatiq.Worker]
 
