@@ -1,0 +1,136 @@
+"""What comes in, and how it is answered."""
+
+import gzip
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+from falcon.testing import TestClient
+from http_events import event, lines
+
+JSON = {"Content-Type": "application/json"}
+NDJSON = {"Content-Type": "application/x-ndjson"}
+ID = "0192f3a4-1111-7222-8333-00000000000a"
+
+
+def test_an_event_is_accepted_with_its_id_and_queued(door: TestClient, queued: Any) -> None:
+    response = door.simulate_post("/api/v1/events", json=event(event_id=ID.upper()))
+
+    assert response.status_code == 202
+    assert response.json == {"status": "accepted", "event_id": ID}
+    (stored,) = queued()
+    received = datetime.fromisoformat(stored.pop("received_at"))
+    assert stored == event(event_id=ID, metadata={})
+    assert abs(datetime.now(UTC) - received) < timedelta(minutes=1)
+
+
+def test_an_event_without_an_id_gets_a_version_7_uuid(door: TestClient, queued: Any) -> None:
+    response = door.simulate_post("/api/v1/events", json=event())
+
+    assert UUID(response.json["event_id"]).version == 7
+    assert [stored["event_id"] for stored in queued()] == [response.json["event_id"]]
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        (JSON, msgspec.json.encode([event(n=1), event(n=2)])),
+        (JSON, msgspec.json.encode({"events": [event(n=1), event(n=2)]})),
+        (NDJSON, lines(event(n=1), event(n=2))),
+        (NDJSON, b"\n\r\n" + lines(event(n=1)) + b"\r\n\n" + lines(event(n=2)) + b"\n"),
+        ({"Content-Type": "application/json; charset=utf-8"}, msgspec.json.encode([event(n=1), event(n=2)])),
+        ({"Content-Type": "Application/X-NDJSON;charset=UTF-8"}, lines(event(n=1), event(n=2))),
+        (JSON | {"Content-Encoding": "gzip"}, gzip.compress(msgspec.json.encode([event(n=1), event(n=2)]))),
+        (JSON | {"Content-Encoding": "GZip"}, gzip.compress(b"[" + lines(event(n=1))) + gzip.compress(b"," + lines(event(n=2)) + b"]")),
+        (JSON | {"Content-Encoding": "identity"}, msgspec.json.encode([event(n=1), event(n=2)])),
+    ],
+    ids=["array", "envelope", "ndjson", "empty lines", "charset", "case", "gzip", "gzip members", "identity"],
+)
+def test_a_batch_is_accepted_in_input_order(
+    door: TestClient, queued: Any, headers: dict[str, str], body: bytes
+) -> None:
+    response = door.simulate_post("/api/v1/events/batch", headers=headers, body=body)
+
+    assert response.status_code == 202, response.text
+    stored = queued()
+    assert response.json == {"status": "accepted", "count": 2, "event_ids": [event["event_id"] for event in stored]}
+    assert [event["payload"] for event in stored] == [{"n": 1}, {"n": 2}]
+
+
+def test_a_full_batch_of_a_thousand_is_accepted(door: TestClient, queued: Any) -> None:
+    response = door.simulate_post("/api/v1/events/batch", json=[event()] * 1_000)
+
+    assert response.json["count"] == len(queued()) == 1_000
+
+
+def test_an_idempotency_key_gives_a_retried_request_the_same_ids(door: TestClient) -> None:
+    body = [event(n=1), event(event_id=ID), event(n=2)]
+    first, again, other = (
+        door.simulate_post("/api/v1/events/batch", json=body, headers={"Idempotency-Key": key}).json["event_ids"]
+        for key in ("one", "one", "two")
+    )
+
+    assert first == again
+    assert first[1] == other[1] == ID
+    assert len({*first, *other}) == 5
+    assert UUID(first[0]).version == 5
+
+
+@pytest.mark.parametrize("key", ["", "two words", "x" * 256, "späť"])
+def test_an_unfit_idempotency_key_is_refused(door: TestClient, queued: Any, key: str) -> None:
+    response = door.simulate_post("/api/v1/events", json=event(), headers={"Idempotency-Key": key})
+
+    assert (response.status_code, response.json["errors"][0]["field"]) == (400, "Idempotency-Key")
+    assert queued() == []
+
+
+def test_a_request_id_goes_with_the_event_and_back(door: TestClient, redis_client: Any) -> None:
+    response = door.simulate_post("/api/v1/events", json=event(), headers={"X-Request-ID": "order-7.a_B"})
+
+    assert response.headers["X-Request-ID"] == "order-7.a_B"
+    (message,) = redis_client.hvals("eventpulse:persist.msgs")
+    assert msgspec.json.decode(message)["options"]["request_id"] == "order-7.a_B"
+
+
+@pytest.mark.parametrize("given", [None, "", "two words", 'quo"te', "x" * 129, "line\nbreak"])
+def test_an_unfit_request_id_is_replaced(door: TestClient, given: str | None) -> None:
+    headers = {} if given is None else {"X-Request-ID": given}
+    response = door.simulate_post("/api/v1/events", json=event(), headers=headers)
+
+    assert response.status_code == 202
+    assert response.headers["X-Request-ID"] not in ("", given)
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("2026-11-20T12:00:00+01:00", "2026-11-20T11:00:00Z"),
+        ("2026-11-20T12:00:00-0130", "2026-11-20T13:30:00Z"),
+        ("2026-11-20 12:00:00.5z", "2026-11-20T12:00:00.500000Z"),
+        ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00Z"),
+        ("9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.999999Z"),
+        ("9999-12-31T23:59:59+00:01", "9999-12-31T23:58:59Z"),
+    ],
+)
+def test_a_time_keeps_its_instant(door: TestClient, queued: Any, sent: str, kept: str) -> None:
+    assert door.simulate_post("/api/v1/events", json=event(timestamp=sent)).status_code == 202
+    assert queued()[0]["timestamp"] == kept
+
+
+def test_any_json_that_can_be_stored_comes_through_unchanged(door: TestClient, queued: Any) -> None:
+    payload = {"": [None, True, 1.5, -0.0, 10**40, "ž 𝄞 \\u0000 \n", {"deep": {}}], "a.b": "[" * 100}
+
+    assert door.simulate_post("/api/v1/events", json=event() | {"payload": payload}).status_code == 202
+    assert queued()[0]["payload"] == payload
+
+
+@pytest.mark.parametrize("field", ["payload", "metadata"])
+def test_depth_32_is_deep_enough(door: TestClient, queued: Any, field: str) -> None:
+    deep: Any = {}
+    for _ in range(31):
+        deep = {"in": deep}
+
+    assert door.simulate_post("/api/v1/events", json=event() | {field: deep}).status_code == 202
+    assert queued()[0][field] == deep
