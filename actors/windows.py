@@ -14,7 +14,7 @@ SCRIPTS = Path(__file__).parent / "scripts"
 MEMBERS_PER_CALL = 1_000  # Redis serves nobody else during a script: two milliseconds at most
 
 _sightings = msgspec.msgpack.Decoder(list[Sighting])
-_granted = msgspec.msgpack.Decoder(list[bool])
+_granted = msgspec.msgpack.Decoder(list[list[bool]])
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -45,7 +45,7 @@ class RedisWindow:
         replies = self._run([(OBSERVE[kind], _encode(part)) for kind, part in _parts(watches)])
         return [sighting for reply in replies for sighting in _sightings.decode(reply)]
 
-    def claim(self, claims: Sequence[Claim]) -> list[bool]:
+    def claim(self, claims: Sequence[Claim]) -> list[list[bool]]:
         (reply,) = self._run([(CLAIM, _encode(claims))])
         return _granted.decode(reply)
 

@@ -1,18 +1,21 @@
 """Apply rules to a batch of events: pure, but for what the window remembers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from itertools import repeat
+from typing import Any, NamedTuple, Self, TypeVar
 
 from rules.event import Event, microseconds, moment
 from rules.match import RuleSet
 from rules.rule import Rule, digest
 from rules.scope import canonical
-from rules.verdict import Selection, Verdict
+from rules.verdict import Selection, Verdict, words
 from rules.window import Claim, Sighting, Watch, Window
 
-LONGEST_REASON = 300
+LONGEST_REASON = 300  # characters of a fault's reason
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,112 +64,123 @@ def evaluate(events: Sequence[Event], rules: RuleSet, window: Window) -> Evaluat
     return Evaluation(batch.announce(window), list(batch.faults.values()), batch.late)
 
 
+class _Found(NamedTuple):
+    """A verdict that fires; they order by time and id."""
+
+    at: int
+    event_id: str
+    occurred_at: datetime
+    verdict: Verdict
+
+
 @dataclass(slots=True)
 class _Series:
-    """The events of the batch that are one rule's and one group's."""
+    """The events of the batch that are one rule's and one group's, and what the rule concludes from them."""
 
     rule: Rule
     group: dict[str, Any]
     group_key: str
     digest: str
+    where: str
     newest: int = 0
     members: set[tuple[int, str]] = field(default_factory=set)
+    found: dict[str, _Found] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, rule: Rule, group: dict[str, Any]) -> Self:
+        group_key = canonical(group)
+        return cls(rule, group, group_key, digest(group_key), words(group))
+
+    def show(self, event: Event, at: int, received: int) -> bool:
+        """Show a matching event to the rule; False: it is out of time."""
+        condition = self.rule.condition
+        timely = self.rule.timely(received - at)
+        if not condition.windowed:
+            # Were it claimed for its own time, one event of the year 9999 could silence that year, and a late one ours.
+            verdict = condition.judge(event, self.where)
+            self._conclude(_Found(at if timely else received, event.event_id, event.timestamp, verdict))
+            return True
+        if timely:
+            self.members.add((at, event.event_id))
+            self.newest = max(self.newest, min(at, received))
+        return timely
 
     def watch(self) -> Watch:
         condition = self.rule.condition
         assert condition.windowed
         return Watch(self.rule.window_key + self.digest, condition.question, self.newest, sorted(self.members))
 
-    def claim(self, event_id: str, at: int) -> Claim:
-        return self.rule.claim(self.digest, event_id, at)
+    def weigh(self, sighting: Sighting) -> None:
+        condition = self.rule.condition
+        assert condition.windowed
+        verdict = condition.judge(sighting, self.where)
+        self._conclude(_Found(sighting.at, sighting.event_id, moment(sighting.at), verdict))
+
+    def _conclude(self, found: _Found) -> None:
+        if found.verdict.fires:
+            self.found[found.event_id] = found
+
+    def claim(self) -> Claim:
+        return self.rule.claim(self.digest, [(found.at, found.event_id) for found in sorted(self.found.values())])
+
+    def firings(self, speaks: Iterable[bool]) -> list[Firing]:
+        """What is found, in order of (time, id), where the event of that place `speaks`."""
+        return [self._firing(found) for found, loud in zip(sorted(self.found.values()), speaks, strict=False) if loud]
+
+    def _firing(self, found: _Found) -> Firing:
+        rule, condition = self.rule, self.rule.condition
+        selection = condition.selection(found.at, self.group) if condition.windowed else None
+        return Firing(rule, self.group, self.group_key, found.event_id, found.occurred_at, found.verdict, selection)
 
 
 @dataclass(slots=True)
 class _Batch:
-    """The state of one evaluation: what each rule has been shown, and what it concludes."""
+    """The state of one evaluation."""
 
     series: dict[tuple[str, str], _Series] = field(default_factory=dict)
-    found: dict[tuple[str, str, str], tuple[int, _Series, Firing]] = field(default_factory=dict)
     faults: dict[str, Fault] = field(default_factory=dict)
     late: int = 0
 
     def take(self, event: Event, rules: RuleSet) -> None:
         at, received = microseconds(event.timestamp), microseconds(event.received_at)
-        late = False
-        for rule in rules.concerning(event):
-            if rule.rule_id in self.faults:
-                continue
-            try:
-                if rule.condition.scope.matches(event) and not self._show(rule, event, at, received):
-                    late = True
-            except Exception as error:
-                self._fault(rule, error)
-        self.late += late
+        shown = [self._try(rule, self._show, rule, event, at, received) for rule in rules.concerning(event)]
+        self.late += False in shown
 
     def ask(self, window: Window) -> None:
-        asked = [series for series in self.series.values() if series.members]
-        for sighting in window.observe([series.watch() for series in asked]) if asked else ():
-            series = asked[sighting.watch]
-            if series.rule.rule_id in self.faults:
-                continue
-            try:
-                self._weigh(series, sighting)
-            except Exception as error:
-                self._fault(series.rule, error)
+        shown = [series for series in self.series.values() if series.members]
+        asked = [(series, watch) for series in shown if (watch := self._try(series.rule, series.watch))]
+        for sighting in window.observe([watch for _, watch in asked]) if asked else ():
+            series, _ = asked[sighting.watch]
+            self._try(series.rule, series.weigh, sighting)
 
     def announce(self, window: Window) -> list[Firing]:
         """The firings that no cooldown silences, in order of time."""
-        found = sorted(self.found.values(), key=lambda each: (each[0], each[2].event_id))
-        claims = [series.claim(firing.event_id, at) for at, series, firing in found if series.rule.cooldown_seconds]
+        found = [series for series in self.series.values() if series.found]
+        claims = [series.claim() for series in found if series.rule.cooldown_seconds]
         granted = iter(window.claim(claims) if claims else ())
-        return [firing for _, series, firing in found if not series.rule.cooldown_seconds or next(granted)]
+        firings: list[Firing] = []
+        for series in found:
+            speaks = next(granted) if series.rule.cooldown_seconds else repeat(True)
+            firings += self._try(series.rule, series.firings, speaks) or ()
+        return sorted(firings, key=lambda firing: (firing.occurred_at, firing.event_id))
 
-    def _show(self, rule: Rule, event: Event, at: int, received: int) -> bool:
-        """Show a matching event to a rule; False: it is out of time."""
-        series = self._series(rule, event)
-        condition = rule.condition
-        timely = rule.timely(received - at)
-        if condition.windowed:
-            if timely:
-                series.members.add((at, event.event_id))
-                series.newest = max(series.newest, min(at, received))
-            return timely
-        verdict = condition.judge(event, series.group)
-        # A time of the year 9999 must not silence the rule until then.
-        self._conclude(series, at if timely else received, event.event_id, event.timestamp, verdict, None)
-        return True
-
-    def _weigh(self, series: _Series, sighting: Sighting) -> None:
-        condition = series.rule.condition
-        assert condition.windowed
-        verdict = condition.judge(sighting, series.group)
-        selection = condition.selection(sighting, series.group) if verdict.fires else None
-        self._conclude(series, sighting.at, sighting.event_id, moment(sighting.at), verdict, selection)
-
-    def _conclude(
-        self,
-        series: _Series,
-        at: int,
-        event_id: str,
-        occurred_at: datetime,
-        verdict: Verdict,
-        selection: Selection | None,
-    ) -> None:
-        if verdict.fires:
-            firing = Firing(series.rule, series.group, series.group_key, event_id, occurred_at, verdict, selection)
-            self.found[series.rule.rule_id, series.group_key, event_id] = (at, series, firing)
-
-    def _series(self, rule: Rule, event: Event) -> _Series:
-        values = rule.condition.scope.values(event)
-        # Equal values may look different (1 and 1.0): then one group has two series, which changes nothing.
+    def _show(self, rule: Rule, event: Event, at: int, received: int) -> bool | None:
+        """Show an event to a rule that may concern it; False: it does, but the event is out of time."""
+        scope = rule.condition.scope
+        if not scope.matches(event):
+            return None
+        values = scope.values(event)
         known = rule.rule_id, repr(values)
-        if series := self.series.get(known):
-            return series
-        group = rule.condition.scope.group(values)
-        group_key = canonical(group)
-        self.series[known] = series = _Series(rule, group, group_key, digest(group_key))
-        return series
+        series = self.series.get(known)
+        if series is None:
+            series = self.series[known] = _Series.of(rule, scope.group(values))
+        return series.show(event, at, received)
 
-    def _fault(self, rule: Rule, error: Exception) -> None:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        self.faults[rule.rule_id] = Fault(rule, reason[:LONGEST_REASON])
+    def _try(self, rule: Rule, act: Callable[..., T], *arguments: Any) -> T | None:
+        """Let a rule do something; should it raise, that is its own fault and nobody else's."""
+        try:
+            return act(*arguments)
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            self.faults.setdefault(rule.rule_id, Fault(rule, reason[:LONGEST_REASON]))
+            return None

@@ -1,7 +1,7 @@
 """The message of an anomaly: what was found, in one line, as it reads in an alert."""
 
 from rules.evaluate import Firing
-from rules.verdict import events, within
+from rules.verdict import events, words
 
 
 def explain(firing: Firing, count: int | None = None) -> str:
@@ -16,4 +16,4 @@ def explain(firing: Firing, count: int | None = None) -> str:
         return f"{firing.rule.name}: {verdict.reason}"
     # Fewer may be stored than were seen, when retention was quicker than this rule.
     found = events(max(count, int(verdict.observed)))
-    return f"{firing.rule.name}: {found} in {verdict.details['window_seconds']} s, {limit}{within(firing.group)}"
+    return f"{firing.rule.name}: {found} in {verdict.details['window_seconds']} s, {limit}{words(firing.group)}"

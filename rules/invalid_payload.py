@@ -9,7 +9,7 @@ from marshmallow import fields, validate
 from rules.condition import ConditionSchema
 from rules.event import Event
 from rules.scope import Scope, reach
-from rules.verdict import Verdict, within
+from rules.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +20,10 @@ class InvalidPayload:
     scope: Scope
     required: Mapping[str, tuple[tuple[str, ...], ...]]
 
-    def judge(self, event: Event, group: Mapping[str, Any]) -> Verdict:
+    def judge(self, event: Event, where: str) -> Verdict:
         required = self.required[event.event_type]
         missing = [".".join(keys) for keys in required if reach(event.payload, keys) is None]
-        reason = f"payload lacks {', '.join(missing) or 'nothing'}{within(group)}"
+        reason = f"payload lacks {', '.join(missing) or 'nothing'}{where}"
         return Verdict(bool(missing), reason, len(missing), 0, {"missing": missing})
 
 

@@ -58,8 +58,8 @@ class MemoryWindow:
     def observe(self, watches: Sequence[Watch]) -> list[Sighting]:
         return [sighting for position, watch in enumerate(watches) for sighting in self._answer(position, watch)]
 
-    def claim(self, claims: Sequence[Claim]) -> list[bool]:
-        return [self._take(claim) for claim in claims]
+    def claim(self, claims: Sequence[Claim]) -> list[list[bool]]:
+        return [list(self._grant(claim)) for claim in claims]
 
     def _answer(self, position: int, watch: Watch) -> Iterable[Sighting]:
         question = watch.question
@@ -74,15 +74,14 @@ class MemoryWindow:
         window.trim(watch.newest - question.past, question.keep)
         return found
 
-    def _take(self, claim: Claim) -> bool:
-        claims = self._claims[claim.key]
-        if claim.event_id in claims.times:
-            return True
-        if claims.before(claim.at + claim.cooldown) > claims.before(claim.at - claim.cooldown + 1):
-            return False
-        claims.add([(claim.at, claim.event_id)])
-        claims.trim(claim.at - claim.past, claim.keep)
-        return True
+    def _grant(self, claim: Claim) -> Iterator[bool]:
+        claimed = self._claims[claim.key]
+        for at, member in claim.members:
+            free = claimed.before(at + claim.cooldown) == claimed.before(at - claim.cooldown + 1)
+            if free:
+                claimed.add([(at, member)])
+                claimed.trim(at - claim.past, claim.keep)
+            yield free or member in claimed.times
 
 
 def _run(window: _Members, position: int, watch: Watch, run: Run, again: bool) -> Iterator[Sighting]:

@@ -30,6 +30,7 @@ SEVERITIES = ("critical", "warning", "info")
 LONGEST_WINDOW_SECONDS = 86_400
 LONGEST_COOLDOWN_SECONDS = 7 * 86_400
 LONGEST_LATENESS_SECONDS = 7 * 86_400
+CLAIMS = 1_024  # of one cooldown, that are remembered
 
 
 class InvalidRule(Exception):
@@ -92,16 +93,16 @@ class Rule:
         """Whether an event that arrived so many microseconds after its own time may enter a window."""
         return -CLOCK_SKEW_SECONDS * SECOND <= age <= self.allowed_lateness_seconds * SECOND
 
-    def claim(self, group_digest: str, event_id: str, at: int) -> Claim:
-        """The wish to announce this event now, and nothing else of its group for the cooldown."""
+    def claim(self, group_digest: str, members: list[tuple[int, str]]) -> Claim:
+        """The wish of these events, in order of (time, id), to be announced, and no other of their group near them."""
         past_seconds = self.cooldown_seconds + self.allowed_lateness_seconds + CLOCK_SKEW_SECONDS
         return Claim(
             self.cooldown_key + group_digest,
-            event_id,
-            at,
             self.cooldown_seconds * SECOND,
             past_seconds * SECOND,
+            CLAIMS,
             past_seconds + GRACE_SECONDS,
+            members,
         )
 
 

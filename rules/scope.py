@@ -53,11 +53,11 @@ class Scope:
         return all(_comparable(get(event)) in allowed for get, allowed in self._checks)
 
     def values(self, event: Event) -> tuple[Any, ...]:
-        """The event's values at the paths of `group_by`."""
-        return tuple([get(event) for get in self._group])
+        """The event's values at the paths of `group_by`, with 1 for 1.0, so that equal groups look the same."""
+        return tuple([_normal(get(event)) for get in self._group])
 
     def group(self, values: Sequence[Any]) -> dict[str, Any]:
-        return dict(zip(self.group_by, map(_normal, values), strict=True))
+        return dict(zip(self.group_by, values, strict=True))
 
     def equal(self, group: Mapping[str, Any]) -> dict[str, list[Any]]:
         """What the events of one group have in common: the values they may have, by path."""
@@ -84,9 +84,8 @@ def reach(value: Any, keys: Sequence[str]) -> Any:
     return value
 
 
-def canonical(value: Any) -> str:
-    """The same JSON text for equal values: compact, keys sorted."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+#: The same JSON text for equal values: compact, keys sorted.
+canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 def _listed(wanted: Any) -> list[Any]:
@@ -99,7 +98,8 @@ def _comparable(value: Any) -> Any:
 
 
 def _normal(value: Any) -> Any:
-    """The value with 1.0 written as 1, however deep, so that equal groups have equal keys."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, float) and value.is_integer() and abs(value) < WHOLE:
         return int(value)
     if isinstance(value, list):

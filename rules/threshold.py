@@ -13,7 +13,7 @@ from rules.condition import ConditionSchema
 from rules.event import moment
 from rules.fields import LARGEST_COUNT, Filters, Number, Path
 from rules.scope import Scope
-from rules.verdict import Selection, Verdict, events, number, within
+from rules.verdict import Selection, Verdict, events, number
 from rules.window import Count, Run, Sighting
 
 #: Each operator, and how a limit with it is read out.
@@ -44,7 +44,7 @@ class Threshold:
     #: What is counted, in words.
     what: str = "events"
 
-    def judge(self, sighting: Sighting, group: Mapping[str, Any]) -> Verdict:
+    def judge(self, sighting: Sighting, where: str) -> Verdict:
         compare, words = OPERATORS[self.operator]
         fires = compare(sighting.count, self.value)
         limit = f"{words} {number(self.value)}"
@@ -54,10 +54,10 @@ class Threshold:
             reason = f"{limit} {self.what} in {self.window_seconds} s"
         else:
             reason = f"{events(sighting.count)} in {self.window_seconds} s, {'' if fires else 'not '}{limit}"
-        return Verdict(fires, reason + within(group), sighting.count, self.value, details)
+        return Verdict(fires, reason + where, sighting.count, self.value, details)
 
-    def selection(self, sighting: Sighting, group: Mapping[str, Any]) -> Selection:
-        until = moment(sighting.at)
+    def selection(self, at: int, group: Mapping[str, Any]) -> Selection:
+        until = moment(at)
         return Selection(self.scope.equal(group), until - timedelta(seconds=self.window_seconds), until)
 
 

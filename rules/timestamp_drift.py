@@ -10,7 +10,7 @@ from rules.condition import ConditionSchema
 from rules.event import SECOND, Event, microseconds
 from rules.fields import Filters, Number
 from rules.scope import Scope
-from rules.verdict import Verdict, number, within
+from rules.verdict import Verdict, number
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +21,12 @@ class TimestampDrift:
     scope: Scope
     max_drift_seconds: float
 
-    def judge(self, event: Event, group: Mapping[str, Any]) -> Verdict:
+    def judge(self, event: Event, where: str) -> Verdict:
         drift = (microseconds(event.timestamp) - microseconds(event.received_at)) / SECOND
         fires = abs(drift) > self.max_drift_seconds
         direction = "ahead of" if drift > 0 else "behind"
         limit = f"{'' if fires else 'not '}more than {number(self.max_drift_seconds)} s"
-        reason = f"event time {number(abs(drift))} s {direction} its arrival, {limit}{within(group)}"
+        reason = f"event time {number(abs(drift))} s {direction} its arrival, {limit}{where}"
         return Verdict(fires, reason, abs(drift), self.max_drift_seconds, {"drift_seconds": drift})
 
 

@@ -45,7 +45,7 @@ def events(count: float) -> str:
     return f"{number(count)} event{'' if count == 1 else 's'}"
 
 
-def within(group: Mapping[str, Any]) -> str:
+def words(group: Mapping[str, Any]) -> str:
     """The group in brackets, such as " (source=checkout)"; nothing for the group of all events."""
     if not group:
         return ""

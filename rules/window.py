@@ -108,18 +108,17 @@ class Sighting(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Claim(msgspec.Struct, array_like=True, frozen=True):
-    """An event's wish to be the one that speaks for a rule and group for `cooldown` around its time.
+    """The wish of each of these events, in order of (time, id), to speak for its group for `cooldown` around its time.
 
-    Claims that are `past` or more older than the newest are forgotten, and all but the newest `keep`.
+    What was claimed `past` or more before the newest is forgotten, and all but the newest `keep`.
     """
 
     key: str
-    event_id: str
-    at: int
     cooldown: int
     past: int
+    keep: int
     ttl: int
-    keep: int = 1_024
+    members: list[tuple[int, str]]
 
 
 class Window(Protocol):
@@ -129,6 +128,6 @@ class Window(Protocol):
         """Add the events of all watches to their windows; returns what their questions found."""
         ...
 
-    def claim(self, claims: Sequence[Claim]) -> list[bool]:
-        """Take each claim, in this order, unless another event's lies less than its cooldown away."""
+    def claim(self, claims: Sequence[Claim]) -> list[list[bool]]:
+        """For each event of each claim, whether it speaks: no other that does lies less than the cooldown away."""
         ...

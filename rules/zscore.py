@@ -12,7 +12,7 @@ from rules.condition import ConditionSchema
 from rules.event import moment
 from rules.fields import Filters, Number, Path, Whole
 from rules.scope import Scope
-from rules.verdict import Selection, Verdict, events, within
+from rules.verdict import Selection, Verdict, events
 from rules.window import Buckets, Sighting
 
 RESOLUTION = timedelta(microseconds=1)
@@ -33,19 +33,19 @@ class ZScore:
     bucket_seconds: int
     question: Buckets
 
-    def judge(self, sighting: Sighting, group: Mapping[str, Any]) -> Verdict:
+    def judge(self, sighting: Sighting, where: str) -> Verdict:
         length = self.question.baseline
         mean = sighting.total / length
         deviation = sqrt(length * sighting.squares - sighting.total**2) / length
         score = (sighting.count - mean) / max(deviation, 1)
         found = f"{events(sighting.count)} in {self.bucket_seconds} s"
-        reason = f"{found}, {score:.1f} deviations above the usual {mean:.1f}{within(group)}"
+        reason = f"{found}, {score:.1f} deviations above the usual {mean:.1f}{where}"
         details = {"count": sighting.count, "mean": mean, "deviation": deviation, "bucket_seconds": self.bucket_seconds}
         return Verdict(score >= self.threshold, reason, score, self.threshold, details)
 
-    def selection(self, sighting: Sighting, group: Mapping[str, Any]) -> Selection:
+    def selection(self, at: int, group: Mapping[str, Any]) -> Selection:
         """The events of the whole bucket. It includes its start, a selection does not."""
-        start = moment(sighting.at - sighting.at % self.question.size) - RESOLUTION
+        start = moment(at - at % self.question.size) - RESOLUTION
         return Selection(self.scope.equal(group), start, start + timedelta(seconds=self.bucket_seconds))
 
 
