@@ -5,23 +5,36 @@ import falcon.media
 import msgspec
 
 import actors
-from api import health, ingest, limits, problems
+from api import anomalies, channels, events, health, limits, metrics, problems, rules, throughput
 from api.middleware import DatabaseConnection, RequestLog
 from eventpulse.settings import Settings
 
 
 def create_app(settings: Settings) -> problems.App:
     """The WSGI application; connects to Redis and PostgreSQL when first needed."""
-    actors.setup(settings)
+    actors.setup(settings, "api")
     app: problems.App = falcon.App(middleware=[RequestLog(), DatabaseConnection()])
     # UUIDs and times are JSON of their own to msgspec: rows need no converting.
     app.resp_options.media_handlers[falcon.MEDIA_JSON] = falcon.media.JSONHandler(dumps=msgspec.json.encode)
     problems.install(app)
 
-    events = ingest.Ingest(settings)
-    app.add_route("/api/v1/events", events)
-    app.add_route("/api/v1/events/batch", events, suffix="batch")
+    stored = events.Events(settings)
+    app.add_route("/api/v1/events", stored)
+    app.add_route("/api/v1/events/batch", stored, suffix="batch")
     app.add_route("/api/v1/events/health", health.Health())
+    app.add_route("/api/v1/events/{event_id}", stored, suffix="one")
+    found = anomalies.Anomalies()
+    app.add_route("/api/v1/anomalies", found)
+    app.add_route("/api/v1/anomalies/{anomaly_id}", found, suffix="one")
+    ruled = rules.Rules()
+    app.add_route("/api/v1/rules", ruled)
+    app.add_route("/api/v1/rules/{rule_id}", ruled, suffix="one")
+    told = channels.Channels()
+    app.add_route("/api/v1/channels", told)
+    app.add_route("/api/v1/channels/{channel_id}", told, suffix="one")
+    app.add_route("/api/v1/channels/{channel_id}/test", told, suffix="test")
+    app.add_route("/api/v1/metrics", metrics.Metrics())
+    app.add_route("/api/v1/throughput", throughput.Minutes())
     app.add_route("/api/v1/limits", limits.Limits(settings))
     app.add_route("/livez", health.Live())
     app.add_route("/readyz", health.Ready())

@@ -76,6 +76,20 @@ class Event(Row):
         newest = cls.select().where(*window).order_by(cls.timestamp.desc(), cls.event_id.desc()).limit(SAMPLES)
         return Evidence(count, first, last, [event.summary() for event in newest])
 
+    @classmethod
+    def counts(cls, group_by: str, after: datetime, until: datetime, limit: int) -> list[tuple[str, int]]:
+        """How many events of `(after, until]` each `event_type` or `source` has: the `limit` largest, largest first."""
+        group, count = getattr(cls, group_by), peewee.fn.COUNT(cls.event_id)
+        rows: Any = (
+            cls.select(group, count)
+            .where(cls.timestamp > after, cls.timestamp <= until)
+            .group_by(group)
+            .order_by(count.desc(), group)
+            .limit(limit)
+            .tuples()
+        )
+        return list(rows)
+
     def summary(self) -> dict[str, Any]:
         """The event as evidence: enough to recognise it, small enough for an alert."""
         return {
@@ -90,14 +104,15 @@ class Event(Row):
 def _any_of(path: str, values: Sequence[Any]) -> peewee.Expression:
     column, *keys = path.split(".")
     if not keys:
-        return getattr(Event, column).in_(values)
+        held: peewee.Expression = getattr(Event, column).in_(values)
+        return held
     # With a text, `->` looks into objects alone; jsonb compares by value: 1 is 1.0, but not "1" and not true.
-    held = reduce(
+    value = reduce(
         lambda document, key: peewee.NodeList((document, peewee.SQL("-> %s::text", [key]))),
         keys,
         getattr(Event, column),
     )
-    return peewee.fn.COALESCE(held, _jsonb(None)).in_([_jsonb(value) for value in values])
+    return peewee.fn.COALESCE(value, _jsonb(None)).in_([_jsonb(value) for value in values])
 
 
 def _jsonb(value: Any) -> peewee.SQL:

@@ -55,10 +55,12 @@ class Rule(Row):
             )
         return bool(changed)
 
-    def remove(self) -> None:
+    def remove(self) -> bool:
+        """Delete the rule; False when a change or another removal came first."""
         with database.atomic():
             _bump()
-            self.delete_instance()
+            same = (Rule.rule_id == self.rule_id, Rule.version == self.version)
+            return bool(Rule.delete().where(*same).execute())
 
     @classmethod
     def suspend(cls, rule_id: UUID, version: int, reason: str) -> bool:

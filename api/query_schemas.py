@@ -1,0 +1,101 @@
+"""What each list may be asked for: the schemas that check a query string are also its documentation.
+
+Parameters that are not known are ignored, so that clients may send more than we read.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, validate, validates_schema
+
+from api import paging
+from models.channel import SEVERITIES
+
+MAX_LIMIT = 500
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+def _storable(text: str) -> None:
+    if "\x00" in text:
+        raise ValidationError("Must not contain NUL.")
+
+
+class Time(fields.AwareDateTime):
+    """ISO-8601 with a zone; becomes UTC."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> datetime:
+        try:
+            return super()._deserialize(value, attr, data, **options).astimezone(UTC)
+        except OverflowError as error:
+            raise ValidationError("Must be within the years 1 to 9999.") from error
+
+
+class Cursor(fields.String):
+    """The `next_cursor` of the page before; becomes the sort key of its last row."""
+
+    def __init__(self, key: Any) -> None:
+        super().__init__(load_default=None, metadata={"description": "`next_cursor` of the page before"})
+        self._key = key
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> Any:
+        try:
+            return paging.decode(super()._deserialize(value, attr, data, **options), self._key)
+        except ValueError as error:
+            raise ValidationError("must be the next_cursor of a page of this list") from error
+
+
+class Query(Schema):
+    class Meta:
+        unknown = EXCLUDE
+
+
+class Page(Query):
+    limit = fields.Integer(
+        load_default=50, metadata={"description": f"rows in a page, 1 to {MAX_LIMIT}; what is beyond is clamped"}
+    )
+    offset = fields.Integer(
+        load_default=0,
+        validate=validate.Range(0, paging.MAX_OFFSET),
+        metadata={"description": "rows to skip; for deep pages a cursor is cheaper"},
+    )
+    cursor = Cursor(tuple[Moment, UUID])
+
+    @post_load
+    def clamp(self, query: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return {**query, "limit": min(max(query["limit"], 1), MAX_LIMIT)}
+
+
+class Period(Page):
+    from_ = Time(data_key="from", load_default=None, metadata={"description": "earliest time, inclusive"})
+    to = Time(load_default=None, metadata={"description": "latest time, inclusive"})
+
+    @validates_schema
+    def in_order(self, query: dict[str, Any], **_: Any) -> None:
+        if query["from_"] and query["to"] and query["from_"] > query["to"]:
+            raise ValidationError("Must not be after `to`.", "from")
+
+
+class EventQuery(Period):
+    event_type = fields.String(load_default=None, validate=_storable)
+    source = fields.String(load_default=None, validate=_storable)
+
+
+class AnomalyQuery(Period):
+    rule_id = fields.UUID(load_default=None)
+    severity = fields.String(load_default=None, validate=validate.OneOf(SEVERITIES))
+    event_id = fields.UUID(load_default=None, metadata={"description": "the event that made the rule fire"})
+
+
+class ThroughputQuery(Period):
+    cursor = Cursor(tuple[Moment])
+
+
+class MetricsQuery(Query):
+    window_seconds = fields.Integer(
+        load_default=60,
+        validate=validate.Range(10, 3600),
+        metadata={"description": "seconds to look back, by the time of the events"},
+    )
+    group_by = fields.String(load_default="event_type", validate=validate.OneOf(["event_type", "source"]))

@@ -1,0 +1,68 @@
+"""Walking a list by its cursors."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import msgspec
+from falcon.testing import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from models.event import Event
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+def store(seconds: list[int]) -> None:
+    """Replace all events by one for each of the seconds past noon."""
+    Event.delete().execute()
+    Event.store(
+        msgspec.json.encode(
+            {
+                "event_id": UUID(int=number),
+                "event_type": "login",
+                "source": "web",
+                "timestamp": NOON + timedelta(seconds=second, microseconds=second),
+                "payload": {},
+                "metadata": {},
+                "received_at": NOON,
+            }
+        )
+        for number, second in enumerate(seconds)
+    )
+
+
+def walk(client: TestClient, **params) -> list[list[str]]:
+    """The ids of every page, following the cursors."""
+    pages: list[list[str]] = []
+    cursor = {}
+    while True:
+        page = client.simulate_get("/api/v1/events", params=params | cursor).json
+        pages.append([event["event_id"] for event in page["data"]])
+        if page["pagination"]["next_cursor"] is None:
+            return pages
+        cursor = {"cursor": page["pagination"]["next_cursor"]}
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seconds=st.lists(st.integers(0, 5), max_size=15), limit=st.integers(1, 6))
+def test_the_pages_together_are_the_list_without_gap_or_repeat(client, db, seconds, limit):
+    store(seconds)
+    pages = walk(client, limit=limit)
+    (whole,) = walk(client, limit=500)
+    assert [event_id for page in pages for event_id in page] == whole
+    assert all(len(page) == limit for page in pages[:-1])
+
+
+def test_events_that_arrive_meanwhile_move_nothing(client, db):
+    store([0, 1, 2, 3])
+    page = client.simulate_get("/api/v1/events", params={"limit": 2}).json
+    store([0, 1, 2, 3, 9, 9])
+    rest = client.simulate_get("/api/v1/events", params={"cursor": page["pagination"]["next_cursor"]}).json
+    assert [event["event_id"] for event in page["data"] + rest["data"]] == [str(UUID(int=n)) for n in (3, 2, 1, 0)]
+
+
+def test_a_cursor_goes_together_with_the_filters(client, db):
+    store([0, 1, 2, 3, 4])
+    pages = walk(client, limit=2, source="web", to="2026-11-20T12:00:03Z")
+    assert sum(pages, []) == [str(UUID(int=n)) for n in (2, 1, 0)]
