@@ -43,7 +43,10 @@ def test_an_event_without_an_id_gets_a_version_7_uuid(door: TestClient, queued: 
         ({"Content-Type": "application/json; charset=utf-8"}, msgspec.json.encode([event(n=1), event(n=2)])),
         ({"Content-Type": "Application/X-NDJSON;charset=UTF-8"}, lines(event(n=1), event(n=2))),
         (JSON | {"Content-Encoding": "gzip"}, gzip.compress(msgspec.json.encode([event(n=1), event(n=2)]))),
-        (JSON | {"Content-Encoding": "GZip"}, gzip.compress(b"[" + lines(event(n=1))) + gzip.compress(b"," + lines(event(n=2)) + b"]")),
+        (
+            JSON | {"Content-Encoding": "GZip"},
+            gzip.compress(b"[" + lines(event(n=1))) + gzip.compress(b"," + lines(event(n=2)) + b"]"),
+        ),
         (JSON | {"Content-Encoding": "identity"}, msgspec.json.encode([event(n=1), event(n=2)])),
     ],
     ids=["array", "envelope", "ndjson", "empty lines", "charset", "case", "gzip", "gzip members", "identity"],

@@ -1,0 +1,76 @@
+"""Health: for people and for orchestrators."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dramatiq
+import pytest
+import redis
+from falcon.testing import TestClient
+from http_events import event
+from waiting import until
+
+import actors
+from api.app import create_app
+from eventpulse.settings import Settings
+
+NOBODY = "postgresql://nobody@127.0.0.1:1/nothing"
+
+
+@pytest.fixture
+def stranded(tmp_path: Path) -> TestClient:
+    """The API without Redis and without PostgreSQL."""
+    return TestClient(create_app(Settings(redis_url=f"unix://{tmp_path}/no.sock", database_url=NOBODY)))
+
+
+def test_without_workers_their_health_is_unknown(door: TestClient) -> None:
+    response = door.simulate_get("/api/v1/events/health")
+
+    assert response.status_code == 200
+    assert response.json == {"status": "ok", "redis": "PONG", "worker": "unknown"}
+
+
+@pytest.fixture
+def busy_worker(door: TestClient) -> Iterator[None]:
+    """A worker that has no time to store events."""
+    worker = dramatiq.Worker(actors.broker, queues={"notify"}, worker_threads=1, worker_timeout=50)
+    worker.start()
+    until(lambda: door.simulate_get("/api/v1/events/health").json["worker"] != "unknown")
+    yield
+    worker.stop(5_000)
+
+
+@pytest.mark.usefixtures("busy_worker")
+def test_workers_are_well_until_an_event_waits_too_long(door: TestClient, redis_client: redis.Redis) -> None:
+    door.simulate_post("/api/v1/events", json=event())
+    assert door.simulate_get("/api/v1/events/health").json["worker"] == "ok"
+
+    ((message_id, message),) = redis_client.hgetall("eventpulse:persist.msgs").items()
+    aged = message.replace(b'"message_timestamp":', b'"message_timestamp":0,"was":')
+    redis_client.hset("eventpulse:persist.msgs", message_id, aged)
+    assert door.simulate_get("/api/v1/events/health").json["worker"] == "degraded"
+
+
+def test_without_redis_health_and_readiness_fail_but_the_process_lives(stranded: TestClient) -> None:
+    health = stranded.simulate_get("/api/v1/events/health")
+    assert health.status_code == 503
+    assert health.json == {"status": "unavailable", "redis": "unreachable", "worker": "unknown"}
+    assert stranded.simulate_get("/readyz").status_code == 503
+    assert stranded.simulate_get("/livez").status_code == 200
+
+
+def test_ingest_is_ready_without_postgresql(door: TestClient) -> None:
+    assert door.simulate_get("/readyz").json == {"status": "ok"}
+    assert door.simulate_post("/api/v1/events", json=event()).status_code == 202
+
+
+def test_the_limits_in_force_are_published(redis_url: str) -> None:
+    settings = Settings(redis_url=redis_url, database_url=NOBODY, max_batch_events=7)
+    response = TestClient(create_app(settings)).simulate_get("/api/v1/limits")
+
+    assert response.json == {
+        "max_batch_events": 7,
+        "max_body_bytes": 5 * 1024 * 1024,
+        "max_event_bytes": 64 * 1024,
+        "max_depth": 32,
+    }

@@ -1,0 +1,141 @@
+"""Bodies on their way over a real connection: in chunks, cut off, without end."""
+
+import socket
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from http_events import event, lines
+from serving import Server
+
+BATCH = "/api/v1/events/batch"
+HEAD = b"POST /api/v1/events/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def connection(server: Server) -> Iterator[HTTPConnection]:
+    made = HTTPConnection("127.0.0.1", server.port, timeout=30)
+    yield made
+    made.close()
+
+
+def post(connection: HTTPConnection, body: bytes | Iterable[bytes], **headers: str) -> tuple[int, Any]:
+    sent = {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
+    # When the server has heard enough it hangs up; its answer is there to be read.
+    with suppress(BrokenPipeError, ConnectionResetError):
+        connection.request("POST", BATCH, body, sent)
+    response = connection.getresponse()
+    return response.status, msgspec.json.decode(response.read())
+
+
+def answer(connection: socket.socket) -> tuple[int, Any]:
+    response = HTTPResponse(connection)
+    response.begin()
+    return response.status, msgspec.json.decode(response.read())
+
+
+def zipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    gzip = zlib.compressobj(wbits=31)
+    for piece in pieces:
+        yield gzip.compress(piece)
+    yield gzip.flush()
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory that a process has had resident so far."""
+    status = Path(f"/proc/{pid}/status")
+    if not status.exists():
+        pytest.skip("only Linux tells how much memory a process had at most")
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+def test_one_connection_serves_good_and_bad_requests_in_turn(connection: HTTPConnection, queued: Any) -> None:
+    good = msgspec.json.encode([event()])
+    statuses = []
+    for body in (good, b"[", good, b"", good):
+        statuses.append(post(connection, body)[0])
+        opened = connection.sock
+    assert statuses == [202, 400, 202, 400, 202]
+    assert connection.sock is opened
+    assert len(queued()) == 3
+
+
+def test_a_body_in_chunks_is_accepted(connection: HTTPConnection, queued: Any) -> None:
+    chunks = [b"[", lines(event(n=1)), b",", lines(event(n=2)), b"]"]
+
+    assert post(connection, iter(chunks))[0] == 202
+    assert [each["payload"]["n"] for each in queued()] == [1, 2]
+
+
+def test_a_zipped_body_in_chunks_is_accepted(connection: HTTPConnection, queued: Any) -> None:
+    chunks = zipped([b"[", lines(event(n=1)), b"]"])
+
+    assert post(connection, (chunk for chunk in chunks if chunk), Content_Encoding="gzip")[0] == 202
+    assert len(queued()) == 1
+
+
+def test_a_declared_length_beyond_the_limit_is_refused_before_the_body_comes(server: Server, queued: Any) -> None:
+    with server.connect() as connection:
+        connection.sendall(HEAD + b"Content-Length: 10737418240\r\n\r\n")
+        status, problem = answer(connection)
+
+        assert (status, problem["errors"][0]["field"]) == (413, "body")
+        assert connection.recv(1) == b"", "the connection stays open, for a body nobody will read"
+
+
+def test_chunks_without_end_are_refused_at_the_limit(connection: HTTPConnection, queued: Any) -> None:
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        while sent < 1024 * MIB:
+            sent += MIB
+            yield b" " * MIB
+
+    status, problem = post(connection, endless())
+
+    assert (status, problem["errors"][0]["field"]) == (413, "body")
+    assert sent < 64 * MIB  # what the sockets hold, and little more
+    assert queued() == []
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_gzip_bomb_of_a_gibibyte_takes_no_memory(
+    server: Server, connection: HTTPConnection, queued: Any, chunked: bool
+) -> None:
+    assert post(connection, msgspec.json.encode([event()] * 1_000))[0] == 202
+    before = peak_bytes(server.worker.pid)
+    bomb = (piece for piece in zipped(b" " * MIB for _ in range(1024)) if piece)
+
+    status, problem = post(connection, bomb if chunked else b"".join(bomb), Content_Encoding="gzip")
+
+    assert (status, problem["errors"][0]["field"]) == (413, "body")
+    assert peak_bytes(server.worker.pid) - before < 24 * MIB
+    assert len(queued()) == 1_000
+
+
+LINE = lines(event()) + b"\n"
+CUT = {
+    "by length": b"Content-Length: 10000\r\n\r\n" + LINE,
+    "before a chunk": b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(LINE), LINE),
+    "within a chunk": b"Transfer-Encoding: chunked\r\n\r\n10000\r\n" + LINE,
+    "no such chunk": b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n" + LINE,
+}
+
+
+@pytest.mark.parametrize("rest", CUT.values(), ids=CUT)
+def test_a_body_that_is_cut_off_queues_nothing_of_it(server: Server, queued: Any, rest: bytes) -> None:
+    with server.connect() as connection:
+        connection.sendall(HEAD + rest)
+        connection.shutdown(socket.SHUT_WR)
+        status, problem = answer(connection)
+
+    assert (status, problem["errors"][0]["field"]) == (400, "body")
+    assert queued() == []

@@ -1,0 +1,103 @@
+"""Errors: always problem details, never more than a client should know."""
+
+from pathlib import Path
+from typing import Any
+
+import falcon
+import pytest
+import redis
+from falcon.testing import TestClient
+from http_events import event
+from structlog.testing import capture_logs
+
+from api.app import create_app
+from eventpulse.settings import Settings
+
+NOBODY = "postgresql://nobody:hunter2@127.0.0.1:1/nothing"
+
+
+class Broken:
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        raise RuntimeError("hunter2")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "name", "title"),
+    [
+        ("GET", "/nowhere", 404, "not-found", "Not Found"),
+        ("DELETE", "/api/v1/events", 405, "method-not-allowed", "Method Not Allowed"),
+        ("POST", "/api/v1/events", 415, "unsupported-media-type", "Unsupported Media Type"),
+    ],
+)
+def test_an_error_is_a_problem_with_every_member(
+    door: TestClient, method: str, path: str, status: int, name: str, title: str
+) -> None:
+    response = door.simulate_request(method, path, headers={"X-Request-ID": "r-1"})
+
+    assert response.status_code == status
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.headers["X-Request-ID"] == "r-1"
+    found = response.json
+    assert found.pop("detail")
+    found.pop("errors", None)
+    assert found == {
+        "type": f"/problems/{name}",
+        "title": title,
+        "status": status,
+        "instance": path,
+        "request_id": "r-1",
+    }
+
+
+def test_a_method_that_is_not_allowed_is_answered_with_those_that_are(door: TestClient) -> None:
+    assert "POST" in door.simulate_delete("/api/v1/events").headers["Allow"]
+
+
+def test_an_unforeseen_failure_is_logged_in_full_and_answered_bare(door: TestClient) -> None:
+    door.app.add_route("/broken", Broken())
+    with capture_logs() as logs:
+        response = door.simulate_get("/broken", headers={"X-Request-ID": "r-2"})
+
+    assert (response.status_code, response.json["type"]) == (500, "/problems/internal-server-error")
+    assert "hunter2" not in response.text
+    assert "RuntimeError" not in response.text
+    (logged,) = (entry for entry in logs if entry["log_level"] == "error")
+    assert str(logged["exc_info"]) == "hunter2"
+
+
+def test_without_postgresql_reading_asks_to_come_back(redis_url: str, redis_client: redis.Redis) -> None:
+    client = TestClient(create_app(Settings(redis_url=redis_url, database_url=NOBODY)))
+    response = client.simulate_get("/api/v1/events")
+
+    assert (response.status_code, response.json["detail"]) == (503, "PostgreSQL cannot be reached")
+    assert int(response.headers["Retry-After"]) >= 1
+    assert "hunter2" not in response.text
+
+
+@pytest.mark.parametrize("path", ["/api/v1/events", "/api/v1/events/batch"])
+def test_without_redis_nothing_is_accepted(tmp_path: Path, path: str) -> None:
+    client = TestClient(create_app(Settings(redis_url=f"unix://{tmp_path}/no.sock", database_url=NOBODY)))
+    response = client.simulate_post(path, json=event() if path.endswith("events") else [event()])
+
+    assert (response.status_code, response.json["type"]) == (503, "/problems/service-unavailable")
+    assert int(response.headers["Retry-After"]) >= 1
+    assert str(tmp_path) not in response.text
+
+
+def test_above_the_backlog_s_high_water_mark_nothing_more_is_accepted(
+    redis_url: str, redis_client: redis.Redis, queued: Any
+) -> None:
+    client = TestClient(create_app(Settings(redis_url=redis_url, database_url=NOBODY, max_backlog=2)))
+    assert client.simulate_post("/api/v1/events/batch", json=[event(), event()]).status_code == 202
+    response = client.simulate_post("/api/v1/events", json=event())
+
+    assert response.status_code == 503
+    assert int(response.headers["Retry-After"]) >= 1
+    assert len(queued()) == 2
+
+
+def test_clients_that_were_refused_do_not_all_come_back_at_once(tmp_path: Path) -> None:
+    client = TestClient(create_app(Settings(redis_url=f"unix://{tmp_path}/no.sock", database_url=NOBODY)))
+    waits = {client.simulate_post("/api/v1/events", json=event()).headers["Retry-After"] for _ in range(50)}
+
+    assert len(waits) > 1
