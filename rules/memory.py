@@ -86,20 +86,26 @@ class MemoryWindow:
 
 def _run(window: _Members, position: int, watch: Watch, run: Run, again: bool) -> Iterator[Sighting]:
     # An event is the last of a run when the member `needed - 1` before it is less than `width` older. A new event can
-    # make so those less than `width` later, `needed - 1` ranks at most. Of these, whoever would be without any
-    # of the new ones has been named before.
+    # make so those less than `width` later, `needed - 1` ranks at most. Of these, whoever is so without the new ones
+    # (`new` that came up to it, but for those `gone` from its window) has been named before.
     mine = {member for _, member in watch.members}
-    end = watch.members[-1][0] + run.width
-    first, last = window.rank(watch.members[0][1]), window.rank(watch.members[-1][1]) + run.needed - 1
-    for rank in range(max(first, run.needed - 1), len(window.order) if again else min(last + 1, len(window.order))):
-        at, member = window.order[rank]
-        if at >= end:
+    order, needed, width = window.order, run.needed, run.width
+    last = window.rank(watch.members[-1][1]) + needed
+    new = gone = 0
+    for rank in range(window.rank(watch.members[0][1]), len(order) if again else min(last, len(order))):
+        at, member = order[rank]
+        if at >= watch.members[-1][0] + width:
             break
-        start = rank - run.needed + 1
-        known = start - len(watch.members)
-        before = known >= 0 and at - window.order[known][0] < run.width
-        if at - window.order[start][0] < run.width and (again or member in mine or not before):
-            yield Sighting(position, member, at, run.needed)
+        new += member in mine
+        while gone < new and watch.members[gone][0] <= at - width:
+            gone += 1
+        known = _within(order, rank - needed + 1 - (new - gone), at - width)
+        if _within(order, rank - needed + 1, at - width) and (again or member in mine or not known):
+            yield Sighting(position, member, at, needed)
+
+
+def _within(order: Sequence[tuple[int, str]], rank: int, after: int) -> bool:
+    return rank >= 0 and order[rank][0] > after
 
 
 def _count(window: _Members, position: int, watch: Watch, count: Count) -> Iterator[Sighting]:

@@ -8,8 +8,8 @@
 -- nothing. The keys are not declared: all windows are on one server, and in one call.
 --
 -- An event is the last of a run when the member `needed - 1` before it is less than `width` older. A new event can
--- make so those less than `width` later, `needed - 1` ranks at most. Of these, whoever would be without any
--- of the new ones has been named before.
+-- make so those less than `width` later, `needed - 1` ranks at most. Of these, whoever is so without the new ones
+-- (`new` that came up to it, but for those `gone` from its window) has been named before.
 
 local found = {}
 
@@ -33,26 +33,30 @@ for _, entry in ipairs(cmsgpack.unpack(ARGV[1])) do
     local again = redis.call('ZADD', key, 'NX', unpack(additions)) < #members
     local size = redis.call('ZCARD', key)
 
-    if size >= needed then
-        local last = size - 1
-        if not again then
-            last = math.min(last, redis.call('ZRANK', key, members[#members][2]) + needed - 1)
-        end
-        local first = math.max(redis.call('ZRANK', key, members[1][2]), needed - 1)
-        if first <= last then
-            local lowest = math.max(0, first - needed + 1 - #members)
-            local starts = times(key, lowest, last - needed + 1)
-            local ends, ids = times(key, first, last)
-            for i, at in ipairs(ends) do
-                if at >= members[#members][1] + width then
-                    break
-                end
-                local start = first + i - needed - lowest + 1
-                local known = starts[start - #members]
-                local before = known and at - known < width
-                if at - starts[start] < width and (again or mine[ids[i]] or not before) then
-                    found[#found + 1] = {position, ids[i], at, needed}
-                end
+    local first, last = redis.call('ZRANK', key, members[1][2]), size - 1
+    if not again then
+        last = math.min(last, redis.call('ZRANK', key, members[#members][2]) + needed - 1)
+    end
+    if last >= needed - 1 then
+        local lowest = math.max(0, first - needed + 1 - #members)
+        local starts = times(key, lowest, last - needed + 1)
+        local ends, ids = times(key, first, last)
+        local new, gone = 0, 0
+        for i, at in ipairs(ends) do
+            if at >= members[#members][1] + width then
+                break
+            end
+            if mine[ids[i]] then
+                new = new + 1
+            end
+            while gone < new and members[gone + 1][1] <= at - width do
+                gone = gone + 1
+            end
+            local start = first + i - needed - lowest + 1
+            local without = starts[start - (new - gone)]
+            local known = without and at - without < width
+            if starts[start] and at - starts[start] < width and (again or mine[ids[i]] or not known) then
+                found[#found + 1] = {position, ids[i], at, needed}
             end
         end
     end

@@ -1,0 +1,183 @@
+"""A batch of events, several rules: what comes of it, and what cannot disturb it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import pytest
+from deciding import THRESHOLD, at, decide, event, fired, row, rule
+from marshmallow import fields
+
+from rules.condition import ConditionSchema
+from rules.event import Event
+from rules.memory import MemoryWindow
+from rules.rule import CONDITIONS, parse_rule
+from rules.scope import Scope
+from rules.verdict import Selection, Verdict
+from rules.window import Claim, Run, Sighting, Watch
+
+
+class Counting(MemoryWindow):
+    """A window that remembers how it was called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+
+    def observe(self, watches: Sequence[Watch]) -> list[Sighting]:
+        self.calls.append("observe")
+        return super().observe(watches)
+
+    def claim(self, claims: Sequence[Claim]) -> list[list[bool]]:
+        self.calls.append("claim")
+        return super().claim(claims)
+
+
+class Unmatchable:
+    concerns = ((None, None),)
+
+    def matches(self, each: Event) -> bool:
+        raise LookupError("no match")
+
+
+class Broken:
+    """A condition that raises where it is told to."""
+
+    windowed: ClassVar[Literal[True]] = True
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.scope: Any = Unmatchable() if where == "match" else Scope.of({"event_type": "error"}, [])
+
+    @property
+    def question(self) -> Run:
+        if self.where == "question":
+            raise ValueError("no\nquestion")
+        return Run.of(1, 10, 3600)
+
+    def judge(self, sighting: Sighting, where: str) -> Verdict:
+        if self.where == "judge":
+            raise ZeroDivisionError("x" * 1000)
+        return Verdict(True, "", 1, 0, {})
+
+    def selection(self, at: int, group: Mapping[str, Any]) -> Selection:
+        raise OverflowError("date value out of range")
+
+
+class BrokenSchema(ConditionSchema):
+    type = fields.String()
+    where = fields.String()
+
+    def build(self, values: Mapping[str, Any]) -> Broken:
+        return Broken(values["where"])
+
+
+@pytest.fixture
+def broken() -> Iterator[None]:
+    CONDITIONS["broken"] = BrokenSchema
+    yield
+    del CONDITIONS["broken"]
+
+
+@pytest.mark.usefixtures("broken")
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [
+        ("match", "LookupError: no match"),
+        ("question", "ValueError: no question"),
+        ("judge", "ZeroDivisionError: " + "x" * 281),
+        ("selection", "OverflowError: date value out of range"),
+    ],
+)
+def test_a_rule_that_raises_is_a_fault_and_the_others_go_on(where: str, reason: str) -> None:
+    bad = parse_rule(row({"type": "broken", "where": where}, rule_id="bad"))
+    found = decide([event(1), event(2), event(3)], MemoryWindow(), bad, rule())
+    assert [(fault.rule.rule_id, fault.reason) for fault in found.faults] == [("bad", reason)]
+    assert [firing.rule.rule_id for firing in found.firings] == ["r1"]
+
+
+class Away(MemoryWindow):
+    def observe(self, watches: Sequence[Watch]) -> list[Sighting]:
+        raise ConnectionError("away")
+
+
+def test_a_window_that_is_away_is_no_fault_of_a_rule() -> None:
+    with pytest.raises(ConnectionError):
+        decide([event(1)], Away(), rule())
+
+
+def test_a_batch_takes_one_look_at_the_window_and_one_claim() -> None:
+    window = Counting()
+    rules = [rule(rule_id=f"r{number}", cooldown_seconds=60) for number in range(3)]
+    decide([event(1), event(2)], window, *rules)
+    assert window.calls == ["observe"]
+    decide([event(3), event(4)], window, *rules)
+    assert window.calls == ["observe", "observe", "claim"]
+
+
+def test_events_that_concern_no_rule_and_rules_without_a_cooldown_ask_for_nothing() -> None:
+    window = Counting()
+    decide([event(1, event_type="order")], window, rule())
+    assert window.calls == []
+    decide([event(1), event(2), event(3)], window, rule())
+    assert window.calls == ["observe"]
+
+
+@pytest.mark.parametrize(("received", "late"), [(0, 0), (-60, 0), (-60.000001, 1), (100, 0), (100.000001, 1)], ids=str)
+def test_a_window_takes_what_is_within_clock_skew_and_lateness(received: float, late: int) -> None:
+    patient = rule(THRESHOLD | {"value": 0}, allowed_lateness_seconds=100)
+    found = decide([event(1, 0, received_at=at(received))], MemoryWindow(), patient)
+    assert (found.late, len(found.firings)) == (late, 1 - late)
+
+
+def test_a_late_event_is_counted_once_however_many_rules_it_misses() -> None:
+    rules = [rule(rule_id=f"r{number}") for number in range(3)]
+    late = event(1, received_at=at(10_000))
+    assert decide([late, event(2)], MemoryWindow(), *rules).late == 1
+    assert decide([late], MemoryWindow(), rule(THRESHOLD | {"filters": {"payload.a": 1}})).late == 0
+
+
+def test_out_of_time_events_neither_enter_nor_empty_a_window() -> None:
+    window, patient = MemoryWindow(), rule(allowed_lateness_seconds=100)
+    decide([event(1), event(2)], window, patient)
+    far = [event(10 + number, 10**8 + number, received_at=at(2)) for number in range(5)]
+    old = [event(20 + number, number, received_at=at(1000)) for number in range(5)]
+    assert fired(far + old, window, patient) == []
+    assert fired([event(3)], window, patient) == [3]
+
+
+def test_a_quiet_rule_stays_quiet_during_cooldown() -> None:
+    assert fired((event(number) for number in range(30)), MemoryWindow(), rule(cooldown_seconds=10)) == [2, 12, 22]
+
+
+def test_a_cooldown_silences_what_happened_before_it_too() -> None:
+    window, cool = MemoryWindow(), rule(THRESHOLD | {"value": 0}, cooldown_seconds=10)
+    assert fired([event(50)], window, cool) == [50]
+    assert fired([event(41), event(60)], window, cool) == [60]
+    assert fired([event(40)], window, cool) == [40]
+
+
+def test_the_event_that_claimed_a_cooldown_finds_its_own_claim() -> None:
+    window, cool = MemoryWindow(), rule(cooldown_seconds=100)
+    events = [event(1), event(2), event(3), event(4)]
+    assert fired(events, window, cool) == [3]
+    assert fired(events, window, cool) == [3]
+
+
+def test_each_group_cools_down_by_itself() -> None:
+    cool = rule(THRESHOLD | {"value": 0, "group_by": ["source"]}, cooldown_seconds=100)
+    events = [event(number, source=f"s{number % 2}") for number in range(4)]
+    assert fired(events, MemoryWindow(), cool) == [0, 1]
+
+
+def test_firings_come_in_order_of_time() -> None:
+    rules = [rule(THRESHOLD | {"value": 0}, rule_id="a"), rule(THRESHOLD | {"value": 1}, rule_id="b")]
+    assert fired([event(3), event(1), event(2)], MemoryWindow(), *rules) == [1, 2, 2, 3, 3]
+
+
+def test_an_event_carries_any_zone() -> None:
+    with_offset = Event(**{**_fields(event(1)), "timestamp": at(1).astimezone()})
+    assert fired([with_offset, event(2), event(3)], MemoryWindow(), rule()) == [3]
+
+
+def _fields(each: Event) -> dict[str, Any]:
+    return {name: getattr(each, name) for name in Event.__struct_fields__}

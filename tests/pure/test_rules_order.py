@@ -1,0 +1,37 @@
+"""Whatever the order of arrival, the same is found."""
+
+from arrivals import Arrivals, arrivals, check_any_order, check_cooldown, cooldowns, needs, windows
+from deciding import THRESHOLD, event, fired, rule
+from hypothesis import given, settings
+
+from rules.memory import MemoryWindow
+
+
+@settings(max_examples=300, deadline=None)
+@given(arrivals(), needs, windows)
+def test_any_order_of_arrival_finds_what_the_order_of_time_does(case: Arrivals, needed: int, seconds: int) -> None:
+    check_any_order(case, MemoryWindow(), needed, seconds)
+
+
+@settings(max_examples=200, deadline=None)
+@given(arrivals(), needs, windows, cooldowns)
+def test_a_cooldown_silences_what_is_near_a_firing_and_nothing_else(
+    case: Arrivals, needed: int, seconds: int, cooldown: int
+) -> None:
+    check_cooldown(case, MemoryWindow(), needed, seconds, cooldown)
+
+
+def test_a_window_keeps_no_more_than_a_few_times_what_its_rule_counts() -> None:
+    window = MemoryWindow()
+    counted = rule(THRESHOLD | {"value": 9}, window_seconds=3600)
+    for start in range(0, 10_000, 500):
+        fired((event(number, number / 10) for number in range(start, start + 500)), window, counted)
+    (members,) = window._windows.values()
+    assert len(members.order) == len(members.times) == 10 + 256
+
+
+def test_a_window_keeps_nothing_older_than_its_width_and_the_lateness() -> None:
+    window, counted = MemoryWindow(), rule(allowed_lateness_seconds=20)
+    fired((event(number) for number in range(100)), window, counted)
+    (members,) = window._windows.values()
+    assert len(members.order) == 30

@@ -1,0 +1,72 @@
+"""Rules that one event decides: its payload, and its clock."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from deciding import at, decide, event, fired, rule
+
+from rules.explain import explain
+from rules.memory import MemoryWindow
+
+REQUIRED = {"payment": ["amount", "customer.id"], "refund": ["amount"]}
+PAYLOAD = rule({"type": "invalid_payload", "required_fields": REQUIRED})
+DRIFT: dict[str, Any] = {"type": "timestamp_drift", "max_drift_seconds": 30}
+YEAR_9999 = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("payload", "missing"),
+    [
+        ({"amount": 1, "customer": {"id": 7}}, None),
+        ({"amount": 0, "customer": {"id": ""}}, None),
+        ({"customer": {"id": 7}}, "amount"),
+        ({"amount": None, "customer": {"id": 7}}, "amount"),
+        ({"amount": 1, "customer": 7}, "customer.id"),
+        ({}, "amount, customer.id"),
+    ],
+)
+def test_a_payload_is_invalid_when_it_lacks_a_required_field(payload: dict[str, Any], missing: str | None) -> None:
+    found = decide([event(1, event_type="payment", payload=payload)], MemoryWindow(), PAYLOAD).firings
+    reasons = [] if missing is None else [f"payload lacks {missing} (event_type=payment, source=shop)"]
+    assert [firing.verdict.reason for firing in found] == reasons
+
+
+def test_types_that_are_not_listed_may_hold_anything() -> None:
+    assert fired([event(1, event_type="order")], MemoryWindow(), PAYLOAD) == []
+
+
+def test_an_invalid_payload_is_its_own_evidence() -> None:
+    (firing,) = decide([event(1, event_type="refund")], MemoryWindow(), PAYLOAD).firings
+    assert firing.selection is None
+    assert firing.group == {"event_type": "refund", "source": "shop"}
+    assert (firing.verdict.observed, firing.verdict.details) == (1, {"missing": ["amount"]})
+    assert explain(firing) == "Many errors: payload lacks amount (event_type=refund, source=shop)"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "reason"),
+    [
+        (70, None),
+        (69.5, "event time 30.5 s behind its arrival, more than 30 s (source=shop)"),
+        (130, None),
+        (130.25, "event time 30.25 s ahead of its arrival, more than 30 s (source=shop)"),
+    ],
+)
+def test_drift_is_measured_both_ways(seconds: float, reason: str | None) -> None:
+    found = decide([event(1, seconds, received_at=at(100))], MemoryWindow(), rule(DRIFT)).firings
+    assert [firing.verdict.reason for firing in found] == ([] if reason is None else [reason])
+
+
+def test_drift_sees_what_is_too_late_or_too_far_ahead_for_a_window() -> None:
+    events = [event(1, -100_000, received_at=at(0)), event(2, timestamp=YEAR_9999)]
+    found = decide(events, MemoryWindow(), rule(DRIFT, allowed_lateness_seconds=60))
+    assert [firing.occurred_at for firing in found.firings] == [at(-100_000), YEAR_9999]
+    assert found.late == 0
+
+
+def test_a_far_future_event_cannot_silence_the_rule_for_longer_than_its_cooldown() -> None:
+    drift, window = rule(DRIFT, cooldown_seconds=100), MemoryWindow()
+    assert fired([event(1, timestamp=YEAR_9999)], window, drift) == [1]
+    assert fired([event(2, timestamp=YEAR_9999, received_at=at(50))], window, drift) == []
+    assert fired([event(3, timestamp=YEAR_9999, received_at=at(101))], window, drift) == [3]

@@ -1,0 +1,112 @@
+"""The windows in Redis: the same answers as in memory, for all workers at once, in bounded memory."""
+
+from typing import Any
+
+import pytest
+import redis
+from arrivals import (
+    Arrivals,
+    arrivals,
+    check_any_order,
+    check_cooldown,
+    check_same_answers,
+    cooldowns,
+    needs,
+    windows,
+)
+from deciding import THRESHOLD, at, event, fired, rule
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from actors.windows import RedisWindow
+from rules.memory import MemoryWindow
+
+few = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)  # each example empties Redis for itself
+
+ZSCORE: dict[str, Any] = {"type": "zscore", "bucket_seconds": 10, "baseline_buckets": 3, "threshold": 3}
+
+
+@few
+@given(case=arrivals(), needed=needs, seconds=windows)
+def test_workers_together_find_what_one_would_in_order(
+    redis_client: "redis.Redis", case: Arrivals, needed: int, seconds: int
+) -> None:
+    redis_client.flushdb()
+    check_any_order(case, RedisWindow(redis_client), needed, seconds)
+
+
+@few
+@given(case=arrivals(), needed=needs, seconds=windows, cooldown=cooldowns)
+def test_workers_share_a_cooldown(
+    redis_client: "redis.Redis", case: Arrivals, needed: int, seconds: int, cooldown: int
+) -> None:
+    redis_client.flushdb()
+    check_cooldown(case, RedisWindow(redis_client), needed, seconds, cooldown)
+
+
+@few
+@given(case=arrivals(), cooldown=st.just(0) | cooldowns)
+def test_redis_answers_as_memory_does(redis_client: "redis.Redis", case: Arrivals, cooldown: int) -> None:
+    redis_client.flushdb()
+    check_same_answers(case, RedisWindow(redis_client), MemoryWindow(), cooldown)
+
+
+def test_a_window_holds_no_more_than_a_few_times_what_its_rule_counts(redis_client: "redis.Redis") -> None:
+    window, counted = RedisWindow(redis_client), rule(THRESHOLD | {"value": 9}, window_seconds=3600)
+    for start in range(0, 10_000, 500):
+        fired((event(number, number / 10) for number in range(start, start + 500)), window, counted)
+    (key,) = redis_client.keys("eventpulse:window:*")
+    assert redis_client.zcard(key) == 10 + 256
+
+
+def test_a_window_holds_nothing_older_than_its_width_and_the_lateness(redis_client: "redis.Redis") -> None:
+    fired((event(number) for number in range(100)), RedisWindow(redis_client), rule(allowed_lateness_seconds=20))
+    (key,) = redis_client.keys("eventpulse:window:*")
+    assert redis_client.zcard(key) == 30
+
+
+@pytest.mark.parametrize(
+    "condition", [THRESHOLD | {"value": 0}, THRESHOLD | {"operator": "=="}, ZSCORE], ids=["run", "count", "buckets"]
+)
+def test_everything_in_redis_expires(redis_client: "redis.Redis", condition: dict[str, Any]) -> None:
+    fired((event(number) for number in range(3)), RedisWindow(redis_client), rule(condition, cooldown_seconds=60))
+    keys = redis_client.keys("*")
+    assert keys
+    assert all(0 < redis_client.ttl(key) <= 3600 + 3600 + 120 for key in keys)
+
+
+def test_a_far_future_event_evicts_nothing(redis_client: "redis.Redis") -> None:
+    window = RedisWindow(redis_client)
+    fired([event(1), event(2)], window, rule())
+    assert fired([event(9, 10**9, received_at=at(2))], window, rule()) == []
+    assert fired([event(3)], window, rule()) == [3]
+
+
+def test_buckets_of_long_ago_are_dropped(redis_client: "redis.Redis") -> None:
+    window, counted = RedisWindow(redis_client), rule(ZSCORE, allowed_lateness_seconds=0)
+    for bucket in range(100):
+        fired([event(bucket, 10 * bucket)], window, counted)
+    (key,) = [key for key in redis_client.keys("eventpulse:window:*") if redis_client.type(key) == b"hash"]
+    assert redis_client.hlen(key) <= 2 * 10 + 1
+    assert fired([event(1000 + place, 1000 + place / 10) for place in range(5)], window, counted) == [1003, 1004]
+
+
+def test_a_redis_that_forgot_the_scripts_is_taught_them_again(redis_client: "redis.Redis") -> None:
+    window = RedisWindow(redis_client)
+    fired([event(1), event(2)], window, rule(cooldown_seconds=60))
+    redis_client.script_flush()
+    assert fired([event(3)], window, rule(cooldown_seconds=60)) == [3]
+
+
+def test_a_redis_that_is_away_is_told_as_it_is(redis_client: "redis.Redis") -> None:
+    away = redis.Redis(unix_socket_path="/nonexistent/redis.sock", retry=None)
+    with pytest.raises(redis.ConnectionError):
+        fired([event(1)], RedisWindow(away), rule())
+
+
+def test_batches_of_many_groups_and_events_find_every_group(redis_client: "redis.Redis") -> None:
+    by_user = rule(THRESHOLD | {"group_by": ["payload.user"]}, window_seconds=3600, cooldown_seconds=60)
+    events = [event(number, number / 1000, payload={"user": number % 600}) for number in range(1_900)]
+    assert fired(events, RedisWindow(redis_client), by_user) == fired(events, MemoryWindow(), by_user)
