@@ -13,6 +13,7 @@ from waiting import until
 
 import actors
 from eventpulse import embedded
+from eventpulse.daemon import Daemon
 from eventpulse.settings import Settings
 from models import database, migrations
 from models.database import connection
@@ -20,18 +21,17 @@ from models.event import Event
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """The data folder of a PostgreSQL of our own."""
-    folder = tmp_path / "postgres" / "data"
-    yield folder
+def server(tmp_path: Path) -> Iterator[Daemon]:
+    """A PostgreSQL of our own."""
+    server = embedded.start_postgres(tmp_path / "postgres" / "data")
+    yield server
     database.database.close_all()
-    embedded.start_postgres(folder).stop()
+    server.stop()
 
 
 def test_a_postgresql_that_was_killed_costs_neither_events_nor_retries(
-    folder: Path, redis_url: str, redis_client: redis.Redis
+    server: Daemon, redis_url: str, redis_client: redis.Redis
 ) -> None:
-    server = embedded.start_postgres(folder)
     actors.setup(Settings(redis_url=redis_url, database_url=server.url), name="tests")
     migrations.up()
     worker = dramatiq.Worker(actors.broker, worker_threads=8, worker_timeout=50)
@@ -43,7 +43,7 @@ def test_a_postgresql_that_was_killed_costs_neither_events_nor_retries(
         until(lambda: server.exit_status() is not None)
         accept(*[event() for _ in range(50)])
         until(lambda: redis_client.llen("eventpulse:persist") == 0)
-        embedded.start_postgres(folder)
+        server.start()
 
         def stored() -> bool:
             with connection():

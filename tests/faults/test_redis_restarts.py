@@ -19,11 +19,11 @@ from eventpulse.daemon import Daemon
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """The data folder of a Redis of our own."""
-    folder = tmp_path / "redis"
-    yield folder
-    embedded.start_redis(folder).stop()
+def server(tmp_path: Path) -> Iterator[Daemon]:
+    """A Redis of our own."""
+    server = embedded.start_redis(tmp_path / "redis")
+    yield server
+    server.stop()
 
 
 def kill(server: Daemon) -> None:
@@ -31,9 +31,8 @@ def kill(server: Daemon) -> None:
     until(lambda: server.exit_status() is not None)
 
 
-def test_a_retry_that_falls_into_an_outage_is_not_lost(folder: Path) -> None:
+def test_a_retry_that_falls_into_an_outage_is_not_lost(server: Daemon) -> None:
     """Stock Dramatiq sends the retry in a hook whose exception it swallows, and acknowledges the message."""
-    server = embedded.start_redis(folder)
     broker = RedisBroker(
         [
             Stopping(),
@@ -62,7 +61,7 @@ def test_a_retry_that_falls_into_an_outage_is_not_lost(folder: Path) -> None:
     worker.start()
     try:
         until(lambda: attempts)
-        restarted = embedded.start_redis(folder)
+        server.start()
         # The lease of the consumer that lost its connection runs out; a scheduler would see to it.
         until(lambda: broker.recover(timeout_ms=3_000) and done, 30)
         assert done == [1]
@@ -71,11 +70,9 @@ def test_a_retry_that_falls_into_an_outage_is_not_lost(folder: Path) -> None:
     finally:
         worker.stop(5_000)
         broker.client.close()
-        restarted.stop()
 
 
-def test_messages_queued_and_delayed_survive_the_death_of_redis(folder: Path) -> None:
-    server = embedded.start_redis(folder)
+def test_messages_queued_and_delayed_survive_the_death_of_redis(server: Daemon) -> None:
     broker = RedisBroker([CurrentMessage(), PatientRetries(), Transactional()])
     broker.connect(server.url)
     done: set[int] = set()
@@ -91,7 +88,7 @@ def test_messages_queued_and_delayed_survive_the_death_of_redis(folder: Path) ->
     for n in range(50, 100):
         stage.send_with_options(args=({"n": n},), delay=50)
     kill(server)
-    restarted = embedded.start_redis(folder)
+    server.start()
     worker = dramatiq.Worker(broker, worker_threads=2, worker_timeout=50)
     worker.start()
     try:
@@ -99,4 +96,3 @@ def test_messages_queued_and_delayed_survive_the_death_of_redis(folder: Path) ->
     finally:
         worker.stop(5_000)
         broker.client.close()
-        restarted.stop()
