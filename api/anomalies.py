@@ -13,8 +13,8 @@ from models.delivery import Delivery
 NEWEST_FIRST = (Anomaly.detected_at, Anomaly.anomaly_id)
 FILTERS = {"rule_id": Anomaly.rule_id, "severity": Anomaly.severity, "event_id": Anomaly.event_id}
 
-#: What makes an anomaly unique, and which worker is at a delivery, are our own business.
-INTERNAL = {"dedupe", "anomaly", "claimed_by", "claimed_at"}
+#: What keeps anomalies apart, and which worker is at a delivery, are our own business.
+INTERNAL = {"dedupe", "series", "quiet_around", "anomaly", "claimed_by", "claimed_at"}
 
 
 class Anomalies:

@@ -33,10 +33,10 @@ class Rules:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         rule = Rule.add(**written(documents.read(req)))
-        publish()
         resp.status = falcon.HTTP_201
         resp.location = f"/api/v1/rules/{rule.rule_id}"
         show(rule, resp)
+        publish()
 
     def on_get_one(self, _req: falcon.Request, resp: falcon.Response, rule_id: str) -> None:
         show(find(Rule, rule_id), resp)
@@ -67,8 +67,8 @@ def change(rule: Rule, document: dict[str, Any], req: falcon.Request, resp: falc
     documents.check_version(req, rule.version)
     if not rule.change(**written(document)):
         raise overtaken(req)
+    show(Rule.get_by_id(rule.rule_id), resp)
     publish()
-    show(find(Rule, str(rule.rule_id)), resp)
 
 
 def overtaken(req: falcon.Request) -> problems.Problem:
@@ -76,7 +76,10 @@ def overtaken(req: falcon.Request) -> problems.Problem:
 
 
 def publish() -> None:
-    """Put the change in force. Without Redis it is stored all the same, and the scheduler publishes it."""
+    """Put the change in force. Without Redis it is stored all the same, and the scheduler publishes it.
+
+    Comes last: it gives the connection of the request back.
+    """
     try:
         rulebook.publish()
     except (redis.RedisError, peewee.PeeweeException) as error:

@@ -1,6 +1,6 @@
 """Anomalies, the channels that want them, and the state of each delivery."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -10,10 +10,16 @@ from models.base import now
 from models.channel import Channel
 from models.delivery import CLAIM_SECONDS, Delivery
 
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+COOLDOWN = timedelta(seconds=300)
 
-def record(dedupe: str = "rule:group:event", message: str = "6 errors in 60 s") -> Anomaly:
+
+def record(dedupe: str = "rule:group:event", message: str = "6 errors in 60 s", second: int = 0) -> Anomaly:
     return Anomaly.record(
+        COOLDOWN,
         dedupe=dedupe,
+        series="rule:group",
+        quiet_around=NOON + timedelta(seconds=second),
         rule_id=uuid4(),
         rule_name="High error rate",
         rule_version=1,
@@ -46,7 +52,13 @@ def test_the_same_finding_is_one_anomaly(db):
     first, again = record(message="first"), record(message="again")
     assert first == again
     assert again.message == "first"
-    assert record("another").anomaly_id != first.anomaly_id
+    assert Anomaly.select().count() == 1
+
+
+@pytest.mark.parametrize(("second", "speaks"), [(-300, True), (-299, False), (299, False), (300, True)])
+def test_the_anomalies_of_a_series_are_a_cooldown_apart_in_whatever_order_they_come(db, second, speaks):
+    first, other = record("first"), record("other", second=second)
+    assert (other != first) == speaks
 
 
 def test_a_channel_hears_its_minimum_severity_and_worse(db):

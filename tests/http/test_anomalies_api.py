@@ -1,0 +1,135 @@
+"""What the rules found, and how each channel was told."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from falcon.testing import TestClient
+
+from models.anomaly import Anomaly
+from models.channel import Channel
+from models.delivery import Delivery
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+RULES = [UUID(int=1), UUID(int=2)]
+
+
+def record(n: int, **fields: Any) -> Anomaly:
+    """Anomaly number n, detected n seconds past noon."""
+    return Anomaly.create(
+        **{
+            "anomaly_id": UUID(int=100 + n),
+            "dedupe": str(n),
+            "series": "rule:group",
+            "quiet_around": NOON,
+            "rule_id": RULES[n % 2],
+            "rule_name": "High error rate",
+            "rule_version": 3,
+            "severity": "critical" if n >= 3 else "info",
+            "group_key": '{"source": "payments"}',
+            "event_id": UUID(int=200 + n),
+            "message": f"anomaly {n}",
+            "evidence": {"observed": 6, "threshold": 5, "samples": []},
+            "request_id": "request-7",
+            "occurred_at": NOON,
+            "detected_at": NOON + timedelta(seconds=n),
+            **fields,
+        }
+    )
+
+
+@pytest.fixture
+def five(client: TestClient, db) -> TestClient:
+    for n in range(5):
+        record(n)
+    return client
+
+
+def numbers(client: TestClient, **params: Any) -> list[int]:
+    answer = client.simulate_get(
+        "/api/v1/anomalies", params={name.rstrip("_"): value for name, value in params.items()}
+    )
+    assert answer.status_code == 200, answer.text
+    return [int(anomaly["message"].removeprefix("anomaly ")) for anomaly in answer.json["data"]]
+
+
+def test_an_anomaly_is_listed_with_its_rule_its_event_and_its_evidence(client, db):
+    record(1)
+    assert client.simulate_get("/api/v1/anomalies").json["data"] == [
+        {
+            "anomaly_id": str(UUID(int=101)),
+            "rule_id": str(RULES[1]),
+            "rule_name": "High error rate",
+            "rule_version": 3,
+            "severity": "info",
+            "group_key": '{"source": "payments"}',
+            "event_id": str(UUID(int=201)),
+            "message": "anomaly 1",
+            "evidence": {"observed": 6, "threshold": 5, "samples": []},
+            "request_id": "request-7",
+            "occurred_at": "2026-11-20T12:00:00Z",
+            "detected_at": "2026-11-20T12:00:01Z",
+        }
+    ]
+
+
+def test_one_anomaly_is_shown_with_its_deliveries_by_channel(client, db):
+    anomaly = record(1)
+    for name in ("pager", "ops"):
+        Channel.create(name=name, kind="slack")
+    Delivery.plan(anomaly, Channel.select().where(Channel.kind == "slack"))
+    ops = Channel.get(Channel.name == "ops")
+    delivery = Delivery.claim(anomaly.anomaly_id, ops.channel_id, "message")
+    assert delivery is not None
+    delivery.delivered("Slack answered ok")
+    shown = client.simulate_get(f"/api/v1/anomalies/{anomaly.anomaly_id}").json
+    (listed,) = client.simulate_get("/api/v1/anomalies").json["data"]
+    first, second = shown.pop("deliveries")
+    assert shown == listed
+    assert first["delivered_at"].endswith("Z")
+    assert first == {
+        "channel_id": str(ops.channel_id),
+        "channel_name": "ops",
+        "status": "delivered",
+        "attempts": 1,
+        "receipt": "Slack answered ok",
+        "last_error": None,
+        "delivered_at": first["delivered_at"],
+        "created_at": first["created_at"],
+    }
+    assert (second["channel_name"], second["status"], second["attempts"]) == ("pager", "pending", 0)
+
+
+def test_the_newest_come_first_by_pages(five):
+    assert numbers(five) == [4, 3, 2, 1, 0]
+    assert numbers(five, limit=2, offset=1) == [3, 2]
+    page = five.simulate_get("/api/v1/anomalies", params={"limit": 3}).json["pagination"]
+    assert numbers(five, cursor=page["next_cursor"]) == [1, 0]
+
+
+def test_filters_narrow_the_list_each_and_together(five):
+    assert numbers(five, rule_id=RULES[0]) == [4, 2, 0]
+    assert numbers(five, severity="critical") == [4, 3]
+    assert numbers(five, event_id=UUID(int=202)) == [2]
+    assert numbers(five, rule_id=RULES[0], severity="info") == [2, 0]
+    assert numbers(five, rule_id=uuid4()) == []
+
+
+def test_a_period_is_about_the_time_of_detection(five):
+    assert numbers(five, from_="2026-11-20T12:00:01Z", to="2026-11-20T12:00:03Z") == [3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [("rule_id=7", "rule_id"), ("event_id=", "event_id"), ("severity=fatal", "severity"), ("limit=x", "limit")],
+)
+def test_a_bad_parameter_is_refused_by_name(client, query, field):
+    answer = client.simulate_get("/api/v1/anomalies", query_string=query)
+    assert (answer.status_code, [error["field"] for error in answer.json["errors"]]) == (400, [field])
+
+
+def test_an_unknown_anomaly_is_not_found_and_what_is_no_uuid_is_refused(client):
+    assert client.simulate_get(f"/api/v1/anomalies/{uuid4()}").status_code == 404
+    answer = client.simulate_get("/api/v1/anomalies/7")
+    assert (answer.status_code, answer.json["errors"][0]["field"]) == (400, "anomaly_id")

@@ -1,0 +1,205 @@
+"""Channels, written by admins and tried out."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+from falcon.testing import TestClient
+
+from models.channel import Channel
+from notifiers.live import LIVE_CHANNEL
+
+SECRET = "https://hooks.slack.com/services/T0/B0/secret"
+SLACK: dict[str, Any] = {"name": "ops", "kind": "slack", "settings": {"webhook_url": SECRET}}
+
+
+def path(channel: dict[str, Any], more: str = "") -> str:
+    return f"/api/v1/channels/{channel['channel_id']}{more}"
+
+
+def add(client: TestClient, **fields: Any) -> dict[str, Any]:
+    answer = client.simulate_post("/api/v1/channels", json=SLACK | fields)
+    assert answer.status_code == 201, answer.text
+    assert answer.headers["Location"] == path(answer.json)
+    return answer.json
+
+
+def secret(channel: dict[str, Any]) -> str:
+    """The webhook that is really stored."""
+    return Channel.get_by_id(UUID(channel["channel_id"])).settings["webhook_url"]
+
+
+@pytest.fixture
+def webhook() -> Iterator[HTTPServer]:
+    """A server in Slack's place that answers what its `answer` says: a status, headers and a text."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.server.received.append(self.rfile.read(int(self.headers["Content-Length"])))
+            status, headers, text = self.server.answer
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(text))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.received = []
+        server.answer = (200, {}, "ok")
+        server.url = f"http://127.0.0.1:{server.server_port}/services/secret"
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_console_and_live_are_there_from_the_start(client):
+    channels = client.simulate_get("/api/v1/channels").json["data"]
+    assert {(channel["name"], channel["kind"], channel["enabled"]) for channel in channels} == {
+        ("console", "console", True),
+        ("live", "live", True),
+    }
+
+
+def test_a_created_channel_is_shown_with_its_defaults_and_without_its_secret(client, db):
+    channel = add(client)
+    assert channel == {
+        "channel_id": channel["channel_id"],
+        "name": "ops",
+        "kind": "slack",
+        "settings": {"webhook_url": "***"},
+        "minimum_severity": "info",
+        "enabled": True,
+        "created_at": channel["created_at"],
+        "updated_at": channel["updated_at"],
+    }
+    assert secret(channel) == SECRET
+
+
+def test_a_secret_is_never_read_back(client):
+    channel = add(client)
+    answers = [
+        client.simulate_get("/api/v1/channels"),
+        client.simulate_get(path(channel)),
+        client.simulate_patch(path(channel), json={"name": "renamed"}),
+        client.simulate_put(path(channel), json=SLACK),
+        client.simulate_put(path(channel), json=SLACK | {"settings": {"webhook_url": "secret"}}),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 400]
+    assert not [answer.text for answer in answers if "secret" in answer.text]
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_a_mask_that_is_sent_back_keeps_the_secret(client, db, method):
+    channel = add(client)
+    answer = client.simulate_request(method, path(channel), json=channel | {"enabled": False})
+    assert (answer.status_code, answer.json["enabled"], secret(channel)) == (200, False, SECRET)
+
+
+def test_a_new_secret_replaces_the_old(client, db):
+    channel = add(client)
+    client.simulate_patch(path(channel), json={"settings": {"webhook_url": SECRET + "2"}})
+    assert secret(channel) == SECRET + "2"
+
+
+def test_a_mask_is_no_secret_where_there_was_none(client, db):
+    answer = client.simulate_post("/api/v1/channels", json=SLACK | {"settings": {"webhook_url": "***"}})
+    assert [error["field"] for error in answer.json["errors"]] == ["settings.webhook_url"]
+    console = Channel.get(Channel.name == "console")
+    answer = client.simulate_put(
+        f"/api/v1/channels/{console.channel_id}", json=SLACK | {"settings": {"webhook_url": "***"}}
+    )
+    assert answer.status_code == 400
+
+
+def test_patch_changes_what_it_names(client):
+    channel = add(client)
+    patched = client.simulate_patch(path(channel), json={"minimum_severity": "critical"}).json
+    assert patched == channel | {"minimum_severity": "critical", "updated_at": patched["updated_at"]}
+    assert patched["updated_at"] > channel["updated_at"]
+
+
+def test_a_deleted_channel_is_gone(client):
+    channel = add(client)
+    assert client.simulate_delete(path(channel)).status_code == 204
+    assert client.simulate_get(path(channel)).status_code == 404
+
+
+def test_a_name_belongs_to_one_channel(client):
+    add(client)
+    other = add(client, name="other")
+    assert client.simulate_post("/api/v1/channels", json=SLACK).status_code == 409
+    assert client.simulate_patch(path(other), json={"name": "ops"}).status_code == 409
+    assert client.simulate_get(path(other)).json == other
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"name": ""}, "name"),
+        ({"kind": "pigeon"}, "kind"),
+        ({"minimum_severity": "fatal"}, "minimum_severity"),
+        ({"enabled": 1}, "enabled"),
+        ({"settings": {}}, "settings.webhook_url"),
+        ({"settings": {"webhook_url": "no url"}}, "settings.webhook_url"),
+        ({"settings": []}, "settings"),
+        ({"kind": "console"}, "settings.webhook_url"),
+        ({"colour": "red"}, "colour"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_a_channel_is_named(client, change, field):
+    answer = client.simulate_post("/api/v1/channels", json=SLACK | change)
+    assert (answer.status_code, [error["field"] for error in answer.json["errors"]]) == (400, [field])
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
+def test_an_unknown_channel_is_not_found_and_what_is_no_uuid_is_refused(client, method):
+    assert client.simulate_request(method, f"/api/v1/channels/{uuid4()}", json=SLACK).status_code == 404
+    assert client.simulate_request(method, "/api/v1/channels/7", json=SLACK).status_code == 400
+    assert client.simulate_post(f"/api/v1/channels/{uuid4()}/test").status_code == 404
+
+
+def test_a_trial_reaches_the_webhook_and_brings_its_receipt_back(client, webhook):
+    channel = add(client, settings={"webhook_url": webhook.url}, enabled=False)
+    answer = client.simulate_post(path(channel, "/test"))
+    assert (answer.status_code, answer.json["status"]) == (200, "delivered")
+    assert answer.json["receipt"]
+    assert "test of the channel ops" in webhook.received[0].decode()
+
+
+@pytest.mark.parametrize(
+    ("response", "retry_after"),
+    [((404, {}, "no_service"), None), ((500, {}, "oops"), None), ((429, {"Retry-After": "17"}, ""), "17")],
+)
+def test_a_trial_that_fails_says_why_and_when_to_try_again(client, webhook, response, retry_after):
+    webhook.answer = response
+    channel = add(client, settings={"webhook_url": webhook.url})
+    answer = client.simulate_post(path(channel, "/test"))
+    assert answer.status_code == 502
+    assert str(response[0]) in answer.json["detail"]
+    assert answer.headers.get("Retry-After") == retry_after
+    assert "secret" not in answer.text
+
+
+def test_a_trial_of_the_live_feed_is_published(client, redis_client):
+    with redis_client.pubsub(ignore_subscribe_messages=True) as feed:
+        feed.subscribe(LIVE_CHANNEL)
+        feed.get_message(timeout=5)
+        live = Channel(channel_id=UUID("00000000-0000-7000-8000-000000000002"))
+        assert client.simulate_post(f"/api/v1/channels/{live.channel_id}/test").status_code == 200
+        frame = next(message for _ in range(10) if (message := feed.get_message(timeout=1)))
+        assert msgspec.json.decode(frame["data"])["severity"] == "info"
+
+
+def test_a_trial_of_the_console_is_written_to_it(client, capsys):
+    assert client.simulate_post("/api/v1/channels/00000000-0000-7000-8000-000000000001/test").status_code == 200
+    assert "test of the channel console" in capsys.readouterr().out

@@ -1,0 +1,240 @@
+"""Rules, written and changed by admins."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+import redis
+from falcon.testing import Result, TestClient
+from waiting import until
+
+from actors.rulebook import REVISION, SNAPSHOT
+from api.app import create_app
+from eventpulse.settings import Settings
+from models.database import database
+from models.rule import Rule
+
+RULE: dict[str, Any] = {
+    "name": "High error rate",
+    "enabled": True,
+    "severity": "critical",
+    "window_seconds": 60,
+    "cooldown_seconds": 300,
+    "condition": {
+        "type": "threshold",
+        "metric": "count",
+        "filters": {"event_type": "error", "source": "payment_service"},
+        "group_by": ["source"],
+        "operator": ">",
+        "value": 5,
+    },
+}
+
+
+def path(rule: dict[str, Any]) -> str:
+    return f"/api/v1/rules/{rule['rule_id']}"
+
+
+def add(client: TestClient, **fields: Any) -> dict[str, Any]:
+    answer = client.simulate_post("/api/v1/rules", json=RULE | fields)
+    assert answer.status_code == 201, answer.text
+    return answer.json
+
+
+def fields_named(answer: Result) -> list[str]:
+    return [error["field"] for error in answer.json["errors"]]
+
+
+def in_redis(client: redis.Redis) -> dict[str, Any]:
+    """The published rules by their names."""
+    return {rule["name"]: rule for rule in msgspec.json.decode(client.get(SNAPSHOT))["rules"]}
+
+
+def test_a_created_rule_is_shown_with_what_we_add(client):
+    answer = client.simulate_post("/api/v1/rules", json=RULE)
+    rule = answer.json
+    assert answer.status_code == 201
+    assert answer.headers["Location"] == path(rule)
+    assert answer.headers["ETag"] == '"1"'
+    added = {"rule_id", "version", "status", "status_reason", "created_at", "updated_at", "allowed_lateness_seconds"}
+    assert {name: value for name, value in rule.items() if name not in added} == RULE
+    assert rule.keys() == RULE.keys() | added
+    assert (rule["version"], rule["status"], rule["status_reason"]) == (1, "active", None)
+    assert str(UUID(rule["rule_id"])) == rule["rule_id"]
+    assert rule["created_at"].endswith("Z")
+    read = client.simulate_get(path(rule))
+    assert (read.json, read.headers["ETag"]) == (rule, '"1"')
+
+
+def test_rules_are_listed_by_pages_newest_first(client):
+    names = [add(client, name=f"rule {n}")["name"] for n in range(3)]
+    page = client.simulate_get("/api/v1/rules", params={"limit": 2}).json
+    assert [rule["name"] for rule in page["data"]] == names[:0:-1]
+    rest = client.simulate_get("/api/v1/rules", params={"cursor": page["pagination"]["next_cursor"]}).json
+    assert [rule["name"] for rule in rest["data"]] == names[:1]
+
+
+def test_put_replaces_the_whole_rule_and_what_is_left_out_gets_its_default(client):
+    rule = add(client, cooldown_seconds=7, enabled=False)
+    changed = {name: RULE[name] for name in ("severity", "window_seconds", "condition")} | {"name": "Renamed"}
+    answer = client.simulate_put(path(rule), json=changed)
+    assert (answer.status_code, answer.headers["ETag"]) == (200, '"2"')
+    assert (answer.json["name"], answer.json["version"]) == ("Renamed", 2)
+    assert (answer.json["cooldown_seconds"], answer.json["enabled"]) == (300, True)
+    assert answer.json["created_at"] == rule["created_at"]
+    assert client.simulate_get(path(rule)).json == answer.json
+
+
+def test_a_rule_may_be_put_back_as_it_was_read(client):
+    rule = add(client)
+    answer = client.simulate_put(path(rule), json=rule | {"version": 99, "status": "error"})
+    assert (answer.status_code, answer.json["version"], answer.json["status"]) == (200, 2, "active")
+
+
+def test_patch_changes_what_it_names_and_replaces_the_condition_whole(client):
+    rule = add(client)
+    patched = client.simulate_patch(path(rule), json={"enabled": False, "severity": "info"}).json
+    assert patched == rule | {
+        "enabled": False,
+        "severity": "info",
+        "version": 2,
+        "status": "disabled",
+        "updated_at": patched["updated_at"],
+    }
+    condition = {"type": "threshold", "operator": ">=", "value": 1}
+    assert "source" not in str(client.simulate_patch(path(rule), json={"condition": condition}).json["condition"])
+
+
+def test_a_deleted_rule_is_gone(client):
+    rule = add(client)
+    answer = client.simulate_delete(path(rule))
+    assert (answer.status_code, answer.text) == (204, "")
+    assert client.simulate_get(path(rule)).status_code == 404
+    assert client.simulate_delete(path(rule)).status_code == 404
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
+def test_an_unknown_rule_is_not_found_and_what_is_no_uuid_is_refused(client, method):
+    assert client.simulate_request(method, f"/api/v1/rules/{uuid4()}", json=RULE).status_code == 404
+    answer = client.simulate_request(method, "/api/v1/rules/7", json=RULE)
+    assert (answer.status_code, fields_named(answer)) == (400, ["rule_id"])
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"name": ""}, "name"),
+        ({"name": 5}, "name"),
+        ({"name": "a\x00b"}, "name"),
+        ({"severity": "fatal"}, "severity"),
+        ({"window_seconds": 0}, "window_seconds"),
+        ({"window_seconds": "60"}, "window_seconds"),
+        ({"cooldown_seconds": -1}, "cooldown_seconds"),
+        ({"enabled": "yes"}, "enabled"),
+        ({"colour": "red"}, "colour"),
+        ({"condition": None}, "condition"),
+        ({"condition": []}, "condition"),
+        ({"condition": {}}, "condition.type"),
+        ({"condition": {"type": "astrology"}}, "condition.type"),
+        ({"condition": RULE["condition"] | {"operator": "~"}}, "condition.operator"),
+        ({"condition": RULE["condition"] | {"value": "5"}}, "condition.value"),
+        ({"condition": RULE["condition"] | {"colour": "red"}}, "condition.colour"),
+        ({"condition": RULE["condition"] | {"group_by": ["colour"]}}, "condition.group_by.0"),
+        ({"condition": RULE["condition"] | {"filters": {"payload.a": "\ud800"}}}, "condition.filters.payload.a"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_a_rule_is_named_by_its_path_and_nothing_is_stored(client, db, change, field):
+    body = json.dumps(RULE | change)  # a lone surrogate is escaped
+    answer = client.simulate_post("/api/v1/rules", body=body, content_type="application/json")
+    assert (answer.status_code, fields_named(answer)) == (400, [field])
+    assert Rule.select().count() == 0
+
+
+def test_a_patch_is_checked_as_the_whole_rule_it_makes(client):
+    rule = add(client)
+    answer = client.simulate_patch(path(rule), json={"window_seconds": -1, "name": None})
+    assert (answer.status_code, sorted(fields_named(answer))) == (400, ["name", "window_seconds"])
+    assert client.simulate_get(path(rule)).json == rule
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "7", '"rule"'])
+def test_a_body_that_is_no_object_is_refused(client, text):
+    headers = {"Content-Type": "application/json"}
+    answer = client.simulate_post("/api/v1/rules", body=text, headers=headers)
+    assert (answer.status_code, fields_named(answer)) == (400, ["body"])
+
+
+def test_only_json_is_taken_and_not_too_much_of_it(client):
+    answer = client.simulate_post("/api/v1/rules", body="name=x", headers={"Content-Type": "text/plain"})
+    assert (answer.status_code, answer.headers["Accept"]) == (415, "application/json")
+    assert client.simulate_post("/api/v1/rules", json=RULE | {"name": "x" * 70_000}).status_code == 413
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+def test_if_match_holds_a_change_to_the_version_it_was_made_for(client, method):
+    rule = add(client)
+    client.simulate_patch(path(rule), json={"name": "changed meanwhile"})
+    answer = client.simulate_request(method, path(rule), json=RULE, headers={"If-Match": '"1"'})
+    assert answer.status_code == 412
+    assert client.simulate_get(path(rule)).json["name"] == "changed meanwhile"
+    answer = client.simulate_request(method, path(rule), json=RULE, headers={"If-Match": '"7", "2"'})
+    assert answer.status_code in (200, 204)
+
+
+def test_any_version_matches_a_star(client):
+    assert client.simulate_put(path(add(client)), json=RULE, headers={"If-Match": "*"}).status_code == 200
+
+
+@pytest.mark.parametrize(("headers", "status"), [({}, 409), ({"If-Match": '"1"'}, 412)])
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+def test_of_two_changes_at_once_the_second_is_told(client, db, method, headers, status):
+    """The second has read the rule when the first is stored: it is seen waiting for the first in `pg_locks`."""
+    rule = add(client)
+    with ThreadPoolExecutor(1) as pool, database.atomic():
+        database.execute_sql("UPDATE rulebook SET revision = revision + 1")
+        second = pool.submit(client.simulate_request, method, path(rule), json=RULE, headers=headers)
+        until(lambda: database.execute_sql("SELECT FROM pg_locks WHERE NOT granted").fetchone() is not None)
+        assert Rule.get_by_id(UUID(rule["rule_id"])).change(name="the first")
+    assert second.result(10).status_code == status
+    assert client.simulate_get(path(rule)).json["name"] == "the first"
+
+
+def test_a_suspended_rule_says_why_and_a_change_puts_it_in_force_again(client, db):
+    rule = add(client)
+    Rule.suspend(UUID(rule["rule_id"]), 1, "division by zero")
+    shown = client.simulate_get(path(rule)).json
+    assert (shown["status"], shown["status_reason"]) == ("error", "division by zero")
+    changed = client.simulate_patch(path(rule), json={"name": "Repaired"}).json
+    assert (changed["status"], changed["status_reason"]) == ("active", None)
+
+
+def test_every_change_is_published_at_once(client, redis_client):
+    rule = add(client, name="first")
+    assert in_redis(redis_client)["first"]["version"] == 1
+    client.simulate_patch(path(rule), json={"name": "second"})
+    assert in_redis(redis_client).keys() == {"second"}
+    client.simulate_patch(path(rule), json={"enabled": False})
+    assert in_redis(redis_client) == {}
+    client.simulate_patch(path(rule), json={"enabled": True})
+    before = int(redis_client.get(REVISION))
+    client.simulate_delete(path(rule))
+    assert in_redis(redis_client) == {}
+    assert int(redis_client.get(REVISION)) > before
+
+
+def test_without_redis_a_change_is_stored_all_the_same(empty_database):
+    client = TestClient(create_app(Settings(redis_url="redis://127.0.0.1:1", database_url=empty_database)))
+    rule = add(client)
+    assert client.simulate_patch(path(rule), json={"name": "Renamed"}).json["version"] == 2
+    assert client.simulate_delete(path(rule)).status_code == 204
+
+
+def test_without_postgresql_the_answer_is_to_come_back_later(door):
+    answer = door.simulate_get("/api/v1/rules")
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert "127.0.0.1" not in answer.text
