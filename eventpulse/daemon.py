@@ -81,13 +81,7 @@ class Daemon:
         """None while the process lives; that of a process found again is not known, and 0 stands for it."""
         if self._child is not None and self._child.pid == self.pid:
             return self._child.poll()
-        if not self.pid:
-            return 0
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return 0
-        return None
+        return None if self.pid and _lives(self.pid) else 0
 
     def terminate(self) -> None:
         self._signal(self.polite)
@@ -124,3 +118,14 @@ class Daemon:
                 return False
             time.sleep(POLL_SECONDS)
         return True
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except ProcessLookupError:
+        return False
+    except OSError:  # no /proc here
+        return True
+    return state != "Z"  # it is dead, though its new parent (a container's first process, say) never asks for it

@@ -11,14 +11,13 @@ import httpx
 import psycopg2
 import redis
 
-from actors import channels
-from eventpulse import datadir, embedded, logs, ports
+from eventpulse import datadir, embedded, logs, migrate, ports
 from eventpulse.board import Board
 from eventpulse.child import Child
 from eventpulse.daemon import Daemon
 from eventpulse.settings import Settings
 from eventpulse.supervisor import Phase, Supervisor, Unit
-from models import database, migrations
+from models import database
 
 
 def up(settings: Settings) -> int:
@@ -26,14 +25,13 @@ def up(settings: Settings) -> int:
 
     Raises `Trouble` with one line when it cannot start; nothing of ours keeps running then.
     """
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # until the supervisor listens: unwind, and stop what runs
+    for number in (signal.SIGINT, signal.SIGTERM):  # until the supervisor listens: unwind, and stop what runs
+        signal.signal(number, signal.default_int_handler)
     ports.ensure_free(settings.host, settings.port, "EVENTPULSE_PORT")
     ports.ensure_free(settings.host, settings.live_port, "EVENTPULSE_LIVE_PORT")
     board = Board(tagged=logs.resolved(settings.log_format) == "console", coloured=logs.colours())
     with ExitStack() as stack:
-        servers = _start_servers(settings, stack)
+        servers = _start_servers(settings, stack, board)
         settings = _with_urls(settings, servers)
         _verify(settings)
         _prepare_database(settings)
@@ -43,16 +41,20 @@ def up(settings: Settings) -> int:
         return supervisor.stop()
 
 
-def _start_servers(settings: Settings, stack: ExitStack) -> dict[str, Daemon]:
-    servers: dict[str, Daemon] = {}
-    if settings.redis_url is None or settings.database_url is None:
-        stack.enter_context(datadir.locked(settings.data_dir))
+def _start_servers(settings: Settings, stack: ExitStack, board: Board) -> dict[str, Daemon]:
+    """The embedded servers in place of those that are not given, each to be stopped when `stack` unwinds."""
+    missing = []
     if settings.redis_url is None:
-        servers["redis"] = embedded.start_redis(settings.data_dir / "redis")
-        stack.callback(servers["redis"].stop)
+        missing.append(("redis", embedded.start_redis))
     if settings.database_url is None:
-        servers["postgres"] = embedded.start_postgres(settings.data_dir / "postgres")
-        stack.callback(servers["postgres"].stop)
+        missing.append(("postgres", embedded.start_postgres))
+    if missing:
+        stack.enter_context(datadir.locked(settings.data_dir))
+    servers = {}
+    for name, start in missing:
+        servers[name] = server = start(settings.data_dir / name)
+        stack.callback(server.stop)
+        board.state(name, f"runs (process {server.pid})")
     return servers
 
 
@@ -76,8 +78,7 @@ def _verify(settings: Settings) -> None:
 def _prepare_database(settings: Settings) -> None:
     assert settings.database_url is not None
     database.configure(settings.database_url, name="eventpulse up")
-    migrations.up()
-    channels.ensure_builtin(settings)
+    migrate.bring_up_to_date(settings)
     database.database.close_all()
 
 

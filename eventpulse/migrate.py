@@ -2,6 +2,7 @@
 
 import click
 
+from actors import channels
 from eventpulse import output
 from eventpulse.errors import FINDINGS, OK, NotFound
 from eventpulse.settings import Settings
@@ -23,7 +24,7 @@ def run(settings: Settings, direction: str, target: str | None, *, form: str, ye
         output.emit(states, form, COLUMNS)
         return FINDINGS if pending else OK
     if direction == "up":
-        done = _up(pending, dry_run=dry_run)
+        done = _up(settings, pending, dry_run=dry_run)
     else:
         done = _down([each.name for each in history if each.applied], target, yes=yes, dry_run=dry_run)
     output.emit(
@@ -32,13 +33,20 @@ def run(settings: Settings, direction: str, target: str | None, *, form: str, ye
     return OK
 
 
-def _up(pending: list[str], *, dry_run: bool) -> list[str]:
+def bring_up_to_date(settings: Settings) -> list[str]:
+    """Apply what is pending and make the channel that the environment asks for; returns the migrations' names."""
+    done = migrations.up()
+    channels.ensure_builtin(settings)
+    return done
+
+
+def _up(settings: Settings, pending: list[str], *, dry_run: bool) -> list[str]:
     if not pending:
         click.echo("The schema is up to date.", err=True)
-    elif dry_run:
-        click.echo(f"Dry run: would apply {', '.join(pending)}.", err=True)
+    if dry_run:
+        click.echo(f"Dry run: would apply {', '.join(pending) or 'nothing'}.", err=True)
         return []
-    return migrations.up()
+    return bring_up_to_date(settings)
 
 
 def _down(applied: list[str], target: str | None, *, yes: bool, dry_run: bool) -> list[str]:

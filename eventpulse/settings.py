@@ -190,6 +190,6 @@ def _unknown(names: set[str]) -> list[str]:
     problems = []
     for name in names:
         if name.startswith(PREFIX) and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
             problems.append(f"{name}: not a setting of EventPulse" + (f"; did you mean {near[0]}?" if near else ""))
     return problems

