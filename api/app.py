@@ -5,7 +5,7 @@ import falcon.media
 import msgspec
 
 import actors
-from api import anomalies, channels, events, health, limits, metrics, problems, rules, throughput
+from api import anomalies, channels, events, health, limits, metrics, openapi, problems, rules, throughput
 from api.middleware import DatabaseConnection, RequestLog
 from eventpulse.settings import Settings
 
@@ -36,6 +36,7 @@ def create_app(settings: Settings) -> problems.App:
     app.add_route("/api/v1/metrics", metrics.Metrics())
     app.add_route("/api/v1/throughput", throughput.Minutes())
     app.add_route("/api/v1/limits", limits.Limits(settings))
+    app.add_route("/api/v1/openapi.json", openapi.Document(app))
     app.add_route("/livez", health.Live())
     app.add_route("/readyz", health.Ready())
     return app

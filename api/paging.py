@@ -46,13 +46,13 @@ def matching(query: Mapping[str, Any], order: Order, filters: Filters) -> peewee
     time = order[0]
     rows: peewee.ModelSelect = time.model.select().order_by(*(field.desc() for field in order))
     for name, field in filters.items():
-        if query[name] is not None:
+        if name in query:
             rows = rows.where(field == query[name])
-    if query.get("from_") is not None:
+    if "from_" in query:
         rows = rows.where(time >= query["from_"])
-    if query.get("to") is not None:
+    if "to" in query:
         rows = rows.where(time <= query["to"])
-    if query["cursor"] is not None:
+    if "cursor" in query:
         rows = rows.where(peewee.Tuple(*order) < query["cursor"])
     return rows
 

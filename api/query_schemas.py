@@ -36,7 +36,7 @@ class Cursor(fields.String):
     """The `next_cursor` of the page before; becomes the sort key of its last row."""
 
     def __init__(self, key: Any) -> None:
-        super().__init__(load_default=None, metadata={"description": "`next_cursor` of the page before"})
+        super().__init__(metadata={"description": "`next_cursor` of the page before"})
         self._key = key
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> Any:
@@ -68,24 +68,24 @@ class Page(Query):
 
 
 class Period(Page):
-    from_ = Time(data_key="from", load_default=None, metadata={"description": "earliest time, inclusive"})
-    to = Time(load_default=None, metadata={"description": "latest time, inclusive"})
+    from_ = Time(data_key="from", metadata={"description": "earliest time, inclusive"})
+    to = Time(metadata={"description": "latest time, inclusive"})
 
     @validates_schema
     def in_order(self, query: dict[str, Any], **_: Any) -> None:
-        if query["from_"] and query["to"] and query["from_"] > query["to"]:
+        if "from_" in query and "to" in query and query["from_"] > query["to"]:
             raise ValidationError("Must not be after `to`.", "from")
 
 
 class EventQuery(Period):
-    event_type = fields.String(load_default=None, validate=_storable)
-    source = fields.String(load_default=None, validate=_storable)
+    event_type = fields.String(validate=_storable)
+    source = fields.String(validate=_storable)
 
 
 class AnomalyQuery(Period):
-    rule_id = fields.UUID(load_default=None)
-    severity = fields.String(load_default=None, validate=validate.OneOf(SEVERITIES))
-    event_id = fields.UUID(load_default=None, metadata={"description": "the event that made the rule fire"})
+    rule_id = fields.UUID()
+    severity = fields.String(validate=validate.OneOf(SEVERITIES))
+    event_id = fields.UUID(metadata={"description": "the event that made the rule fire"})
 
 
 class ThroughputQuery(Period):

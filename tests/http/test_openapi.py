@@ -1,0 +1,117 @@
+"""The served description says what the server does."""
+
+import json
+import re
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import falcon.inspect
+import msgspec
+import pytest
+from falcon.testing import TestClient
+
+from api.operations import CHANNEL, EVENT, OPERATIONS, RULE
+from api.query_schemas import AnomalyQuery, EventQuery
+from models.event import Event
+
+
+@pytest.fixture
+def document(client: TestClient) -> dict[str, Any]:
+    answer = client.simulate_get("/api/v1/openapi.json")
+    assert answer.status_code == 200
+    return answer.json
+
+
+def resolve(document: dict[str, Any], pointer: str) -> Any:
+    """What a `$ref` points at."""
+    target: Any = document
+    for step in pointer.removeprefix("#/").split("/"):
+        target = target[step]
+    return target
+
+
+def test_every_route_and_method_is_described_in_words_and_nothing_else_is(client, document):
+    routes = falcon.inspect.inspect_routes(client.app)
+    served = {f"{method.method} {route.path}" for route in routes for method in route.methods if not method.internal}
+    described = {
+        f"{method.upper()} {path}": operation
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if method != "parameters"
+    }
+    assert described.keys() == served == OPERATIONS.keys()
+    assert all(operation["summary"] for operation in described.values())
+    assert len({operation["operationId"] for operation in described.values()}) == len(described)
+
+
+def test_every_reference_leads_somewhere(document):
+    references = set(re.findall(r'"\$ref": "([^"]+)"', json.dumps(document)))
+    assert references
+    assert all(resolve(document, reference) for reference in references)
+
+
+def test_it_is_openapi_3_1(document):
+    assert document["openapi"] == "3.1.0"
+    assert document["info"].keys() >= {"title", "version"}
+
+
+@pytest.mark.parametrize(("path", "schema"), [("/api/v1/events", EventQuery), ("/api/v1/anomalies", AnomalyQuery)])
+def test_the_query_parameters_are_those_that_are_checked(document, path, schema):
+    described = {parameter["name"] for parameter in document["paths"][path]["get"]["parameters"]}
+    assert described == {field.data_key or name for name, field in schema().fields.items()}
+
+
+def test_path_parameters_are_described_as_uuids(document):
+    (parameter,) = document["paths"]["/api/v1/rules/{rule_id}"]["parameters"]
+    assert (parameter["name"], parameter["in"], parameter["required"]) == ("rule_id", "path", True)
+    assert parameter["schema"]["format"] == "uuid"
+
+
+def test_errors_are_described_as_problems(client, document):
+    described = document["paths"]["/api/v1/events"]["get"]["responses"]["400"]["content"]["application/problem+json"]
+    problem = resolve(document, described["schema"]["$ref"])
+    answer = client.simulate_get("/api/v1/events", params={"limit": "x"})
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert set(problem["required"]) <= answer.json.keys() <= problem["properties"].keys()
+
+
+def test_a_version_can_be_asked_for_where_versions_are(document):
+    with_if_match = {
+        (method, path)
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if method != "parameters" and "If-Match" in [parameter["name"] for parameter in operation["parameters"]]
+    }
+    assert with_if_match == {(method, "/api/v1/rules/{rule_id}") for method in ("put", "patch", "delete")}
+
+
+def test_a_condition_is_one_of_its_kinds(document):
+    condition = document["components"]["schemas"]["RuleInput"]["properties"]["condition"]
+    for kind, reference in condition["discriminator"]["mapping"].items():
+        assert resolve(document, reference)["properties"]["type"]["enum"] == [kind]
+
+
+def test_the_examples_are_accepted(client, document):
+    for path, example in [("events", EVENT), ("events/batch", [EVENT]), ("rules", RULE), ("channels", CHANNEL)]:
+        operation = document["paths"][f"/api/v1/{path}"]["post"]
+        assert operation["requestBody"]["content"]["application/json"]["example"] == example
+        answer = client.simulate_post(f"/api/v1/{path}", json=example)
+        assert str(answer.status_code) in operation["responses"], answer.text
+        assert answer.status_code < 300
+
+
+def test_rows_have_the_fields_that_are_described(client, db, document):
+    at = datetime(2026, 11, 20, tzinfo=UTC)
+    event = {"event_id": uuid4(), "timestamp": at, "received_at": at, "payload": {}, "metadata": {}}
+    Event.store([msgspec.json.encode(event | {"event_type": "error", "source": "web"})])
+    rows = {
+        "Event": client.simulate_get("/api/v1/events").json["data"][0],
+        "Rule": client.simulate_post("/api/v1/rules", json=RULE).json,
+        "Channel": client.simulate_post("/api/v1/channels", json=CHANNEL).json,
+        "Metrics": client.simulate_get("/api/v1/metrics").json,
+        "Pagination": client.simulate_get("/api/v1/rules").json["pagination"],
+    }
+    for name, row in rows.items():
+        described = document["components"]["schemas"][name]
+        assert row.keys() == described["properties"].keys() == set(described["required"]), name
