@@ -43,9 +43,9 @@ class _Sliding(msgspec.Struct, array_like=True, frozen=True):
 class Run(_Sliding, frozen=True):
     """Which events are the last of `needed` within the `width`, now that these have been added?
 
-    Answered by the new events that are, and by later ones that may have become so because of them. When one of the
-    new events was known already, all that may ever have become so because of it are named again: whoever
-    was told first may have died since.
+    Named are the new events that are, and the later ones that have become so because of them. When one of the new
+    events is known already, all that may ever have become so because of it are named again: who was told
+    before may have died since.
     """
 
 
