@@ -1,0 +1,150 @@
+"""The command line keeps its promises: exit codes, data on stdout, questions before destruction."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg2
+import pytest
+import redis
+import yaml
+from commanding import Run
+from launching import COMMAND, environ, free_ports
+
+from eventpulse import cli
+from models import database
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_help_needs_no_server_and_imports_no_heavy_room() -> None:
+    heavy = ["actors", "api", "models", "peewee", "redis", "psycopg2", "gunicorn", "httpx"]
+    script = f"import sys, eventpulse.cli; print([name for name in {heavy} if name in sys.modules])"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "[]"
+
+
+def test_the_version_is_printed(eventpulse: Run) -> None:
+    assert eventpulse("--version").out.startswith("eventpulse, version 0.")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("nonsense",), ("dlq", "retry"), ("dlq", "list", "-o", "xml"), ("migrate", "up", "x")]
+)
+def test_wrong_usage_is_exit_2(arguments: tuple[str, ...], with_servers: Run) -> None:
+    ended = with_servers(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert "Error" in ended.err
+
+
+def test_all_wrong_settings_are_listed_and_exit_1(eventpulse: Run) -> None:
+    for command in ("up", "api", "live", "worker", "scheduler", "migrate", "check", "demo"):
+        ended = eventpulse(command, EVENTPULSE_PORT="x", EVENTPULSE_WORKERS="x")
+        assert ended.code == 1
+        assert ended.err.splitlines() == [
+            "Error: EVENTPULSE_PORT: must be a whole number",
+            "Error: EVENTPULSE_WORKERS: must be a whole number",
+        ]
+
+
+@pytest.mark.parametrize("command", ["api", "live", "worker", "scheduler", "migrate", "check", "dlq list"])
+def test_without_servers_one_line_says_what_to_do_and_exit_69(command: str, eventpulse: Run) -> None:
+    ended = eventpulse(*command.split())
+    assert ended.code == 69
+    assert "start it, or set" in ended.err
+    assert len(ended.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["worker", "migrate", "check", "dlq list"])
+def test_servers_that_are_away_are_one_line_and_exit_69(command: str, eventpulse: Run) -> None:
+    (closed,) = free_ports(1)
+    ended = eventpulse(
+        *command.split(),
+        REDIS_URL=f"redis://127.0.0.1:{closed}",
+        DATABASE_URL=f"postgresql://u:s3cret@127.0.0.1:{closed}/x",
+    )
+    assert ended.code == 69
+    assert "does not answer" in ended.err.splitlines()[-1]
+    assert "Traceback" not in ended.err
+    assert "s3cret" not in ended.err
+
+
+def test_the_demo_without_an_api_is_one_line_and_exit_69(eventpulse: Run) -> None:
+    (closed,) = free_ports(1)
+    ended = eventpulse("demo", "--url", f"http://127.0.0.1:{closed}")
+    assert ended.code == 69
+    assert ended.err.startswith(f"Error: no API answers at http://127.0.0.1:{closed}")
+
+
+def test_check_shows_every_setting_and_is_content_with_fit_servers(with_servers: Run) -> None:
+    ended = with_servers("check", "-o", "json")
+    shown = {row["variable"]: row for row in json.loads(ended.out)}
+    assert ended.code == 0
+    assert shown["EVENTPULSE_PORT"]["source"] == "default"
+    assert shown["REDIS_URL"]["source"] == "environment"
+
+
+def test_check_finds_a_redis_that_forgets_and_exits_3(with_servers: Run, redis_client: redis.Redis) -> None:
+    redis_client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        ended = with_servers("check")
+    finally:
+        redis_client.config_set("maxmemory-policy", "noeviction")
+    assert ended.code == 3
+    assert "Finding: Redis: maxmemory-policy is allkeys-lru" in ended.err
+
+
+def test_migrate_goes_forward_and_back_and_says_where_it_is(eventpulse: Run, redis_url: str, database_url: str) -> None:
+    admin = psycopg2.connect(database_url)
+    admin.autocommit = True
+    admin.cursor().execute("CREATE DATABASE to_migrate")
+    url = urlsplit(database_url)._replace(path="/to_migrate").geturl()
+    settings = {"DATABASE_URL": url, "REDIS_URL": redis_url}
+    try:
+        assert eventpulse("migrate", "status", **settings).code == 3
+        assert "0001_initial" in eventpulse("check").err
+        assert "would apply 0001_initial" in eventpulse("migrate", "--dry-run").err
+        up = eventpulse("migrate", "-o", "ndjson")
+        assert json.loads(up.out.splitlines()[0]) == {"name": "0001_initial", "state": "applied"}
+        assert "up to date" in eventpulse("migrate", "up").err
+        assert eventpulse("migrate", "status").code == 0
+        assert eventpulse("migrate", "down", "0001_initial").code == 6
+        assert eventpulse("migrate", "down", "0001_initial", "--dry-run").code == 0
+        assert eventpulse("migrate", "down", "none_such").code == 4
+        assert eventpulse("migrate", "status").code == 0
+        assert eventpulse("migrate", "down", "0001_initial", "--yes").code == 0
+        assert eventpulse("migrate", "down", "--yes").err == "Nothing has been applied.\n"
+        assert eventpulse("migrate", "status").code == 3
+    finally:
+        database.database.close_all()
+        admin.cursor().execute("DROP DATABASE to_migrate")
+        admin.close()
+
+
+def test_an_interrupted_command_is_exit_130() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings = environ(DATABASE_URL=f"postgresql://127.0.0.1:{silent.getsockname()[1]}/x")
+        process = subprocess.Popen(
+            [*COMMAND, "demo", "--url", f"http://127.0.0.1:{silent.getsockname()[1]}"], env=settings
+        )
+        silent.accept()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+
+
+def test_the_compose_file_runs_commands_that_exist_and_waits_for_health() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    ours = {name: service for name, service in services.items() if service["image"] == "eventpulse"}
+    assert set(ours) == {"migrate", "api", "live", "worker", "scheduler"}
+    for name, service in ours.items():
+        assert service["command"][0] in cli.commands.commands, name
+        for needed, how in service["depends_on"].items():
+            if how["condition"] == "service_healthy":
+                assert "healthcheck" in services[needed]
+    redis_command = " ".join(services["redis"]["command"])
+    for promise in ("--appendonly yes", "--appendfsync always", "--maxmemory-policy noeviction"):
+        assert promise in redis_command

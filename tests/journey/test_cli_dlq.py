@@ -1,0 +1,102 @@
+"""`eventpulse dlq` shows what died and why, and destroys nothing without agreement."""
+
+import json
+
+import pytest
+import redis
+from commanding import Run
+
+from models import database
+from models.dead_letter import DeadLetter
+
+
+@pytest.fixture
+def letters(with_servers: Run) -> list[str]:
+    """Three dead letters; the last cannot be replayed."""
+    names = ["first", "second", "third"]
+    with database.connection():
+        for name in names:
+            DeadLetter.create(
+                dead_letter_id=name,
+                queue_name="persist",
+                actor_name="persist",
+                attempts=3,
+                error=f"it was\nthe {name}",
+                traceback="Traceback …",
+                message=b"\xffnot JSON" if name == "third" else message(name),
+            )
+    return names
+
+
+def message(name: str) -> bytes:
+    return json.dumps(
+        {
+            "queue_name": "persist",
+            "actor_name": "persist",
+            "args": [{"event_id": name}],
+            "kwargs": {},
+            "options": {"retries": 3},
+            "message_id": name,
+            "message_timestamp": 1,
+        }
+    ).encode()
+
+
+def remaining() -> int:
+    with database.connection():
+        return int(DeadLetter.select().count())
+
+
+def test_dead_letters_are_listed_as_a_table_or_as_json(with_servers: Run, letters: list[str]) -> None:
+    table = with_servers("dlq", "list")
+    assert len(table.out.splitlines()) == 4
+    assert "it was the first" in table.out
+    rows = json.loads(with_servers("dlq", "list", "-o", "json").out)
+    assert {row["dead_letter_id"] for row in rows} == set(letters)
+    limited = with_servers("dlq", "list", "--limit", "1", "-o", "ndjson")
+    assert len(limited.out.splitlines()) == 1
+    assert "1 of 3 dead letters" in limited.err
+    assert json.loads(with_servers("dlq", "list", "--queue", "notify", "-o", "json").out) == []
+
+
+def test_a_dead_letter_is_shown_with_its_message_and_traceback(with_servers: Run, letters: list[str]) -> None:
+    assert '"event_id": "first"' in with_servers("dlq", "show", "first").out
+    third = with_servers("dlq", "show", "third")
+    assert "\\xffnot JSON" in third.out
+    assert "Traceback …" in third.out
+    assert json.loads(with_servers("dlq", "show", "first", "-o", "json").out)["message"]["message_id"] == "first"
+
+
+@pytest.mark.parametrize("command", ["show", "retry", "purge"])
+def test_a_dead_letter_that_is_not_there_is_exit_4(command: str, with_servers: Run, letters: list[str]) -> None:
+    assert with_servers("dlq", command, "none").code == 4
+
+
+@pytest.mark.parametrize("command", ["retry", "purge"])
+def test_nothing_happens_without_agreement(command: str, with_servers: Run, letters: list[str]) -> None:
+    declined = with_servers("dlq", command, "--all")
+    assert declined.code == 6
+    assert "3 dead letters" in declined.err
+    assert "third" in declined.err
+    dry = with_servers("dlq", command, "--all", "--dry-run")
+    assert dry.code == 0
+    assert "nothing was changed" in dry.err
+    assert remaining() == 3
+
+
+def test_purged_dead_letters_are_gone(with_servers: Run, letters: list[str]) -> None:
+    assert with_servers("dlq", "purge", "first", "none", "--yes").code == 5
+    assert remaining() == 2
+    assert with_servers("dlq", "purge", "--all", "--yes").code == 0
+    assert remaining() == 0
+    assert with_servers("dlq", "purge", "--all", "--yes").err == "No dead letters.\n"
+
+
+def test_retried_dead_letters_are_queued_and_one_that_cannot_be_is_kept(
+    with_servers: Run, letters: list[str], redis_client: redis.Redis
+) -> None:
+    ended = with_servers("dlq", "retry", "--all", "--yes")
+    assert ended.code == 5
+    assert "2 queued again, 1 not." in ended.err
+    assert remaining() == 1
+    assert redis_client.llen("eventpulse:persist") == 2

@@ -1,0 +1,149 @@
+"""The supervisor over processes that misbehave on purpose."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from waiting import until
+
+from eventpulse import supervisor as supervision
+from eventpulse.board import Board
+from eventpulse.child import Child
+from eventpulse.supervisor import Phase, Supervisor, Unit, backoff_seconds
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.fixture(autouse=True)
+def handlers_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    monkeypatch.setattr(supervision, "FIRST_BACKOFF_SECONDS", 0.02)
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def board() -> Board:
+    return Board(tagged=True, coloured=False)
+
+
+def unit(name: str, script: str, board: Board) -> Unit:
+    child = Child(
+        name, ["/bin/sh", "-c", script], dict(os.environ), lambda stream, text: board.line(name, stream, text)
+    )
+    return Unit(name, child)
+
+
+def tick_until(supervisor: Supervisor, path: Path, lines: int) -> None:
+    def enough() -> bool:
+        supervisor.wait()
+        return path.exists() and len(path.read_text().splitlines()) >= lines
+
+    until(enough)
+
+
+def test_a_dead_process_is_started_again_and_again(tmp_path: Path, board: Board) -> None:
+    starts = tmp_path / "starts"
+    supervisor = Supervisor([Phase([unit("worker", f"echo x >>{starts}; exit 3", board)], 1)], board)
+    supervisor.start()
+    tick_until(supervisor, starts, 4)
+    assert supervisor.stop() == 0
+
+
+def test_every_change_of_state_is_one_line(tmp_path: Path, board: Board, capsys: pytest.CaptureFixture[str]) -> None:
+    starts = tmp_path / "starts"
+    supervisor = Supervisor([Phase([unit("worker", f"echo x >>{starts}; exit 3", board)], 1)], board)
+    supervisor.start()
+    tick_until(supervisor, starts, 2)
+    supervisor.stop()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("worker    │ started (process ")
+    assert lines[1].startswith("worker    │ ended with exit code 3; starting it again in 0.0 s")
+    assert lines[2].startswith("worker    │ started (process ")
+
+
+def test_what_a_process_writes_stays_on_its_stream_under_its_name(
+    tmp_path: Path, board: Board, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = tmp_path / "done"
+    talker = unit("talker", f"echo data; echo message >&2; printf 'no newline'; touch {done}; sleep 60", board)
+    supervisor = Supervisor([Phase([talker], 1)], board)
+    supervisor.start()
+    until(done.exists)
+    supervisor.stop()
+    out, err = capsys.readouterr()
+    assert out.splitlines() == ["talker    │ data", "talker    │ no newline"]
+    assert "talker    │ message" in err.splitlines()
+
+
+def test_json_lines_pass_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
+    Board(tagged=False, coloured=True).line("api", sys.stderr, '{"event":"x"}')
+    assert capsys.readouterr().err == '{"event":"x"}\n'
+
+
+def test_phases_stop_in_order_each_after_the_one_before(tmp_path: Path, board: Board) -> None:
+    order = tmp_path / "order"
+    ready = tmp_path / "ready"
+
+    def leaving(name: str, seconds: float) -> Unit:
+        on_term = f"sleep {seconds}; echo {name} >>{order}; exit"
+        return unit(name, f"trap '{on_term}' TERM; echo x >>{ready}; while :; do sleep 0.01; done", board)
+
+    phases = [Phase([leaving("api", 0.2)], 2), Phase([leaving("worker", 0.1)], 2), Phase([leaving("redis", 0)], 2)]
+    supervisor = Supervisor(phases, board)
+    supervisor.start()
+    tick_until(supervisor, ready, 3)
+    assert supervisor.stop() == 0
+    assert order.read_text().split() == ["api", "worker", "redis"]
+
+
+def test_who_does_not_stop_in_time_is_killed_with_all_its_own(tmp_path: Path, board: Board) -> None:
+    pids = tmp_path / "pids"
+    script = f"trap '' TERM; sleep 60 & echo $! >>{pids}; echo $$ >>{pids}; while :; do sleep 0.01; done"
+    supervisor = Supervisor([Phase([unit("stubborn", script, board)], grace_seconds=0.1)], board)
+    supervisor.start()
+    tick_until(supervisor, pids, 2)
+    began = time.monotonic()
+    assert supervisor.stop() == 0
+    assert time.monotonic() - began < 2
+    gone = [int(pid) for pid in pids.read_text().split()]
+    until(lambda: not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in gone))
+
+
+def test_the_first_signal_asks_and_the_second_insists(tmp_path: Path, board: Board) -> None:
+    ready = tmp_path / "ready"
+    script = f"trap '' TERM; echo x >>{ready}; while :; do sleep 0.01; done"
+    supervisor = Supervisor([Phase([unit("stubborn", script, board)], grace_seconds=60)], board)
+    supervisor.start()
+    tick_until(supervisor, ready, 1)
+    assert not supervisor.stopping
+    os.kill(os.getpid(), signal.SIGINT)
+    assert supervisor.stopping
+    os.kill(os.getpid(), signal.SIGINT)
+    assert supervisor.stop() == 130
+
+
+def test_a_process_that_dies_while_stopping_stays_dead(tmp_path: Path, board: Board) -> None:
+    starts = tmp_path / "starts"
+    supervisor = Supervisor([Phase([unit("worker", f"echo x >>{starts}; exit 1", board)], 1)], board)
+    os.kill(os.getpid(), signal.SIGTERM)
+    supervisor.start()
+    until(starts.exists)
+    for _ in range(5):
+        supervisor.wait()
+    supervisor.stop()
+    assert starts.read_text() == "x\n"
+
+
+def test_pauses_between_restarts_double_up_to_a_bound_with_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervision, "FIRST_BACKOFF_SECONDS", 0.25)
+    for failures, ceiling in ((0, 0.25), (1, 0.5), (3, 2.0), (6, 15.0), (500, 15.0)):
+        pauses = {backoff_seconds(failures) for _ in range(20)}
+        assert all(ceiling / 2 <= pause <= ceiling for pause in pauses)
+        assert len(pauses) > 1
