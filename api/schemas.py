@@ -49,6 +49,12 @@ def flaws(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, .
         yield path, "Must be a finite number of at most 4,300 digits."
 
 
+def too_deep(value: dict[str, Any] | list[Any], levels: int = MAX_DEPTH) -> bool:
+    """Whether objects and arrays are nested more than `levels` times: what `flaws` says of depth, faster."""
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(too_deep(each, levels - 1) for each in inner if isinstance(each, dict | list))
+
+
 def text_flaws(text: str) -> Iterator[str]:
     """Why PostgreSQL could not keep a text."""
     if "\x00" in text:
