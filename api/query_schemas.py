@@ -3,33 +3,16 @@
 Parameters that are not known are ignored, so that clients may send more than we read.
 """
 
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
-import msgspec
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, validate, validates_schema
 
 from api import paging
+from api.schemas import IdField, Moment, MomentField, NameField
 from models.channel import SEVERITIES
 
 MAX_LIMIT = 500
-Moment = Annotated[datetime, msgspec.Meta(tz=True)]
-
-
-def _storable(text: str) -> None:
-    if "\x00" in text:
-        raise ValidationError("Must not contain NUL.")
-
-
-class Time(fields.AwareDateTime):
-    """ISO-8601 with a zone; becomes UTC."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> datetime:
-        try:
-            return super()._deserialize(value, attr, data, **options).astimezone(UTC)
-        except OverflowError as error:
-            raise ValidationError("Must be within the years 1 to 9999.") from error
 
 
 class Cursor(fields.String):
@@ -68,8 +51,8 @@ class Page(Query):
 
 
 class Period(Page):
-    from_ = Time(data_key="from", metadata={"description": "earliest time, inclusive"})
-    to = Time(metadata={"description": "latest time, inclusive"})
+    from_ = MomentField(data_key="from", metadata={"description": "earliest time, inclusive"})
+    to = MomentField(metadata={"description": "latest time, inclusive"})
 
     @validates_schema
     def in_order(self, query: dict[str, Any], **_: Any) -> None:
@@ -78,14 +61,14 @@ class Period(Page):
 
 
 class EventQuery(Period):
-    event_type = fields.String(validate=_storable)
-    source = fields.String(validate=_storable)
+    event_type = NameField()
+    source = NameField()
 
 
 class AnomalyQuery(Period):
-    rule_id = fields.UUID()
+    rule_id = IdField()
     severity = fields.String(validate=validate.OneOf(SEVERITIES))
-    event_id = fields.UUID(metadata={"description": "the event that made the rule fire"})
+    event_id = IdField(metadata={"description": "the event that made the rule fire"})
 
 
 class ThroughputQuery(Period):

@@ -145,6 +145,7 @@ def test_a_parameter_that_is_not_known_is_ignored(ten):
         ({"to": "2026-13-01T00:00:00Z"}, "to"),
         ({"to": ""}, "to"),
         ({"from_": "2026-11-20T12:00:01Z", "to": "2026-11-20T12:00:00Z"}, "from"),
+        ({"event_type": ""}, "event_type"),
         ({"event_type": "a\x00b"}, "event_type"),
         ({"source": "\x00"}, "source"),
         ({"event_type": ["a", "b"]}, "event_type"),

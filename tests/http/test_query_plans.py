@@ -9,7 +9,7 @@ from api.paging import matching
 from api.query_schemas import AnomalyQuery, EventQuery, ThroughputQuery
 from models.anomaly import Anomaly
 from models.base import now
-from models.database import database
+from models.database import configure, database
 
 EVENTS = """
     INSERT INTO events
@@ -37,7 +37,8 @@ PERIODS: list[dict[str, Any]] = [{}, {"from": FROM}, {"to": TO}, {"from": FROM, 
 @pytest.fixture(scope="module")
 def filled(database_url: str):
     """Twenty thousand rows of each, with the statistics that the planner goes by."""
-    database.connect(reuse_if_open=True)
+    configure(database_url, name="tests")
+    database.connect()
     for statement in ("TRUNCATE events, anomalies, deliveries, throughput", EVENTS, ANOMALIES, MINUTES, "ANALYZE"):
         database.execute_sql(statement)
     yield
