@@ -1,5 +1,6 @@
 """Let every rule that concerns an event look at it, and announce what they find."""
 
+from datetime import timedelta
 from hashlib import blake2b
 from typing import Any
 from uuid import UUID
@@ -22,8 +23,9 @@ from models.delivery import Delivery
 from models.event import Event as EventRow
 from rules.evaluate import Firing
 from rules.evaluate import evaluate as decide
-from rules.event import Event
+from rules.event import Event, microseconds, moment
 from rules.explain import explain
+from rules.window import Claim
 
 log = structlog.get_logger()
 
@@ -36,30 +38,38 @@ decode = msgspec.json.Decoder(Event).decode
 def evaluate(*raw: msgspec.Raw) -> None:
     """Decide on a batch of stored events; anomalies are recorded and their notifications queued.
 
-    Redelivery changes nothing: windows hold event ids, a cooldown remembers which event claimed it, and an
-    anomaly is unique per rule, group and triggering event.
+    Redelivery changes nothing: windows hold event ids, an anomaly is unique per rule, group and triggering event,
+    and a cooldown begins when its anomaly is recorded, not when it is found.
     """
-    events = [decode(event) for event in raw]
-    found = decide(events, rulebook.current(), RedisWindow(broker.client))
-    for fault in found.faults:
-        suspend(fault.rule.rule_id, fault.rule.version, fault.reason)
     work = current_work()
     assert work is not None
-    origins = {
-        event.event_id: member.options.get("request_id") for event, member in zip(events, work.members, strict=True)
-    }
-    for firing in found.firings:
-        announce(record(firing, origins.get(firing.event_id)))
+    events = [decode(event) for event in raw]
+    window = RedisWindow(broker.client)
+    found = decide(events, rulebook.current(), window)
+    for fault in found.faults:
+        suspend(fault.rule.rule_id, fault.rule.version, fault.reason)
+    if found.firings:
+        requests = {
+            event.event_id: member.options.get("request_id") for event, member in zip(events, work.members, strict=True)
+        }
+        spoken = [record(firing, requests.get(firing.event_id)) for firing in found.firings]
+        window.claim([claim for claim in spoken if claim.cooldown])
     work.outbox.counts.update(evaluated=len(events), late=found.late)
 
 
-def record(firing: Firing, request_id: str | None) -> list[Delivery]:
-    """Store what a rule found together with its pending deliveries, once; returns those still to be sent."""
+def record(firing: Firing, request_id: str | None) -> Claim:
+    """Store what a rule found together with its pending deliveries, and queue their notifications, all of it once.
+
+    Returns the claim of the event that speaks for the group: this one, or another that was recorded meanwhile.
+    """
+    ((quiet_around, _),) = firing.claim.members
+    dedupe = dedupe_key(firing)
     with connection():
         evidence = _evidence(firing)
         with database.atomic():
             anomaly = Anomaly.record(
-                dedupe=dedupe_key(firing),
+                timedelta(seconds=firing.rule.cooldown_seconds),
+                dedupe=dedupe,
                 rule_id=UUID(firing.rule.rule_id),
                 rule_name=firing.rule.name,
                 rule_version=firing.rule.version,
@@ -69,16 +79,18 @@ def record(firing: Firing, request_id: str | None) -> list[Delivery]:
                 message=explain(firing, evidence.get("count")),
                 evidence=evidence,
                 request_id=request_id,
+                series=firing.claim.key,
+                quiet_around=moment(quiet_around),
                 occurred_at=firing.occurred_at,
             )
-            deliveries = Delivery.plan(anomaly, Channel.concerned(anomaly.severity))
-    log.info("anomaly", rule=anomaly.rule_name, anomaly_id=str(anomaly.anomaly_id), message=anomaly.message)
-    return deliveries
-
-
-def announce(deliveries: list[Delivery]) -> None:
+            speaks = anomaly.dedupe == dedupe
+            deliveries = Delivery.plan(anomaly, Channel.concerned(anomaly.severity)) if speaks else []
     for delivery in deliveries:
         notify.send(str(delivery.anomaly_id), str(delivery.channel_id))
+    if speaks:
+        log.info("anomaly", rule=anomaly.rule_name, anomaly_id=str(anomaly.anomaly_id), message=anomaly.message)
+    spoken = [(microseconds(anomaly.quiet_around), str(anomaly.event_id))]
+    return msgspec.structs.replace(firing.claim, members=spoken)
 
 
 def dedupe_key(firing: Firing) -> str:
@@ -90,20 +102,15 @@ def dedupe_key(firing: Firing) -> str:
 def _evidence(firing: Firing) -> dict[str, Any]:
     """What made the rule fire: its verdict, and the window's real count and samples, read once, now that it fired."""
     verdict = firing.verdict
-    evidence = {
-        "reason": verdict.reason,
-        "observed": verdict.observed,
-        "threshold": verdict.threshold,
-        **verdict.details,
-    }
+    said = {"reason": verdict.reason, "observed": verdict.observed, "threshold": verdict.threshold, **verdict.details}
     window = firing.selection
     if window is None:
         event = EventRow.get_or_none(EventRow.event_id == UUID(firing.event_id))
-        return evidence | {"samples": [event.summary()] if event else []}
+        return {"samples": [event.summary()] if event else []} | said
     held = EventRow.evidence(window.equal, window.after, window.until)
-    return evidence | {
+    return {
         "count": held.count,
         "first": held.first and utc(held.first),
         "last": held.last and utc(held.last),
         "samples": held.samples,
-    }
+    } | said

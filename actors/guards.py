@@ -87,7 +87,7 @@ class PatientRetries(Retries):
         else:
             # Dramatiq leaves it out for what it does not retry; a dead letter without it explains nothing.
             message.options["traceback"] = "".join(format_exception(exception, limit=30))
-            super().after_process_message(broker, message, result=result, exception=exception)
+            super().after_process_message(broker, message, exception=exception)  # type: ignore[no-untyped-call]
 
 
 class Transactional(Middleware):

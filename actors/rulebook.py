@@ -57,10 +57,10 @@ class Rulebook:
 
     def current(self) -> RuleSet:
         """The rules in force now: one small read when nothing has changed."""
-        revision = broker.client.get(REVISION)
+        revision: Any = broker.client.get(REVISION)
         if revision is None:
             publish()
-        if revision is None or int(revision) != self._revision:  # type: ignore[arg-type]
+        if revision is None or int(revision) != self._revision:
             self._load()
         return self._rules
 

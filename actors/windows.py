@@ -26,7 +26,7 @@ class _Script:
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-CLAIM = _Script("window_claim")
+FREE, CLAIM = _Script("window_free"), _Script("window_claim")
 OBSERVE: dict[type, _Script] = {
     Run: _Script("window_run"),
     Count: _Script("window_count"),
@@ -45,9 +45,12 @@ class RedisWindow:
         replies = self._run([(OBSERVE[kind], _encode(part)) for kind, part in _parts(watches)])
         return [sighting for reply in replies for sighting in _sightings.decode(reply)]
 
-    def claim(self, claims: Sequence[Claim]) -> list[list[bool]]:
-        (reply,) = self._run([(CLAIM, _encode(claims))])
+    def free(self, claims: Sequence[Claim]) -> list[list[bool]]:
+        (reply,) = self._run([(FREE, _encode(claims))])
         return _granted.decode(reply)
+
+    def claim(self, claims: Sequence[Claim]) -> None:
+        self._run([(CLAIM, _encode(claims))])
 
     def _run(self, calls: Sequence[tuple[_Script, bytes]]) -> list[bytes]:
         try:

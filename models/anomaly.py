@@ -1,18 +1,21 @@
 """An anomaly: one rule that fired for one group, because of one event."""
 
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Self
 
 import peewee
 from uuid_utils.compat import uuid7
 
 from models.base import Row, count_by_minute, jsonb, now, time
+from models.database import database
 
 
 class Anomaly(Row):
     """What a rule found. `dedupe` makes it unique per rule, group and triggering event.
 
-    It keeps the name and the version of its rule, which may be changed or deleted later.
+    `series` stands for the rule's condition and the group: its anomalies are a cooldown apart, by `quiet_around`,
+    which is the event's time, or its arrival when that time is out of bounds. An anomaly keeps the name and the
+    version of its rule, which may be changed or deleted later.
     """
 
     anomaly_id = peewee.UUIDField(primary_key=True, default=uuid7)
@@ -26,6 +29,8 @@ class Anomaly(Row):
     message = peewee.TextField()
     evidence = jsonb()
     request_id = peewee.TextField(null=True)
+    series = peewee.TextField()
+    quiet_around = time()
     occurred_at = time()
     detected_at = time(default=now)
 
@@ -33,10 +38,19 @@ class Anomaly(Row):
         table_name = "anomalies"
 
     @classmethod
-    def record(cls, **fields: Any) -> "Anomaly":
-        """Store an anomaly, or find the one that an earlier delivery of the same event stored."""
-        cls.insert(**fields).on_conflict(conflict_target=[cls.dedupe], action="IGNORE").execute()
-        return cls.get(cls.dedupe == fields["dedupe"])
+    def record(cls, cooldown: timedelta, **fields: Any) -> Self:
+        """Store an anomaly, in the transaction of the caller, unless the series is to be quiet at this time.
+
+        Returns the anomaly that speaks: this one, stored now or by an earlier delivery of the same event, or
+        another of the series less than the `cooldown` away.
+        """
+        series, around = fields["series"], fields["quiet_around"]
+        # One at a time: two workers may have found the same thing at the same moment.
+        database.execute_sql("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (series,))
+        speaking = cls.get_or_none(cls.dedupe == fields["dedupe"]) or cls.get_or_none(
+            (cls.series == series) & (cls.quiet_around > around - cooldown) & (cls.quiet_around < around + cooldown)
+        )
+        return speaking or cls.create(**fields)
 
     @classmethod
     def count_by_minute(cls, since: datetime) -> dict[datetime, int]:

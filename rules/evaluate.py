@@ -23,6 +23,7 @@ class Firing:
     """A rule fires for a group, because of the event `event_id` at `occurred_at`.
 
     It may be an event of an earlier batch. `selection` finds the events behind the verdict; None: the event alone is.
+    `claim` silences the others of the group: the window is to be told once the anomaly is recorded.
     """
 
     rule: Rule
@@ -32,6 +33,7 @@ class Firing:
     occurred_at: datetime
     verdict: Verdict
     selection: Selection | None
+    claim: Claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,10 @@ class _Series:
             self.found[found.event_id] = found
 
     def claim(self) -> Claim:
-        return self.rule.claim(self.digest, [(found.at, found.event_id) for found in sorted(self.found.values())])
+        return self._claim(sorted(self.found.values()))
+
+    def _claim(self, found: Iterable[_Found]) -> Claim:
+        return self.rule.claim(self.digest, [(each.at, each.event_id) for each in found])
 
     def firings(self, speaks: Iterable[bool]) -> list[Firing]:
         """What is found, in order of (time, id), where the event of that place `speaks`."""
@@ -130,7 +135,10 @@ class _Series:
     def _firing(self, found: _Found) -> Firing:
         rule, condition = self.rule, self.rule.condition
         selection = condition.selection(found.at, self.group) if condition.windowed else None
-        return Firing(rule, self.group, self.group_key, found.event_id, found.occurred_at, found.verdict, selection)
+        claim = self._claim([found])
+        return Firing(
+            rule, self.group, self.group_key, found.event_id, found.occurred_at, found.verdict, selection, claim
+        )
 
 
 @dataclass(slots=True)
@@ -157,10 +165,10 @@ class _Batch:
         """The firings that no cooldown silences, in order of time."""
         found = [series for series in self.series.values() if series.found]
         claims = [series.claim() for series in found if series.rule.cooldown_seconds]
-        granted = iter(window.claim(claims) if claims else ())
+        free = iter(window.free(claims) if claims else ())
         firings: list[Firing] = []
         for series in found:
-            speaks = next(granted) if series.rule.cooldown_seconds else repeat(True)
+            speaks = next(free) if series.rule.cooldown_seconds else repeat(True)
             firings += self._try(series.rule, series.firings, speaks) or ()
         return sorted(firings, key=lambda firing: (firing.occurred_at, firing.event_id))
 

@@ -58,8 +58,14 @@ class MemoryWindow:
     def observe(self, watches: Sequence[Watch]) -> list[Sighting]:
         return [sighting for position, watch in enumerate(watches) for sighting in self._answer(position, watch)]
 
-    def claim(self, claims: Sequence[Claim]) -> list[list[bool]]:
-        return [list(self._grant(claim)) for claim in claims]
+    def free(self, claims: Sequence[Claim]) -> list[list[bool]]:
+        return [list(self._free(claim)) for claim in claims]
+
+    def claim(self, claims: Sequence[Claim]) -> None:
+        for claim in claims:
+            claimed = self._claims[claim.key]
+            claimed.add(claim.members)
+            claimed.trim(claim.members[-1][0] - claim.past, claim.keep)
 
     def _answer(self, position: int, watch: Watch) -> Iterable[Sighting]:
         question = watch.question
@@ -74,13 +80,13 @@ class MemoryWindow:
         window.trim(watch.newest - question.past, question.keep)
         return found
 
-    def _grant(self, claim: Claim) -> Iterator[bool]:
+    def _free(self, claim: Claim) -> Iterator[bool]:
         claimed = self._claims[claim.key]
+        speaks: int | None = None
         for at, member in claim.members:
             free = claimed.before(at + claim.cooldown) == claimed.before(at - claim.cooldown + 1)
-            if free:
-                claimed.add([(at, member)])
-                claimed.trim(at - claim.past, claim.keep)
+            free = free and (speaks is None or at - speaks >= claim.cooldown)
+            speaks = at if free else speaks
             yield free or member in claimed.times
 
 

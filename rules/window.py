@@ -128,6 +128,13 @@ class Window(Protocol):
         """Add the events of all watches to their windows; returns what their questions found."""
         ...
 
-    def claim(self, claims: Sequence[Claim]) -> list[list[bool]]:
-        """For each event of each claim, whether it speaks: no other that does lies less than the cooldown away."""
+    def free(self, claims: Sequence[Claim]) -> list[list[bool]]:
+        """For each event of each claim, whether it may speak: no other that does lies less than the cooldown away.
+
+        Nothing is remembered of this: a worker that dies before its anomaly is recorded silences nobody.
+        """
+        ...
+
+    def claim(self, claims: Sequence[Claim]) -> None:
+        """Remember that these events spoke, now that their anomalies are recorded."""
         ...

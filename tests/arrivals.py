@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from deciding import THRESHOLD, at, decide, event, in_order, rule
+from deciding import THRESHOLD, at, decide, event, in_order, rule, settle
 from hypothesis import strategies as st
 
 from rules.evaluate import Evaluation
@@ -27,9 +27,13 @@ class Arrivals:
 
     def heard(self, window: Window, *rules: Any) -> list[Evaluation]:
         """What workers that share the window tell of the batches that are not lost."""
-        found = [decide(batch, window, *rules) for batch in self.batches]
-        again = [decide(batch, window, *rules) for batch, lost in zip(self.batches, self.lost, strict=True) if lost]
-        return [each for each, lost in zip(found, self.lost, strict=True) if not lost] + again
+        heard: list[Evaluation] = []
+        for batch, lost in zip(self.batches, self.lost, strict=True):
+            found = decide(batch, window, *rules)
+            if not lost:
+                heard.append(settle(found, window))
+        again = [batch for batch, lost in zip(self.batches, self.lost, strict=True) if lost]
+        return heard + [settle(decide(batch, window, *rules), window) for batch in again]
 
 
 @st.composite
@@ -91,7 +95,9 @@ def check_same_answers(case: Arrivals, one: Window, other: Window, cooldown_seco
     ]
     rules = [*operators, rule(ZSCORE, rule_id="z", cooldown_seconds=cooldown_seconds)]
     for batch in case.batches:
-        assert _essence(decide(batch, one, *rules)) == _essence(decide(batch, other, *rules))
+        assert _essence(settle(decide(batch, one, *rules), one)) == _essence(
+            settle(decide(batch, other, *rules), other)
+        )
 
 
 def _near(one: Sequence[Any], other: Sequence[Any], seconds: int) -> bool:

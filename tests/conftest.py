@@ -1,4 +1,7 @@
-"""A real Redis and a real PostgreSQL for every test that asks: our own, or those of TEST_REDIS_URL and TEST_DATABASE_URL."""
+"""A real Redis and a real PostgreSQL for every test that asks.
+
+They are our own, or those of TEST_REDIS_URL and TEST_DATABASE_URL.
+"""
 
 import os
 from collections.abc import Iterator

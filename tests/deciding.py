@@ -56,9 +56,15 @@ def decide(events: Iterable[Event], window: Window, *rules: Rule) -> Evaluation:
     return evaluate(list(events), RuleSet(rules), window)
 
 
+def settle(found: Evaluation, window: Window) -> Evaluation:
+    """What follows when the anomalies of an evaluation are recorded."""
+    window.claim([firing.claim for firing in found.firings if firing.rule.cooldown_seconds])
+    return found
+
+
 def fired(events: Iterable[Event], window: Window, *rules: Rule) -> list[int]:
-    """The numbers of the events that the rules fired for."""
-    return [number(firing.event_id) for firing in decide(events, window, *rules).firings]
+    """The numbers of the events that the rules fired for, and whose anomalies were recorded."""
+    return [number(firing.event_id) for firing in settle(decide(events, window, *rules), window).firings]
 
 
 def number(event_id: str) -> int:

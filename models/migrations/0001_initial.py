@@ -46,9 +46,13 @@ CREATE TABLE anomalies (
     message      text NOT NULL,
     evidence     jsonb NOT NULL,
     request_id   text,
+    series       text NOT NULL,
+    quiet_around timestamptz NOT NULL,
     occurred_at  timestamptz NOT NULL,
     detected_at  timestamptz NOT NULL
 );
+-- The cooldown, asked before each anomaly is recorded.
+CREATE INDEX anomalies_series ON anomalies (series, quiet_around);
 CREATE INDEX anomalies_detected_at ON anomalies (detected_at);
 CREATE INDEX anomalies_rule ON anomalies (rule_id, detected_at);
 CREATE INDEX anomalies_severity ON anomalies (severity, detected_at);

@@ -27,9 +27,9 @@ class Counting(MemoryWindow):
         self.calls.append("observe")
         return super().observe(watches)
 
-    def claim(self, claims: Sequence[Claim]) -> list[list[bool]]:
-        self.calls.append("claim")
-        return super().claim(claims)
+    def free(self, claims: Sequence[Claim]) -> list[list[bool]]:
+        self.calls.append("free")
+        return super().free(claims)
 
 
 class Unmatchable:
@@ -105,13 +105,13 @@ def test_a_window_that_is_away_is_no_fault_of_a_rule() -> None:
         decide([event(1)], Away(), rule())
 
 
-def test_a_batch_takes_one_look_at_the_window_and_one_claim() -> None:
+def test_a_batch_takes_one_look_at_the_window_and_one_at_the_cooldowns() -> None:
     window = Counting()
     rules = [rule(rule_id=f"r{number}", cooldown_seconds=60) for number in range(3)]
     decide([event(1), event(2)], window, *rules)
     assert window.calls == ["observe"]
     decide([event(3), event(4)], window, *rules)
-    assert window.calls == ["observe", "observe", "claim"]
+    assert window.calls == ["observe", "observe", "free"]
 
 
 def test_events_that_concern_no_rule_and_rules_without_a_cooldown_ask_for_nothing() -> None:
@@ -154,6 +154,14 @@ def test_a_cooldown_silences_what_happened_before_it_too() -> None:
     assert fired([event(50)], window, cool) == [50]
     assert fired([event(41), event(60)], window, cool) == [60]
     assert fired([event(40)], window, cool) == [40]
+
+
+def test_a_firing_whose_anomaly_was_never_recorded_silences_nobody() -> None:
+    """Its worker may have died, and the window may have forgotten its event before it comes again."""
+    window, cool = MemoryWindow(), rule(cooldown_seconds=100)
+    assert decide([event(1), event(2), event(3)], window, cool).firings
+    assert fired([event(4)], window, cool) == [4]
+    assert fired([event(5)], window, cool) == []
 
 
 def test_the_event_that_claimed_a_cooldown_finds_its_own_claim() -> None:

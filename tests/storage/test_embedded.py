@@ -10,7 +10,6 @@ import psutil
 import psycopg2
 import pytest
 import redis
-
 from waiting import until
 
 from eventpulse import datadir, embedded

@@ -19,7 +19,9 @@ def test_a_leader_that_lost_its_connection_leads_no_more(database_url: str) -> N
     first, second = Leadership(database_url), Leadership(database_url)
     assert first.hold()
     with psycopg2.connect(database_url) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'eventpulse-leader'")
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'eventpulse-leader'"
+        )
     connection.close()
     assert not first.hold()
     assert second.hold()
