@@ -44,6 +44,8 @@ def store_anomaly(detected_at: datetime) -> Anomaly:
         event_id=uuid7(),
         message="It fired",
         evidence={},
+        series="a series",
+        quiet_around=detected_at,
         occurred_at=detected_at,
         detected_at=detected_at,
     )
