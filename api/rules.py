@@ -67,7 +67,7 @@ def change(rule: Rule, document: dict[str, Any], req: falcon.Request, resp: falc
     documents.check_version(req, rule.version)
     if not rule.change(**written(document)):
         raise overtaken(req)
-    show(Rule.get_by_id(rule.rule_id), resp)
+    show(find(Rule, str(rule.rule_id)), resp)
     publish()
 
 
