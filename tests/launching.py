@@ -26,6 +26,14 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def lives(process: psutil.Process) -> bool:
+    """Whether it still runs; a zombie, which its new parent has not asked for yet, does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def environ(**settings: str) -> dict[str, str]:
     """This environment with these settings and no others."""
     kept = {name: value for name, value in os.environ.items() if name not in SETTINGS}

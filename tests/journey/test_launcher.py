@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from launching import free_ports, run, up
+from launching import free_ports, lives, run, up
 from waiting import until
 
 EVENT = {"event_type": "order", "source": "shop", "timestamp": "2026-11-20T12:00:00Z", "payload": {"total": 3}}
@@ -31,7 +31,7 @@ def test_up_runs_everything_stops_without_a_trace_and_finds_its_data_again(tmp_p
         began = time.monotonic()
         assert running.interrupt() == 0
         assert time.monotonic() - began < 10
-        assert [member for member in family if member.is_running()] == []
+        assert [member for member in family if lives(member)] == []
         assert "killed" not in running.printed()
     with up(tmp_path, "second") as again:
         assert stored(again.url, event_id)
@@ -60,20 +60,16 @@ def test_the_servers_of_a_killed_supervisor_are_used_by_the_next(tmp_path: Path)
     with up(tmp_path, "first") as running:
         event_id = accepted(running.url)
         servers = {unit: running.pid_of(unit) for unit in ("redis", "postgres")}
-        ours = [member for member in running.family() if member.pid not in servers.values()]
-        ours = [member for member in ours if member.ppid() != servers["postgres"]]
+        processes = [psutil.Process(pid) for pid in servers.values()]
+        ours = [member for member in running.family() if not {member.pid, member.ppid()} & set(servers.values())]
         running.process.kill()
         running.process.wait(10)
-        until(lambda: not any(member.is_running() for member in ours))
+        until(lambda: not any(lives(member) for member in ours))
         with up(tmp_path, "second") as again:
             assert {unit: again.pid_of(unit) for unit in servers} == servers
             until(lambda: stored(again.url, event_id))
             assert again.interrupt() == 0
-            assert not any(psutil.pid_exists(pid) and _lives(pid) for pid in servers.values())
-
-
-def _lives(pid: int) -> bool:
-    return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+            assert not any(lives(server) for server in processes)
 
 
 def test_the_demo_ends_with_an_alert_and_other_commands_find_the_servers(tmp_path: Path) -> None:
@@ -103,7 +99,7 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
         began = time.monotonic()
         assert running.interrupt() == 130
         assert time.monotonic() - began < 2
-        until(lambda: not any(member.is_running() for member in family))
+        until(lambda: not any(lives(member) for member in family))
 
 
 def _other_ports() -> dict[str, str]:
