@@ -69,7 +69,7 @@ def encode_events(actor_name: str, events: Sequence[bytes], request_ids: Sequenc
     head = f'{{"queue_name":"{actor_name}","actor_name":"{actor_name}","kwargs":{{}},"message_timestamp":{now}'
     for event, request_id in zip(events, request_ids, strict=True):
         message_id = new_id()
-        origin = f',"request_id":"{request_id}"' if request_id else ""
+        origin = f',"request_id":{msgspec.json.encode(request_id).decode()}' if request_id else ""
         options = f'"options":{{"redis_message_id":"{message_id}"{origin}}}'
         yield message_id.encode()
         yield b"".join((f'{head},"message_id":"{message_id}",{options},"args":['.encode(), event, b"]}"))

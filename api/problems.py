@@ -30,6 +30,7 @@ Error = dict[str, Any]  # {"field", "message"}, and "index" for an event of a ba
 MAX_ERRORS = 1_000
 MAX_FIELD_CHARACTERS = 200
 RETRY_AFTER_SECONDS = 2.0
+RETRY_AFTER_TOO_SLOW_SECONDS = 30
 
 
 class Problem(falcon.HTTPError):
@@ -111,7 +112,11 @@ def _redis_away(_error: redis.RedisError) -> Problem:
 
 
 def _database_failed(error: Exception) -> Problem:
-    return unavailable("PostgreSQL cannot be reached") if database.is_outage(error) else _unexpected(error)
+    if database.is_outage(error):
+        return unavailable("PostgreSQL cannot be reached")
+    if database.is_too_slow(error):
+        return unavailable("The query took too long; ask for less", RETRY_AFTER_TOO_SLOW_SECONDS)
+    return _unexpected(error)
 
 
 def _invalid_fields(error: marshmallow.ValidationError) -> Problem:

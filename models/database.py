@@ -1,6 +1,7 @@
 """The one connection pool of a process, and what its failures mean."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import peewee
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
@@ -10,6 +11,7 @@ STATEMENT_TIMEOUT_SECONDS = 30  # below the actors' time limit: a query is cut o
 
 # Classes of SQLSTATE: connection exception, insufficient resources, operator intervention (less a cancelled statement).
 OUTAGE_CODES = ("08", "53", "57P")
+STATEMENT_CANCELLED = "57014"
 
 # Bound to a server by `configure`: peewee's models need their database when they are defined.
 database = PooledPostgresqlDatabase(None, autoconnect=False)
@@ -33,10 +35,20 @@ def configure(url: str, *, connections: int = 16, name: str = "eventpulse") -> N
     )
 
 
-def connection() -> AbstractContextManager[None]:
-    """A connection of the pool for one unit of work: a request, an actor's call, a duty."""
-    context: AbstractContextManager[None] = database.connection_context()
-    return context
+@contextmanager
+def connection() -> Iterator[None]:
+    """A connection of the pool for one unit of work: a request, an actor's call, a duty; inside another, that one."""
+    opened = database.connect(reuse_if_open=True)
+    try:
+        yield
+    finally:
+        if opened:
+            database.close()
+
+
+def is_too_slow(error: BaseException) -> bool:
+    """Whether PostgreSQL cut a statement off because it took longer than `STATEMENT_TIMEOUT_SECONDS`."""
+    return _code(error) == STATEMENT_CANCELLED
 
 
 def is_outage(error: BaseException) -> bool:
@@ -45,5 +57,10 @@ def is_outage(error: BaseException) -> bool:
         return True
     if not isinstance(error, peewee.OperationalError | peewee.InterfaceError):
         return False
-    code = getattr(error.args[0] if error.args else None, "pgcode", None)
+    code = _code(error)
     return code is None or code.startswith(OUTAGE_CODES)
+
+
+def _code(error: BaseException) -> str | None:
+    """The SQLSTATE of an error of peewee's, which wraps the driver's."""
+    return getattr(error.args[0] if error.args else None, "pgcode", None)

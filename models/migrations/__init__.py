@@ -37,8 +37,10 @@ def _runner() -> Runner:
 @contextmanager
 def _alone() -> Iterator[Runner]:
     with connection():
+        database.execute_sql("SET statement_timeout = 0")  # others may take long, and so may we
         database.execute_sql("SELECT pg_advisory_lock(%s)", (ADVISORY_LOCK,))
         try:
             yield _runner()
         finally:
             database.execute_sql("SELECT pg_advisory_unlock(%s)", (ADVISORY_LOCK,))
+            database.execute_sql("RESET statement_timeout")
