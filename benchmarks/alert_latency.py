@@ -53,7 +53,9 @@ def system() -> Iterator[tuple[str, "queue.Queue[tuple[float, str]]"]]:
             "EVENTPULSE_LIVE_PORT": str(free_port()),
         }
         command = [sys.executable, "-m", "eventpulse", "up"]
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         lines: queue.Queue[tuple[float, str]] = queue.Queue()
 
         def read() -> None:
