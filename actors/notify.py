@@ -84,8 +84,8 @@ def settle(delivery: Delivery, outcome: str, text: str) -> None:
     """Record what became of a claimed delivery, with the receipt or the reason."""
     with connection():
         getattr(delivery, outcome)(text)
-    level = log.info if outcome == "delivered" else log.warning
-    level(f"delivery_{outcome}", channel=delivery.channel_name, anomaly_id=str(delivery.anomaly_id), detail=text)
+    write = log.info if outcome == "delivered" else log.warning
+    write(outcome, channel=delivery.channel_name, anomaly_id=str(delivery.anomaly_id), detail=text)
 
 
 def compose(anomaly: Anomaly) -> Notification:

@@ -21,12 +21,13 @@ def configure(level: str, format: str) -> None:
     stderr is a terminal. Context bound by `structlog.contextvars` (request_id, event_id,
     message_id) is part of each record, and times are UTC.
     """
+    times = "%H:%M:%SZ" if resolved(format) == "console" else "iso"
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.stdlib.PositionalArgumentsFormatter(),
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.TimeStamper(fmt=times, utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
     handler = logging.StreamHandler(sys.stderr)

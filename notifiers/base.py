@@ -12,7 +12,8 @@ import marshmallow
 class Notification:
     """One anomaly, ready to be told.
 
-    `severity` is critical, warning or info. `observed` and `threshold` are words (`6`, `> 5`).
+    `severity` is critical, warning or info. `message` says it all in one line, beginning with the rule's name.
+    `observed` and `threshold` are words (`6`, `> 5`).
     `window_seconds` is 0 for a rule that looks at single events. `group` is what the rule grouped by, empty
     when by nothing. `evidence` has a line for each sample. The times carry a zone. `link` leads to the anomaly.
     """

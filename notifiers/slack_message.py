@@ -55,7 +55,8 @@ def _title(notification: Notification) -> str:
 
 
 def _details(notification: Notification) -> Iterator[dict[str, Any]]:
-    yield _section(escaped(notification.message or "No details.", MESSAGE))  # Slack refuses empty texts
+    found = notification.message.removeprefix(f"{notification.rule_name}: ")  # the title has the name already
+    yield _section(escaped(found or "No details.", MESSAGE))  # Slack refuses empty texts
     yield {"type": "section", "fields": [_text(f"*{name}*\n{value}") for name, value in _fields(notification)]}
     if lines := notification.evidence[:EVIDENCE_LINES]:
         yield _section("*Evidence*\n```" + "\n".join(_code(line, EVIDENCE_LINE) for line in lines) + "```")

@@ -29,8 +29,7 @@ def line(text: str, limit: int) -> str:
 
 def headline(notification: Notification) -> str:
     """The alert in one sentence."""
-    where = f" ({group(notification.group)})" if notification.group else ""
-    return f"{notification.severity.upper()}: {notification.rule_name}{where}: {notification.message}"
+    return f"{notification.severity.upper()}: {notification.message or notification.rule_name}"
 
 
 def group(values: dict[str, Any]) -> str:

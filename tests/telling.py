@@ -13,7 +13,7 @@ def notification(**fields: Any) -> Notification:
         "rule_id": "0193b1a0-0000-7000-8000-00000000000b",
         "rule_name": "High error rate",
         "severity": "critical",
-        "message": "6 events in 60 s, more than 5",
+        "message": "High error rate: 6 events in 60 s, more than 5 (source=payment_service)",
         "observed": "6",
         "threshold": "> 5",
         "window_seconds": 60,

@@ -62,7 +62,7 @@ def test_the_live_feed_carries_the_frame_of_the_contract(
     assert json.loads(message["data"]) == {
         "type": "anomaly",
         "severity": "critical",
-        "message": "6 events in 60 s, more than 5",
+        "message": "High error rate: 6 events in 60 s, more than 5 (source=payment_service)",
         "detected_at": "2026-11-20T03:12:45.300000Z",
         "anomaly_id": "0193b1a0-0000-7000-8000-00000000000a",
         "rule_id": "0193b1a0-0000-7000-8000-00000000000b",

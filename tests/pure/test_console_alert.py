@@ -27,7 +27,7 @@ def written(stream: io.StringIO, **fields: object) -> str:
 
 def test_an_alert_is_a_few_lines_that_begin_with_its_severity() -> None:
     assert written(io.StringIO()).splitlines() == [
-        "CRITICAL: High error rate (source=payment_service): 6 events in 60 s, more than 5",
+        "CRITICAL: High error rate: 6 events in 60 s, more than 5 (source=payment_service)",
         "    observed 6, threshold > 5 in 1 min",
         "    happened 2026-11-20 03:12:45Z, detected 2026-11-20 03:12:45Z",
         "    - 03:12:45Z error payment_service code=card_declined",

@@ -29,12 +29,12 @@ def blocks(body: dict[str, Any]) -> list[dict[str, Any]]:
 
 def test_an_alert_says_what_where_and_how_bad() -> None:
     body = message(notification())
-    assert body["text"] == "CRITICAL: High error rate (source=payment_service): 6 events in 60 s, more than 5"
+    assert body["text"] == "CRITICAL: High error rate: 6 events in 60 s, more than 5 (source=payment_service)"
     link = "https://alerts.example/api/v1/anomalies/0193b1a0"
     assert [*texts(body["blocks"])] == [f"*<{link}|CRITICAL: High error rate>*  `source=payment_service`"]
     assert body["attachments"][0]["color"] == COLOURS["critical"]
     said, fields, evidence, context = body["attachments"][0]["blocks"]
-    assert said["text"]["text"] == "6 events in 60 s, more than 5"
+    assert said["text"]["text"] == "6 events in 60 s, more than 5 (source=payment_service)"
     assert [*texts(fields)] == [
         "*Observed*\n6",
         "*Threshold*\n&gt; 5",
@@ -47,7 +47,7 @@ def test_an_alert_says_what_where_and_how_bad() -> None:
 
 def test_what_a_rule_does_not_have_is_left_out() -> None:
     body = message(notification(group={}, window_seconds=0, evidence=[], link=None, message=""))
-    assert body["text"] == "CRITICAL: High error rate: "
+    assert body["text"] == "CRITICAL: High error rate"
     assert [*texts(body["blocks"])] == ["*CRITICAL: High error rate*"]
     assert "Window" not in json.dumps(body)
     assert "Evidence" not in json.dumps(body)
