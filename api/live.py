@@ -57,9 +57,9 @@ async def _serve_until_told(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     async with Gateway(settings.redis_url).listening(settings.host, settings.live_port):
-        log.info("live.listening", host=settings.host, port=settings.live_port)
+        log.info("live_ready", host=settings.host, port=settings.live_port)
         await told.wait()
-    log.info("live.stopped")
+    log.info("live_stopped")
 
 
 def _cannot_listen(settings: Settings, error: OSError) -> str:
@@ -149,7 +149,7 @@ class Gateway:
             except (redis.RedisError, OSError) as error:
                 failures = 1 if self.subscribed else failures + 1
                 if failures == 1:
-                    log.warning("live.redis_away", error=type(error).__name__)
+                    log.warning("redis_away", error=type(error).__name__)
             finally:
                 self.subscribed = False
             wait = min(0.1 * 2 ** min(failures, 10), MAX_REDIS_WAIT_SECONDS)
@@ -178,7 +178,7 @@ class Gateway:
                 pinged = False
                 if message["type"] == "subscribe":
                     self.subscribed = True
-                    log.info("live.subscribed")
+                    log.info("subscribed")
                 elif message["type"] == "message":
                     for watcher in self.watchers:
                         watcher.offer(message["data"])

@@ -128,7 +128,7 @@ def _invalid_fields(error: marshmallow.ValidationError) -> Problem:
 
 
 def _unexpected(error: Exception) -> Problem:
-    log.error("request failed", exc_info=error)
+    log.error("request_failed", exc_info=error)
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed; its log has the reason under this request id")
 
 

@@ -63,7 +63,7 @@ class Watcher:
                 pass
 
     async def _drop(self) -> None:
-        log.info("live.watcher_dropped", reason="too slow")
+        log.info("watcher_dropped", reason="too slow")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._connection.close(CloseCode.TRY_AGAIN_LATER, "too slow: frames were waiting")
