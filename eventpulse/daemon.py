@@ -1,12 +1,14 @@
 """A server process that may outlive us: found again while it answers, started when it does not."""
 
 import os
+import pwd
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from eventpulse.errors import Trouble
 
@@ -34,7 +36,7 @@ class Daemon:
     identify: Callable[[], int | None]
     polite: signal.Signals
     blunt: signal.Signals
-    user: int | None = None
+    user: pwd.struct_passwd | None = None
     pid: int = 0
     _child: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -70,10 +72,8 @@ class Daemon:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the supervisor alone
-                user=self.user,
-                group=self.user,
-                extra_groups=None if self.user is None else [],
                 umask=0o077,
+                **as_user(self.user),
             )
         self.pid = self._child.pid
 
@@ -118,6 +118,11 @@ class Daemon:
                 return False
             time.sleep(POLL_SECONDS)
         return True
+
+
+def as_user(user: pwd.struct_passwd | None) -> dict[str, Any]:
+    """The options that make `subprocess` run a command as another user and nothing of root's; None: as ourselves."""
+    return {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
 
 def _lives(pid: int) -> bool:

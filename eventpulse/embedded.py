@@ -6,6 +6,7 @@ served twice. Neither listens on the network.
 
 import importlib.util
 import os
+import pwd
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -52,7 +53,7 @@ def start_postgres(data: Path) -> Daemon:
         datadir.make_socket_folder(sockets)
         if user is not None:
             datadir.passable(sockets)
-            os.chown(sockets, user, -1)
+            os.chown(sockets, user.pw_uid, user.pw_gid)
     bin_folder = postgres.programs(site, user)
     if not (data / "PG_VERSION").exists():
         postgres.initialize(data, bin_folder, user)
@@ -101,7 +102,7 @@ def _redis(data: Path, bin_folder: Path = Path()) -> Daemon:
     return Daemon("Redis", url, command, data / "redis.log", identify, polite=signal.SIGTERM, blunt=signal.SIGKILL)
 
 
-def _postgres(data: Path, bin_folder: Path = Path(), user: int | None = None) -> Daemon:
+def _postgres(data: Path, bin_folder: Path = Path(), user: pwd.struct_passwd | None = None) -> Daemon:
     sockets = datadir.socket_folder(data, POSTGRES_SOCKET)
     url = f"postgresql://postgres@/postgres?host={quote(str(sockets), safe='')}"
 

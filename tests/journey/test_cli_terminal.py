@@ -1,0 +1,71 @@
+"""On a terminal the command line shows tables, and asks before it destroys."""
+
+import os
+import pty
+import select
+from collections.abc import Callable
+
+import pytest
+import redis
+from launching import COMMAND, environ
+
+from models import database
+from models.dead_letter import DeadLetter
+
+OnTerminal = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def on_terminal(redis_client: redis.Redis, redis_url: str, empty_database: str) -> OnTerminal:
+    """Runs a command on a terminal, with one dead letter to work on, and types an answer once it is asked."""
+    with database.connection():
+        DeadLetter.create(dead_letter_id="one", queue_name="persist", error="it was odd", message=b"{}")
+
+    def run(*arguments: str, answer: str = "") -> tuple[int, str]:
+        settings = environ(REDIS_URL=redis_url, DATABASE_URL=empty_database, COLUMNS="120")
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execve(COMMAND[0], [*COMMAND, *arguments], settings)
+        shown = bytearray()
+        while chunk := _read(terminal):
+            shown += chunk
+            if answer and b"[y/N]" in shown:
+                os.write(terminal, answer.encode())
+                answer = ""
+        os.close(terminal)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
+
+    return run
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        assert select.select([terminal], [], [], 10)[0], "the command says nothing"
+        return os.read(terminal, 65_536)
+    except OSError:  # Linux: the other side is closed
+        return b""
+
+
+def test_dead_letters_are_a_table(on_terminal: OnTerminal) -> None:
+    code, shown = on_terminal("dlq", "list")
+    assert code == 0
+    assert "dead_letter_id" in shown
+    assert "it was odd" in shown
+    assert "\t" not in shown
+
+
+def test_no_is_exit_6_and_changes_nothing(on_terminal: OnTerminal) -> None:
+    code, shown = on_terminal("dlq", "purge", "--all", answer="n\n")
+    assert code == 6
+    assert "delete 1 dead letter" in shown
+    assert "it was odd" in shown
+    with database.connection():
+        assert DeadLetter.select().count() == 1
+
+
+def test_yes_goes_on(on_terminal: OnTerminal) -> None:
+    code, shown = on_terminal("dlq", "purge", "one", answer="y\n")
+    assert code == 0
+    assert "1 deleted" in shown
+    with database.connection():
+        assert DeadLetter.select().count() == 0

