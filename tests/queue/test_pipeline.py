@@ -1,12 +1,15 @@
 """From the queue to the alert: persist, evaluate and notify at work."""
 
 from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
 import dramatiq
 import msgspec
+import pytest
 import redis
 from making import accept, event, rule
+from marshmallow import fields
 from waiting import until
 
 import actors
@@ -18,6 +21,9 @@ from models.delivery import Delivery
 from models.event import Event
 from models.rule import Rule
 from notifiers.base import Notification, TryAgain, Undeliverable
+from rules.condition import ConditionSchema
+from rules.rule import CONDITIONS
+from rules.scope import Scope
 
 StartWorker = Callable[[], dramatiq.Worker]
 
@@ -135,6 +141,38 @@ def test_a_rule_that_cannot_be_compiled_is_suspended_with_its_reason(
         suspended = Rule.get_by_id(broken.rule_id)
     assert suspended.status == "error"
     assert "condition.operator" in suspended.error
+    assert [found.rule_name for found in anomalies()] == ["Many orders"]
+
+
+class Raising:
+    """A condition with a bug."""
+
+    windowed = False
+    scope = Scope.of({}, [])
+
+    def judge(self, event: object, where: str) -> None:
+        raise ZeroDivisionError("division by zero")
+
+
+class RaisingSchema(ConditionSchema):
+    type = fields.String()
+
+    def build(self, values: object) -> Any:
+        return Raising()
+
+
+def test_a_rule_that_raises_is_suspended_with_its_reason_while_others_go_on(
+    pipeline: redis.Redis, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CONDITIONS, "raising", RaisingSchema)
+    raising = rule(name="Raising", condition={"type": "raising"})
+    rule()
+    accept(*[event() for _ in range(3)])
+    start_worker()
+    until(lambda: idle(pipeline) and anomalies())
+    with connection():
+        suspended = Rule.get_by_id(raising.rule_id)
+    assert (suspended.status, suspended.error) == ("error", "ZeroDivisionError: division by zero")
     assert [found.rule_name for found in anomalies()] == ["Many orders"]
 
 
