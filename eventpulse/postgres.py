@@ -72,7 +72,8 @@ def initialize(data: Path, bin_folder: Path, user: pwd.struct_passwd | None) -> 
     arguments = ["-D", str(fresh), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]
     made = _run(bin_folder / "initdb", arguments, user)
     if made.returncode != 0:
-        reason = (made.stderr.strip() or "it left no word").splitlines()[-1]
+        said = (made.stderr.strip() or "it left no word").splitlines()
+        reason = next((line for line in said if "error:" in line), said[-1])  # cleaning up may complain after it
         raise EmbeddedServerError(f"the embedded PostgreSQL cannot be set up in {data}: {reason}")
     if data.exists():
         data.rmdir()
