@@ -1,12 +1,14 @@
-"""Events and rules for tests."""
+"""Events and rules for tests, and what became of them."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+import redis
 from uuid_utils.compat import uuid7
 
 from actors import ingest, rulebook
+from models.anomaly import Anomaly
 from models.database import connection
 from models.rule import Rule
 
@@ -44,3 +46,14 @@ def rule(**fields: Any) -> Rule:
         row = Rule.add(**(made | fields))
     rulebook.publish()
     return row
+
+
+def idle(client: redis.Redis) -> bool:
+    """Whether every message has been settled."""
+    return not any(client.exists(f"eventpulse:{queue}.msgs") for queue in ("persist", "evaluate", "notify"))
+
+
+def anomalies() -> list[Anomaly]:
+    """All that were recorded, in order."""
+    with connection():
+        return list(Anomaly.select().order_by(Anomaly.detected_at))

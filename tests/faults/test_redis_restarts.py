@@ -8,12 +8,10 @@ from pathlib import Path
 import dramatiq
 import msgspec
 import pytest
-from dramatiq.middleware import CurrentMessage
+from staging import stages
 from waiting import until
 
-from actors.guards import LogContext, PatientRetries, Stopping, Transactional
 from actors.messages import encode_events
-from actors.transport import RedisBroker
 from eventpulse import embedded
 from eventpulse.daemon import Daemon
 
@@ -33,16 +31,7 @@ def kill(server: Daemon) -> None:
 
 def test_a_retry_that_falls_into_an_outage_is_not_lost(server: Daemon) -> None:
     """Stock Dramatiq sends the retry in a hook whose exception it swallows, and acknowledges the message."""
-    broker = RedisBroker(
-        [
-            Stopping(),
-            LogContext(),
-            CurrentMessage(),
-            PatientRetries(max_retries=20, min_backoff=1, max_backoff=5),
-            Transactional(),
-        ]
-    )
-    broker.connect(server.url)
+    broker = stages(server.url, max_retries=20)
     attempts: list[int] = []
     done: list[int] = []
 
@@ -73,8 +62,7 @@ def test_a_retry_that_falls_into_an_outage_is_not_lost(server: Daemon) -> None:
 
 
 def test_messages_queued_and_delayed_survive_the_death_of_redis(server: Daemon) -> None:
-    broker = RedisBroker([CurrentMessage(), PatientRetries(), Transactional()])
-    broker.connect(server.url)
+    broker = stages(server.url)
     done: set[int] = set()
 
     @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=10)

@@ -1,16 +1,16 @@
-"""The whole pipeline in this process, over real servers."""
+"""Queues in this process over real servers: the product's pipeline, or a broker with stages of the test's own."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import dramatiq
 import pytest
 import redis
+from staging import StartWorker, stages
 
 import actors
+from actors.transport import RedisBroker
 from eventpulse.settings import Settings
-
-StartWorker = Callable[[], dramatiq.Worker]
 
 
 @pytest.fixture
@@ -21,11 +21,17 @@ def pipeline(redis_url: str, redis_client: redis.Redis, empty_database: str) -> 
 
 
 @pytest.fixture
-def start_worker(pipeline: redis.Redis) -> Iterator[StartWorker]:
+def broker(redis_url: str, redis_client: redis.Redis) -> RedisBroker:
+    """A broker without actors at an empty Redis."""
+    return stages(redis_url)
+
+
+@pytest.fixture
+def start_worker() -> Iterator[StartWorker]:
     with ExitStack() as stack:
 
-        def start() -> dramatiq.Worker:
-            worker = dramatiq.Worker(actors.broker, worker_threads=8, worker_timeout=50)
+        def start(broker: RedisBroker = actors.broker) -> dramatiq.Worker:
+            worker = dramatiq.Worker(broker, worker_threads=8, worker_timeout=50)
             worker.start()
             stack.callback(worker.stop, 5_000)
             return worker

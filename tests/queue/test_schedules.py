@@ -1,12 +1,11 @@
 """The timetable at work: roll-ups, the rule snapshot, dead letters, and the handing over of the lead."""
 
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime
 
-import dramatiq
 import redis
-from making import accept, event, rule
+from making import accept, event, idle, rule
+from staging import StartWorker
 from waiting import until
 
 import actors
@@ -20,14 +19,12 @@ from schedules.rollup import roll_up
 from schedules.scheduler import keep
 from schedules.timetable import Duty, timetable
 
-StartWorker = Callable[[], dramatiq.Worker]
-
 
 def test_a_minute_is_rolled_up_as_it_happened(pipeline: redis.Redis, start_worker: StartWorker) -> None:
     rule()
     accept(*[event() for _ in range(4)], event(seconds=-7_200))
     start_worker()
-    until(lambda: not any(pipeline.exists(f"eventpulse:{queue}.msgs") for queue in ("persist", "evaluate", "notify")))
+    until(lambda: idle(pipeline))
     roll_up()
     accept(event())
     roll_up()

@@ -1,0 +1,34 @@
+"""Ingest stops before Redis does."""
+
+from actors.messages import encode_events
+from actors.transport import RedisBroker
+
+
+def test_the_backlog_has_a_high_water_mark(broker: RedisBroker) -> None:
+    def accept(count: int, most: int) -> int:
+        messages = encode_events("persist", [b"{}"] * count, [None] * count)
+        return int(broker.scripts["accept"](keys=[broker.namespace], args=["persist", most, 80, *messages]))
+
+    assert accept(5, most=6) == 5
+    assert accept(5, most=6) == 5
+    assert accept(1, most=6) == -1
+    assert broker.client.llen("eventpulse:persist") == 10
+
+
+def test_a_full_redis_takes_no_more_events(broker: RedisBroker) -> None:
+    def accept() -> int:
+        broker.client.delete("eventpulse:full")
+        return int(
+            broker.scripts["accept"](
+                keys=[broker.namespace], args=["persist", 100, 80, *encode_events("persist", [b"{}"], [None])]
+            )
+        )
+
+    used = int(broker.client.info("memory")["used_memory"])
+    try:
+        broker.client.config_set("maxmemory", used * 10)
+        assert accept() == 1
+        broker.client.config_set("maxmemory", int(used * 1.2))
+        assert accept() == -2
+    finally:
+        broker.client.config_set("maxmemory", 0)

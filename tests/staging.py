@@ -1,0 +1,43 @@
+"""A broker with actors of the test's own: stages of numbers."""
+
+from collections.abc import Callable
+
+import dramatiq
+import msgspec
+from dramatiq.middleware import CurrentMessage
+
+from actors.guards import LogContext, PatientRetries, Stopping, Transactional
+from actors.messages import encode_events
+from actors.transport import RedisBroker
+
+StartWorker = Callable[..., dramatiq.Worker]
+
+
+def stages(url: str, max_retries: int = 2) -> RedisBroker:
+    """A broker like the product's, that retries at once."""
+    middleware = [
+        Stopping(),
+        LogContext(),
+        CurrentMessage(),
+        PatientRetries(max_retries=max_retries, min_backoff=1, max_backoff=5),
+        Transactional(),
+    ]
+    made = RedisBroker(middleware)
+    made.connect(url)
+    return made
+
+
+def numbers(broker: RedisBroker, actor: str, count: int) -> None:
+    """Queue `count` messages, each with its number."""
+    events = [b'{"n":%d}' % n for n in range(count)]
+    broker.scripts["accept"](
+        keys=[broker.namespace], args=[actor, 10**6, 100, *encode_events(actor, events, [None] * count)]
+    )
+
+
+def number_of(event: msgspec.Raw) -> int:
+    return int(msgspec.json.decode(event)["n"])
+
+
+def queue_is_empty(broker: RedisBroker, *queues: str) -> bool:
+    return not any(broker.client.exists(f"{broker.namespace}:{queue}.msgs") for queue in queues)
