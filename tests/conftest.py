@@ -4,6 +4,8 @@ They are our own, or those of TEST_REDIS_URL and TEST_DATABASE_URL.
 """
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 import psycopg2
@@ -13,7 +15,21 @@ import redis
 from eventpulse import embedded
 from models import database, migrations
 
+TEMPORARY = pytest.StashKey[str]()
 TABLES = "events, rules, anomalies, deliveries, throughput, dead_letters"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep all temporary files of this run, and of the processes it starts, in a folder that goes with it."""
+    if config.option.basetemp is None:
+        folder = tempfile.mkdtemp(prefix="eventpulse-tests-")
+        os.environ["TMPDIR"] = tempfile.tempdir = config.stash[TEMPORARY] = folder
+        config.option.basetemp = f"{folder}/t"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if folder := config.stash.get(TEMPORARY, None):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
