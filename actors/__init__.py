@@ -20,6 +20,6 @@ def setup(settings: Settings, name: str = "worker") -> None:
     database.configure(settings.database_url, connections=DATABASE_CONNECTIONS, name=f"eventpulse-{name}")
     ingest.marks = ingest.HighWaterMarks(settings.max_backlog, settings.max_redis_memory_percent)
     notify.NOTIFIERS = registry.build(broker.client, settings.slack_webhook_url)
-    notify.public_url = settings.public_url
+    notify.public_url = settings.public_url or f"http://{settings.host}:{settings.port}"
     for actor in (persist.persist, evaluate.evaluate):
         actor.options["batch"] = settings.batch

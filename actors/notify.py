@@ -23,8 +23,8 @@ PAUSE_SECONDS = 2.0
 
 #: The notifiers by the kind of channel they serve; filled when the process is set up.
 NOTIFIERS: dict[str, Notifier] = {}
-#: How people reach EventPulse, for the link of an alert; None: no link.
-public_url: str | None = None
+#: How people reach EventPulse, for the link of an alert.
+public_url = ""
 
 _paused_until: dict[str, float] = {}
 
@@ -91,7 +91,6 @@ def settle(delivery: Delivery, outcome: str, text: str) -> None:
 def compose(anomaly: Anomaly) -> Notification:
     """What a person should know of an anomaly at first sight."""
     evidence = anomaly.evidence
-    link = f"{public_url.rstrip('/')}/api/v1/anomalies/{anomaly.anomaly_id}" if public_url else None
     return Notification(
         anomaly_id=str(anomaly.anomaly_id),
         rule_id=str(anomaly.rule_id),
@@ -106,7 +105,7 @@ def compose(anomaly: Anomaly) -> Notification:
         occurred_at=anomaly.occurred_at,
         detected_at=anomaly.detected_at,
         evidence=[_line(sample) for sample in evidence["samples"]],
-        link=link,
+        link=f"{public_url.rstrip('/')}/api/v1/anomalies/{anomaly.anomaly_id}",
     )
 
 

@@ -7,9 +7,12 @@ import falcon
 import gunicorn.app.base
 import gunicorn.glogging
 import gunicorn.http.wsgi
+import structlog
 
 from eventpulse import ports
 from eventpulse.settings import Settings
+
+log = structlog.get_logger()
 
 THREADS = 8
 GRACE_SECONDS = 5
@@ -54,10 +57,14 @@ class _Server(gunicorn.app.base.BaseApplication):  # type: ignore[misc] # gunico
             "reuse_port": hasattr(socket, "SO_REUSEPORT"),
             "control_socket_disable": True,  # it would be made in the home folder, one for all
             "logger_class": _Logs,
-            "loglevel": self._settings.log_level,
+            "loglevel": "warning",  # what it does well goes without saying; we say when the API is ready
+            "when_ready": self._ready,
         }
         for name, value in options.items():
             self.cfg.set(name, value)
+
+    def _ready(self, _arbiter: Any) -> None:
+        log.info("api_ready", host=self._settings.host, port=self._settings.port, workers=self._settings.api_workers)
 
     def load(self) -> "falcon.App[falcon.Request, falcon.Response]":
         """The application, made in each worker after the fork: connections must not be shared."""

@@ -32,7 +32,7 @@ def explained(error: Exception) -> Unreachable | None:
 
     from models.database import is_outage
 
-    if isinstance(error, redis.ConnectionError | redis.TimeoutError):
+    if isinstance(error, redis.RedisError):  # whatever it says: what answers there is not a Redis for us
         server, variable = "Redis", "REDIS_URL"
     elif isinstance(error, psycopg2.OperationalError) or (
         isinstance(error, peewee.PeeweeException) and is_outage(error)
@@ -41,4 +41,4 @@ def explained(error: Exception) -> Unreachable | None:
     else:
         return None
     reason = masked(" ".join(str(error).split()))
-    return Unreachable(f"{server} does not answer ({reason}): start it, or correct {variable}")
+    return Unreachable(f"{server} does not answer as it should ({reason}): start it, or correct {variable}")

@@ -59,10 +59,17 @@ def run(url: str) -> int:
             anomaly = _await_alert(client, rule_id, known)
             _show(anomaly, sent_at, url)
     except httpx.HTTPStatusError as error:
-        raise Trouble(f"the API refused: {error.response.status_code} {error.response.text}") from error
+        raise Trouble(f"the API at {url} refused: {_said(error.response)}") from error
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise Unreachable(f"no API answers at {url} ({error}): start `eventpulse up`, or give --url") from error
     return OK
+
+
+def _said(response: httpx.Response) -> str:
+    """What a problem says; something that is not ours may say anything, and its status must do."""
+    if response.headers.get("Content-Type") == "application/problem+json":
+        return f"{response.status_code} {response.json()['detail']}"
+    return f"{response.status_code} {response.reason_phrase} (is it EventPulse?)"
 
 
 def _ensure_rule(client: httpx.Client) -> str:

@@ -43,11 +43,11 @@ def up(settings: Settings) -> int:
 
 def _start_servers(settings: Settings, stack: ExitStack, board: Board) -> dict[str, Daemon]:
     """The embedded servers in place of those that are not given, each to be stopped when `stack` unwinds."""
-    missing = []
-    if settings.redis_url is None:
-        missing.append(("redis", embedded.start_redis))
+    missing = []  # PostgreSQL first: it asks more of its folder
     if settings.database_url is None:
         missing.append(("postgres", embedded.start_postgres))
+    if settings.redis_url is None:
+        missing.append(("redis", embedded.start_redis))
     if missing:
         stack.enter_context(datadir.locked(settings.data_dir))
     servers = {}
@@ -140,7 +140,7 @@ def _announce(api: str, settings: Settings) -> None:
         f"  API          {api}",
         f"  Live alerts  ws://{host}:{settings.live_port}/ws",
         f"  Data         {settings.data_dir}",
-        "  Try          eventpulse demo   (in a second terminal)",
+        f"  Try          {sys.argv[0]} demo   (in a second terminal)",
         "",
     ]
     click.echo("\n".join(lines))

@@ -53,7 +53,8 @@ def _lines(notification: Notification) -> Iterator[str]:
     yield wording.line(wording.headline(notification), LINE)
     window = f" in {wording.duration(notification.window_seconds)}" if notification.window_seconds else ""
     yield wording.line(f"observed {notification.observed}, threshold {notification.threshold}{window}", LINE)
-    yield f"happened {_time(notification.occurred_at)}, detected {_time(notification.detected_at)}"
+    delay = wording.delay(notification)
+    yield f"happened {_time(notification.occurred_at)}, detected {_time(notification.detected_at)}{delay}"
     for evidence in notification.evidence[:EVIDENCE_LINES]:
         yield wording.line(f"- {evidence}", LINE)
     yield wording.line(notification.link or f"anomaly {notification.anomaly_id}", LINE)

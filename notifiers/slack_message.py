@@ -50,8 +50,7 @@ def _title(notification: Notification) -> str:
     if notification.link is not None:
         url = notification.link.replace("|", "%7C").translate(ESCAPES)
         title = f"<{url}|{title}>"
-    where = f"  `{_code(wording.group(notification.group), FIELD)}`" if notification.group else ""
-    return f"*{title}*{where}"
+    return f"*{title}*"
 
 
 def _details(notification: Notification) -> Iterator[dict[str, Any]]:
@@ -64,7 +63,7 @@ def _details(notification: Notification) -> Iterator[dict[str, Any]]:
     yield {
         "type": "context",
         "elements": [
-            _text(f"Detected {_time(notification.detected_at)}"),
+            _text(f"Detected {_time(notification.detected_at)}{wording.delay(notification)}"),
             *(_text(f"{name} `{_code(value, FIELD)}`") for name, value in ids.items()),
         ],
     }

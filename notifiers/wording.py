@@ -1,8 +1,6 @@
 """What every channel says in the same words."""
 
-import json
 import unicodedata
-from typing import Any
 
 from notifiers.base import Notification
 
@@ -32,13 +30,10 @@ def headline(notification: Notification) -> str:
     return f"{notification.severity.upper()}: {notification.message or notification.rule_name}"
 
 
-def group(values: dict[str, Any]) -> str:
-    """`source=payment_service, region=eu`"""
-    return ", ".join(f"{name}={_word(value)}" for name, value in values.items())
-
-
-def _word(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def delay(notification: Notification) -> str:
+    """`, 3 min later` when it was detected more than a minute after it happened: out of a backlog, or a late event."""
+    minutes = int((notification.detected_at - notification.occurred_at).total_seconds()) // 60
+    return f", {duration(minutes * 60)} later" if minutes > 0 else ""
 
 
 def duration(seconds: int) -> str:

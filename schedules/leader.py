@@ -17,6 +17,8 @@ class Leadership:
     def __init__(self, database_url: str) -> None:
         self._url = database_url
         self._connection: psycopg2.extensions.connection | None = None
+        #: Why PostgreSQL could not be asked the last time; None: it could.
+        self.error: str | None = None
 
     def hold(self) -> bool:
         """Whether this process leads now. False, too, when PostgreSQL is away."""
@@ -33,10 +35,12 @@ class Leadership:
                 # A lock that is held already is granted again; closing the connection releases it altogether.
                 cursor.execute("SELECT pg_try_advisory_lock(%s)", (ADVISORY_LOCK,))
                 row = cursor.fetchone()
-                return bool(row and row[0])
-        except psycopg2.Error:
+        except psycopg2.Error as error:
+            self.error = " ".join(str(error).split())
             self.release()
             return False
+        self.error = None
+        return bool(row and row[0])
 
     def release(self) -> None:
         """Let another lead."""

@@ -37,9 +37,13 @@ def run(settings: Settings) -> int:
 def keep(duties: dict[str, Duty], leadership: Leadership, stop: threading.Event) -> None:
     """Run the duties while leading, until `stop` is set."""
     scheduler: BackgroundScheduler | None = None
+    away: str | None = None
     log.info("scheduler_ready")
     while not stop.is_set():
         leads = leadership.hold()
+        if leadership.error != away:
+            away = leadership.error
+            log.warning("postgresql_away", error=away) if away else log.info("postgresql_back")
         if leads and scheduler is None:
             log.info("leadership_taken")
             scheduler = _start(duties)

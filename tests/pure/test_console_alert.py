@@ -1,6 +1,7 @@
 """What an operator reads on a terminal, and what a payload cannot do to it."""
 
 import io
+from datetime import UTC, datetime
 
 import pytest
 from telling import notification
@@ -91,3 +92,8 @@ def test_a_console_that_went_away_is_tried_again() -> None:
 def test_by_default_it_is_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
     assert Console().send(notification(), {}) == "written"
     assert capsys.readouterr().out.startswith("CRITICAL: High error rate")
+
+
+def test_an_alert_out_of_a_backlog_says_how_late_it_is() -> None:
+    detected = datetime(2026, 11, 20, 3, 16, 0, tzinfo=UTC)
+    assert "detected 2026-11-20 03:16:00Z, 3 min later" in written(io.StringIO(), detected_at=detected)

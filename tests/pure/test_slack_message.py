@@ -31,7 +31,7 @@ def test_an_alert_says_what_where_and_how_bad() -> None:
     body = message(notification())
     assert body["text"] == "CRITICAL: High error rate: 6 events in 60 s, more than 5 (source=payment_service)"
     link = "https://alerts.example/api/v1/anomalies/0193b1a0"
-    assert [*texts(body["blocks"])] == [f"*<{link}|CRITICAL: High error rate>*  `source=payment_service`"]
+    assert [*texts(body["blocks"])] == [f"*<{link}|CRITICAL: High error rate>*"]
     assert body["attachments"][0]["color"] == COLOURS["critical"]
     said, fields, evidence, context = body["attachments"][0]["blocks"]
     assert said["text"]["text"] == "6 events in 60 s, more than 5 (source=payment_service)"
