@@ -129,11 +129,13 @@ class Consumer(dramatiq.Consumer):
         for message_id, data in zip(found[::2], found[1::2], strict=True):
             try:
                 message = decode_unopened(data) if self.batch > 1 else Message.decode(data)
+                message.options["redis_message_id"] = message_id.decode()  # where it lies, whatever it says itself
             except Exception as error:
                 self._quarantine(message_id, data, error)
                 continue
             # What failed before, or may have killed a worker, is not mixed with others again.
-            if self.batch == 1 or mode == SUSPECT or "retries" in message.options:
+            alone = self.batch == 1 or mode == SUSPECT or "retries" in message.options
+            if alone or (batch and batch[0].actor_name != message.actor_name):
                 self._singles.append(Work(self, [message]))
             else:
                 batch.append(message)
@@ -172,6 +174,10 @@ class Consumer(dramatiq.Consumer):
     def nack(self, message: MessageProxy) -> None:
         """Put a work among the dead, as it is now: with the traceback and the count of its last attempt."""
         work = _as_work(message)
+        if work.is_batch:  # of an actor that does not exist: each of its messages is told so by itself
+            work.split = True
+            self.ack(work)
+            return
         error: str = work.options.get("traceback") or repr(work._exception)
         why = error.strip().splitlines()[-1]
         work.outbox.counts["dead"] = 1
@@ -182,7 +188,7 @@ class Consumer(dramatiq.Consumer):
         arguments = [self.queue_name, self.lease, len(ids), *ids, len(dead) // 3, *dead, *rest]
         try:
             self.broker.scripts["finish"](keys=[self.broker.namespace], args=arguments)
-        except REDIS_AWAY as error:
+        except redis.RedisError as error:
             # Dramatiq calls again until Redis is back; the work stays leased, or runs again elsewhere.
             raise ConnectionClosed(error) from None
 

@@ -6,16 +6,19 @@ From there `reconcile` moves it: stored first, removed after, so that a crash in
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
 from dramatiq.message import Message
 
 from actors.broker import broker
+from actors.messages import decode_unopened
 from models.database import connection, database
 from models.dead_letter import DeadLetter
 from models.delivery import Delivery
+
+T = TypeVar("T")
 
 CHUNK = 100
 # What a message carries of its past: a replayed one starts afresh.
@@ -37,7 +40,8 @@ def reconcile() -> int:
             with connection(), database.atomic():
                 DeadLetter.insert_many(letters).on_conflict_ignore().execute()
                 for letter in letters:
-                    _mark_delivery(letter)
+                    if delivery := _delivery(letter):
+                        Delivery.bury(*delivery, letter["error"])
             _forget(queue_name, [letter["dead_letter_id"] for letter in letters])
             moved += len(letters)
     return moved
@@ -88,7 +92,7 @@ def _selected(queue_name: str | None) -> Any:
 
 def _afresh(letter: DeadLetter) -> Message[Any]:
     try:
-        message = Message.decode(bytes(letter.message))
+        message = decode_unopened(bytes(letter.message))  # its arguments stay as they are, to the last digit
         broker.get_actor(message.actor_name)
     except Exception as error:
         raise Unreplayable(f"{letter.dead_letter_id} cannot be replayed: {letter.error}") from error
@@ -112,34 +116,64 @@ def _buried(queue_name: str) -> list[dict[str, Any]]:
     ]
 
 
+class _Options(msgspec.Struct):
+    request_id: str | None = None
+    retries: int = 0
+    traceback: str | None = None
+
+
+class _Readable(msgspec.Struct):
+    """As much of a message as its dead letter tells in columns of their own."""
+
+    actor_name: str | None = None
+    args: list[Any] = []
+    options: _Options = msgspec.field(default_factory=_Options)
+
+
+class _EventArgument(msgspec.Struct):
+    event_id: UUID
+
+
 def _letter(queue_name: str, message_id: bytes, milliseconds: float, data: bytes, why: str) -> dict[str, Any]:
-    try:
-        message = msgspec.json.decode(data)
-        options = message["options"]
-        event = message["args"][0] if message["args"] else None
-        event_id = UUID(event["event_id"]) if isinstance(event, dict) else None
-        actor_name = message["actor_name"]
-    except (msgspec.DecodeError, LookupError, TypeError, ValueError):
-        actor_name, event_id, options = None, None, {}
+    message = _read(data, _Readable) or _Readable()  # whatever it is, it is kept as it is
+    event = _convert(message.args[:1], tuple[_EventArgument])
     return {
-        "dead_letter_id": message_id.decode(),
+        "dead_letter_id": message_id.decode(errors="replace"),
         "queue_name": queue_name,
-        "actor_name": actor_name,
-        "event_id": event_id,
-        "request_id": options.get("request_id"),
-        "attempts": options.get("retries", 0),
-        "error": why,
-        "traceback": options.get("traceback"),
+        "actor_name": _storable(message.actor_name),
+        "event_id": event[0].event_id if event else None,
+        "request_id": _storable(message.options.request_id),
+        "attempts": message.options.retries,
+        "error": _storable(why),
+        "traceback": _storable(message.options.traceback),
         "message": data,
         "died_at": datetime.fromtimestamp(milliseconds / 1000, UTC),
     }
 
 
-def _mark_delivery(letter: dict[str, Any]) -> None:
-    """A notification that died: its delivery says so."""
-    if letter["actor_name"] == "notify":
-        anomaly_id, channel_id = msgspec.json.decode(letter["message"])["args"]
-        Delivery.bury(UUID(anomaly_id), UUID(channel_id), letter["error"])
+def _delivery(letter: dict[str, Any]) -> tuple[UUID, UUID] | None:
+    """The anomaly and the channel of a notification that died."""
+    message = _read(letter["message"], _Readable)
+    return _convert(message.args, tuple[UUID, UUID]) if message and message.actor_name == "notify" else None
+
+
+def _read(data: bytes, kind: type[T]) -> T | None:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+
+
+def _convert(value: Any, kind: type[T]) -> T | None:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return None
+
+
+def _storable(text: str | None) -> str | None:
+    """PostgreSQL keeps no NUL in a text."""
+    return text and text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _forget(queue_name: str, message_ids: list[str]) -> None:

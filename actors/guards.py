@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 from random import uniform
 from traceback import format_exception
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 import dramatiq
 import redis
@@ -14,11 +14,13 @@ from dramatiq.broker import Broker
 from dramatiq.middleware import Middleware, Retries
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
+from actors.batching import current_work
 from models.database import is_outage
 
 log = structlog.get_logger()
 
 P = ParamSpec("P")
+R = TypeVar("R")
 REDIS_OUTAGES = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.OutOfMemoryError)
 LONGEST_PAUSE_SECONDS = 5.0
 
@@ -29,7 +31,7 @@ class Interrupted(Exception):
     """The worker stops while it waits for a server: the messages go back to their queue as they are."""
 
 
-def through_outages(step: Callable[P, None]) -> Callable[P, None]:
+def through_outages(step: Callable[P, R]) -> Callable[P, R]:
     """Hold on to the work while Redis or PostgreSQL is away, and do it when it is back.
 
     An outage is nobody's fault: it uses up no retries, and it does not split a batch. Raises `Interrupted`
@@ -37,19 +39,21 @@ def through_outages(step: Callable[P, None]) -> Callable[P, None]:
     """
 
     @wraps(step)
-    def patiently(*args: P.args, **kwargs: P.kwargs) -> None:
+    def patiently(*args: P.args, **kwargs: P.kwargs) -> R:
         for pause in _pauses():
             try:
-                step(*args, **kwargs)
-                return
+                return step(*args, **kwargs)
             except Exception as error:
                 if not (isinstance(error, REDIS_OUTAGES) or is_outage(error)):
                     raise
+                if work := current_work():
+                    work.outbox.clear()  # the next attempt sends it again
                 log.warning(
                     "server_away", step=step.__name__, error=type(error).__name__, retry_in_seconds=round(pause, 1)
                 )
                 if _stopping.wait(pause):
                     raise Interrupted from error
+        raise AssertionError("the pauses never end")
 
     return patiently
 

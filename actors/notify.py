@@ -1,7 +1,7 @@
 """Announce one anomaly on one channel."""
 
 import json
-import time
+from collections.abc import Callable
 from uuid import UUID
 
 import dramatiq
@@ -10,6 +10,7 @@ import structlog
 from actors.batching import current_work
 from actors.broker import broker
 from actors.guards import through_outages
+from actors.traffic import Traffic
 from models.anomaly import Anomaly
 from models.channel import Channel
 from models.database import connection
@@ -18,57 +19,83 @@ from notifiers.base import Notification, Notifier, TryAgain, Undeliverable
 
 log = structlog.get_logger()
 
-#: How long this process leaves a channel alone that failed without saying for how long.
-PAUSE_SECONDS = 2.0
-
 #: The notifiers by the kind of channel they serve; filled when the process is set up.
 NOTIFIERS: dict[str, Notifier] = {}
 #: How people reach EventPulse, for the link of an alert.
 public_url = ""
 
-_paused_until: dict[str, float] = {}
+traffic = Traffic()
 
 
-@dramatiq.actor(queue_name="notify", concurrency=4, max_retries=8, min_backoff=1_000, max_backoff=300_000)
-@through_outages
+@dramatiq.actor(queue_name="notify", concurrency=8, max_retries=15)
 def notify(anomaly_id: str, channel_id: str) -> None:
-    """Claim the delivery, send it, record what became of it.
+    """Deliver one anomaly to one channel, unless the channel is to be left alone just now.
 
     A crash between sending and recording repeats the message: its delivery shows the extra attempt.
     """
+    wait_seconds = traffic.enter(channel_id)
+    if wait_seconds:
+        put_off(anomaly_id, channel_id, wait_seconds)
+        return
+    try:
+        deliver(anomaly_id, channel_id)
+    except TryAgain as later:
+        pause_seconds = traffic.leave(channel_id, failed=True, after_seconds=later.after_seconds)
+        postpone(anomaly_id, channel_id, pause_seconds, later.reason)
+        raise dramatiq.Retry(later.reason, delay=int(pause_seconds * 1000)) from later
+    except BaseException:
+        traffic.leave(channel_id, failed=True)
+        raise
+    else:
+        traffic.leave(channel_id)
+
+
+def put_off(anomaly_id: str, channel_id: str, seconds: float) -> None:
+    """Wait in Redis, not on a thread that other channels need; no retry is used up."""
     work = current_work()
     assert work is not None
-    pause = _paused_until.get(channel_id, 0.0) - time.monotonic()
-    if pause > 0:
-        # For a failing channel one waits in Redis, not on a thread that other channels need; no retry is used up.
-        broker.enqueue(work.copy(), delay=int(pause * 1000) + 1)
-        return
-    claimed = claim(anomaly_id, channel_id, work.message_id)
+    postpone(anomaly_id, channel_id, seconds)
+    broker.enqueue(work.copy(), delay=int(seconds * 1000) + 1)
+
+
+def deliver(anomaly_id: str, channel_id: str) -> None:
+    """Claim the delivery, send it, record what became of it. Raises `TryAgain`."""
+    claimed = claim(anomaly_id, channel_id)
     if claimed is None:
         return
     delivery, channel = claimed
     try:
         receipt = send(delivery.anomaly, channel)
     except Undeliverable as refusal:
-        settle(delivery, "refused", refusal.reason)
-    except TryAgain as later:
-        settle(delivery, "postponed", later.reason)
-        after = later.after_seconds
-        _paused_until[channel_id] = time.monotonic() + (PAUSE_SECONDS if after is None else after)
-        delay = None if after is None else int(after * 1000)
-        raise dramatiq.Retry(later.reason, delay=delay) from later
+        record(delivery.refused, refusal.reason)
+        log.warning("refused", channel=delivery.channel_name, anomaly_id=anomaly_id, reason=refusal.reason)
     else:
-        settle(delivery, "delivered", receipt)
+        record(delivery.delivered, receipt)
+        log.info("delivered", channel=delivery.channel_name, anomaly_id=anomaly_id, receipt=receipt)
 
 
-def claim(anomaly_id: str, channel_id: str, claimant: str) -> tuple[Delivery, Channel | None] | None:
+@through_outages
+def claim(anomaly_id: str, channel_id: str) -> tuple[Delivery, Channel | None] | None:
     """The delivery with its anomaly, and the channel unless it was deleted; None: there is nothing left to do."""
     with connection():
-        delivery = Delivery.claim(UUID(anomaly_id), UUID(channel_id), claimant)
+        delivery = Delivery.claim(UUID(anomaly_id), UUID(channel_id))
         if delivery is None:
             return None
         delivery.anomaly = Anomaly.get_by_id(delivery.anomaly_id)
         return delivery, Channel.get_or_none(Channel.channel_id == channel_id)
+
+
+@through_outages
+def record(outcome: Callable[[str], None], text: str) -> None:
+    """Record what became of a claimed delivery, with the receipt or the reason."""
+    with connection():
+        outcome(text)
+
+
+@through_outages
+def postpone(anomaly_id: str, channel_id: str, seconds: float, reason: str | None = None) -> None:
+    with connection():
+        Delivery.postpone(UUID(anomaly_id), UUID(channel_id), seconds, reason)
 
 
 def send(anomaly: Anomaly, channel: Channel | None) -> str:
@@ -80,12 +107,13 @@ def send(anomaly: Anomaly, channel: Channel | None) -> str:
     return NOTIFIERS[channel.kind].send(compose(anomaly), channel.settings)
 
 
-def settle(delivery: Delivery, outcome: str, text: str) -> None:
-    """Record what became of a claimed delivery, with the receipt or the reason."""
+def resend_overdue() -> int:
+    """Queue a notification for every delivery whose own was lost; returns how many. Doubles do no harm."""
     with connection():
-        getattr(delivery, outcome)(text)
-    write = log.info if outcome == "delivered" else log.warning
-    write(outcome, channel=delivery.channel_name, anomaly_id=str(delivery.anomaly_id), detail=text)
+        overdue = Delivery.overdue()
+    for delivery in overdue:
+        notify.send(str(delivery.anomaly_id), str(delivery.channel_id))
+    return len(overdue)
 
 
 def compose(anomaly: Anomaly) -> Notification:
@@ -97,7 +125,7 @@ def compose(anomaly: Anomaly) -> Notification:
         rule_name=anomaly.rule_name,
         severity=anomaly.severity,
         message=anomaly.message,
-        observed=f"{evidence['count'] if 'limit' in evidence else evidence['observed']:g}",
+        observed=f"{evidence.get('count', evidence['observed']) if 'limit' in evidence else evidence['observed']:g}",
         threshold=evidence.get("limit", f"{evidence['threshold']:g}"),
         window_seconds=evidence.get("window_seconds", 0),
         group=json.loads(anomaly.group_key),

@@ -52,17 +52,16 @@ class Rulebook:
     """The compiled rules of this process, swapped as a whole when the revision in Redis moves on."""
 
     def __init__(self) -> None:
-        self._revision = -1
-        self._rules = RuleSet([])
+        self._loaded = (-1, RuleSet([]))  # one attribute, swapped as a whole: several threads read it
 
     def current(self) -> RuleSet:
         """The rules in force now: one small read when nothing has changed."""
         revision: Any = broker.client.get(REVISION)
         if revision is None:
             publish()
-        if revision is None or int(revision) != self._revision:
+        if revision is None or int(revision) != self._loaded[0]:
             self._load()
-        return self._rules
+        return self._loaded[1]
 
     def _load(self) -> None:
         snapshot: dict[str, Any] = msgspec.json.decode(broker.client.get(SNAPSHOT))  # type: ignore[arg-type]
@@ -73,5 +72,5 @@ class Rulebook:
             except InvalidRule as error:
                 reasons = "; ".join(f"{problem['field']}: {problem['message']}" for problem in error.errors)
                 suspend(row["rule_id"], row["version"], reasons)
-        self._revision, self._rules = snapshot["revision"], RuleSet(compiled)
-        log.info("rules_loaded", revision=self._revision, rules=len(compiled))
+        self._loaded = (snapshot["revision"], RuleSet(compiled))
+        log.info("rules_loaded", revision=snapshot["revision"], rules=len(compiled))

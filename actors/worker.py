@@ -15,7 +15,9 @@ log = structlog.get_logger()
 
 WATCH_SECONDS = 1.0
 #: What is still running then is given up; its leases run out, and others do it again.
-GRACE_MS = 5_000
+GRACE_MS = 2_000
+#: After so long the process ends, whatever still holds it, such as a Redis that does not answer.
+END_SECONDS = 3.0
 
 
 def run(settings: Settings) -> int:
@@ -40,12 +42,21 @@ def run(settings: Settings) -> int:
     if not healthy:
         # A worker without one of its threads looks alive and does nothing: better to start afresh.
         log.critical("worker_thread_died")
+    end_within(END_SECONDS, code=0 if healthy else 1)
     worker.stop(timeout=GRACE_MS)
-    actors.broker.client.close()
-    if any(thread.is_alive() for thread in worker.workers):
-        log.warning("work_given_up", grace_ms=GRACE_MS)
-        os._exit(0 if healthy else 1)
     return 0 if healthy else 1
+
+
+def end_within(seconds: float, code: int) -> None:
+    """Let this process end by itself for so long, then end it."""
+
+    def end() -> None:
+        log.warning("ended_by_force", after_seconds=seconds)
+        os._exit(code)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 def forgetful(client: redis.Redis) -> str | None:

@@ -94,8 +94,8 @@ def _phases(settings: Settings, servers: dict[str, Daemon], board: Board) -> lis
     workers = [unit(f"worker-{number}", "worker") for number in range(1, settings.workers + 1)]
     return [
         Phase([unit("api", "api"), unit("live", "live")], grace_seconds=2),
-        Phase([unit("scheduler", "scheduler")], grace_seconds=1),
-        Phase(workers, grace_seconds=4),
+        Phase([unit("scheduler", "scheduler")], grace_seconds=2),
+        Phase(workers, grace_seconds=3.5),
         Phase([Unit(name, server) for name, server in servers.items()], grace_seconds=2),
     ]
 

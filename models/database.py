@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import peewee
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
@@ -9,9 +10,17 @@ from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 POOL_WAIT_SECONDS = 5
 STATEMENT_TIMEOUT_SECONDS = 30  # below the actors' time limit: a query is cut off by PostgreSQL, not by Python
 
-# Classes of SQLSTATE: connection exception, insufficient resources, operator intervention (less a cancelled statement).
-OUTAGE_CODES = ("08", "53", "57P")
+# SQLSTATE: connection exception, insufficient resources, operator intervention (less a cancelled statement), read-only.
+OUTAGE_CODES = ("08", "53", "57P", "25006")
 STATEMENT_CANCELLED = "57014"
+
+#: A server that vanished without a word is noticed within seconds, not hours.
+KEEPALIVE: dict[str, Any] = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
 
 # Bound to a server by `configure`: peewee's models need their database when they are defined.
 database = PooledPostgresqlDatabase(None, autoconnect=False)
@@ -30,6 +39,7 @@ def configure(url: str, *, connections: int = 16, name: str = "eventpulse") -> N
         stale_timeout=300,
         timeout=POOL_WAIT_SECONDS,
         connect_timeout=5,
+        **KEEPALIVE,
         application_name=name,
         options=f"-c timezone=UTC -c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s",
     )
@@ -63,4 +73,4 @@ def is_outage(error: BaseException) -> bool:
 
 def _code(error: BaseException) -> str | None:
     """The SQLSTATE of an error of peewee's, which wraps the driver's."""
-    return getattr(error.args[0] if error.args else None, "pgcode", None)
+    return getattr(getattr(error, "orig", None), "pgcode", None)

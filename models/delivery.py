@@ -11,18 +11,22 @@ from models.anomaly import Anomaly
 from models.base import Row, count_by_minute, now, time
 from models.channel import Channel
 
-#: A claim older than this belongs to a worker that died while it was sending.
-CLAIM_SECONDS = 60
+#: A claim older than this belongs to a worker that died while it was sending: longer than any notifier may take.
+CLAIM_SECONDS = 15
+#: A delivery whose time is so long past has no message in the queue any more.
+OVERDUE_SECONDS = 60
 
 
 class Delivery(Row):
     """State of one announcement.
 
     `pending`: to be sent, again after a `TryAgain`; set by evaluate and by notify.
-    `sending`: claimed by the message `claimed_by`; set by notify. Still so after a crash, it may be sent twice.
+    `sending`: claimed until `due_at`; set by notify. Still so after a crash, it is sent again.
     `delivered`: the channel took it (`receipt`); set by notify.
     `refused`: the channel said no for good (`last_error`); set by notify.
     `dead`: its retries ran out; set when its message is stored as a dead letter. A replay claims it again.
+
+    `due_at` is when a message for it ought to run, or its claim runs out.
     """
 
     anomaly_id: UUID  # peewee makes it for the foreign key
@@ -31,8 +35,7 @@ class Delivery(Row):
     channel_name = peewee.TextField()
     status = peewee.TextField(default="pending")
     attempts = peewee.IntegerField(default=0)
-    claimed_by = peewee.TextField(null=True)
-    claimed_at = time(null=True)
+    due_at = time(default=now)
     receipt = peewee.TextField(null=True)
     last_error = peewee.TextField(null=True)
     delivered_at = time(null=True)
@@ -50,23 +53,26 @@ class Delivery(Row):
         ]
         if rows:
             cls.insert_many(rows).on_conflict_ignore().execute()
-        return list(cls.select().where(cls.anomaly == anomaly, cls.status.in_(["pending", "sending"])))
+        return list(cls.select().where(cls.anomaly == anomaly, cls._undone()))
 
     @classmethod
-    def claim(cls, anomaly_id: UUID, channel_id: UUID, claimant: str) -> Self | None:
-        """Take the delivery for the message `claimant`; None: it is done, or another message is at it."""
-        stale = now() - timedelta(seconds=CLAIM_SECONDS)
-        free = (
-            cls.status.in_(["pending", "dead"])
-            | ((cls.status == "sending") & (cls.claimed_by == claimant))
-            | ((cls.status == "sending") & (cls.claimed_at < stale))
-        )
+    def claim(cls, anomaly_id: UUID, channel_id: UUID) -> Self | None:
+        """Take the delivery, to send it; None: it is done, or somebody is at it."""
+        free = cls.status.in_(["pending", "dead"]) | ((cls.status == "sending") & (cls.due_at <= now()))
         claimed = (
-            cls.update(status="sending", attempts=cls.attempts + 1, claimed_by=claimant, claimed_at=now())
-            .where(cls.anomaly == anomaly_id, cls.channel_id == channel_id, free)
+            cls.update(status="sending", attempts=cls.attempts + 1, due_at=now() + timedelta(seconds=CLAIM_SECONDS))
+            .where(*cls._key(anomaly_id, channel_id), free)
             .execute()
         )
-        return cls.get(cls.anomaly == anomaly_id, cls.channel_id == channel_id) if claimed else None
+        return cls.get(*cls._key(anomaly_id, channel_id)) if claimed else None
+
+    @classmethod
+    def postpone(cls, anomaly_id: UUID, channel_id: UUID, seconds: float, reason: str | None = None) -> None:
+        """It is to be sent in so many seconds; `reason`: why the last attempt failed, if there was one."""
+        fields: dict[str, object] = {"status": "pending", "due_at": now() + timedelta(seconds=seconds)}
+        if reason is not None:
+            fields["last_error"] = reason
+        cls.update(**fields).where(*cls._key(anomaly_id, channel_id), cls._undone()).execute()
 
     def delivered(self, receipt: str) -> None:
         self._settle(status="delivered", receipt=receipt, delivered_at=now(), last_error=None)
@@ -74,15 +80,19 @@ class Delivery(Row):
     def refused(self, reason: str) -> None:
         self._settle(status="refused", last_error=reason)
 
-    def postponed(self, reason: str) -> None:
-        self._settle(status="pending", last_error=reason)
+    @classmethod
+    def overdue(cls, limit: int = 1_000) -> list[Self]:
+        """Those that wait for a message which was lost with its worker, each as due from now on."""
+        late = cls._undone() & (cls.due_at < now() - timedelta(seconds=OVERDUE_SECONDS))
+        found = list(cls.select().where(late).order_by(cls.due_at).limit(limit))
+        for delivery in found:
+            cls.update(due_at=now()).where(*cls._key(delivery.anomaly_id, delivery.channel_id)).execute()
+        return found
 
     @classmethod
     def bury(cls, anomaly_id: UUID, channel_id: UUID, reason: str) -> None:
         """Its message is a dead letter now, unless somebody delivered it after all."""
-        undone = cls.status.in_(["pending", "sending"])
-        key = (cls.anomaly == anomaly_id, cls.channel_id == channel_id)
-        cls.update(status="dead", last_error=reason).where(*key, undone).execute()
+        cls.update(status="dead", last_error=reason).where(*cls._key(anomaly_id, channel_id), cls._undone()).execute()
 
     @classmethod
     def count_by_minute(cls, since: datetime) -> dict[datetime, int]:
@@ -90,5 +100,13 @@ class Delivery(Row):
         return count_by_minute(cls.delivered_at, since)
 
     def _settle(self, **fields: object) -> None:
-        key = (Delivery.anomaly == self.anomaly_id, Delivery.channel_id == self.channel_id)
-        Delivery.update(**fields).where(*key).execute()
+        Delivery.update(**fields).where(*self._key(self.anomaly_id, self.channel_id)).execute()
+
+    @classmethod
+    def _key(cls, anomaly_id: UUID, channel_id: UUID) -> tuple[peewee.Expression, peewee.Expression]:
+        return cls.anomaly == anomaly_id, cls.channel_id == channel_id
+
+    @classmethod
+    def _undone(cls) -> peewee.Expression:
+        undone: peewee.Expression = cls.status.in_(["pending", "sending"])
+        return undone

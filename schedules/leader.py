@@ -7,6 +7,8 @@ is no longer one.
 import psycopg2
 import psycopg2.extensions
 
+from models.database import KEEPALIVE
+
 #: Any number will do, as long as every scheduler of every version agrees on it.
 ADVISORY_LOCK = 7_307_309_102
 
@@ -27,6 +29,7 @@ class Leadership:
                 self._connection = psycopg2.connect(
                     self._url,
                     connect_timeout=5,
+                    **KEEPALIVE,
                     application_name="eventpulse-leader",
                     options="-c statement_timeout=5s",
                 )

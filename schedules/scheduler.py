@@ -10,6 +10,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 import actors
+from actors.worker import end_within
 from eventpulse.settings import Settings
 from schedules.leader import Leadership
 from schedules.timetable import Duty, timetable
@@ -18,6 +19,8 @@ log = structlog.get_logger()
 
 #: How often leadership is tried, or proven.
 PULSE_SECONDS = 2.0
+#: How long duties that are under way may take to finish; each is done again by the next leader.
+END_SECONDS = 1.5
 
 
 def run(settings: Settings) -> int:
@@ -25,8 +28,13 @@ def run(settings: Settings) -> int:
     actors.setup(settings, name="scheduler")
     assert settings.database_url is not None
     stop = threading.Event()
+
+    def end(*_: object) -> None:
+        stop.set()
+        end_within(END_SECONDS, code=0)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, end)
     leadership = Leadership(settings.database_url)
     keep(timetable(settings), leadership, stop)
     leadership.release()
@@ -49,7 +57,8 @@ def keep(duties: dict[str, Duty], leadership: Leadership, stop: threading.Event)
             scheduler = _start(duties)
         elif not leads and scheduler is not None:
             log.warning("leadership_lost")
-            scheduler = scheduler.shutdown()
+            scheduler.shutdown()
+            scheduler = None
         stop.wait(PULSE_SECONDS)
     if scheduler is not None:
         scheduler.shutdown()

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from actors import dead_letters, rulebook
+from actors import dead_letters, notify, rulebook
 from actors.broker import broker
 from eventpulse.settings import Settings
 from schedules.retention import drop_old_anomalies, drop_old_events
@@ -25,6 +25,8 @@ def timetable(settings: Settings) -> dict[str, Duty]:
         "publish_rules": Duty(5, rulebook.publish),
         # Work of a killed worker runs again within 20 s: 15 for its heartbeat to run out, and this.
         "recover_leases": Duty(2, broker.recover),
+        # An anomaly is announced even when its worker died between recording it and queueing its notifications.
+        "resend_overdue_deliveries": Duty(10, notify.resend_overdue),
         # Operators see a dead letter soon after its death.
         "reconcile_dead_letters": Duty(2, dead_letters.reconcile),
         # The minute that is passing is rolled up again and again, so that the last one is complete.

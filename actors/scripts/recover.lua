@@ -37,6 +37,8 @@ for _, lease in ipairs(redis.call('ZRANGEBYSCORE', heartbeats, '-inf', now - ARG
     redis.call('ZREM', heartbeats, lease)
 end
 if dead > 0 then
-    redis.call('HINCRBY', ns .. ':counts:' .. math.floor(time[1] / 60), 'dead', dead)
+    local counts = ns .. ':counts:' .. math.floor(time[1] / 60)
+    redis.call('HINCRBY', counts, 'dead', dead)
+    redis.call('EXPIRE', counts, 86400)
 end
 return { again, dead }

@@ -78,14 +78,15 @@ CREATE TABLE deliveries (
     channel_name text NOT NULL,
     status       text NOT NULL,
     attempts     integer NOT NULL,
-    claimed_by   text,
-    claimed_at   timestamptz,
+    due_at       timestamptz NOT NULL,
     receipt      text,
     last_error   text,
     delivered_at timestamptz,
     created_at   timestamptz NOT NULL,
     PRIMARY KEY (anomaly_id, channel_id)
 );
+-- What waits for a message that was lost is looked for every few seconds; most deliveries are done.
+CREATE INDEX deliveries_undone ON deliveries (due_at) WHERE status IN ('pending', 'sending');
 -- The roll-up counts the deliveries of a minute.
 CREATE INDEX deliveries_delivered_at ON deliveries (delivered_at);
 

@@ -1,5 +1,12 @@
-"""Deliveries: what becomes of an anomaly on a channel that is well, busy, closed or dead."""
+"""Deliveries: what becomes of an anomaly on a channel that is well, busy, closed, hanging or dead."""
 
+import threading
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
 import redis
 from making import accept, anomalies, event, idle, rule
 from staging import StartWorker
@@ -7,22 +14,27 @@ from waiting import until
 
 import actors
 from actors import dead_letters, notify
+from actors.traffic import Traffic
+from models.base import now
 from models.channel import Channel
 from models.database import connection
-from models.delivery import Delivery
+from models.delivery import OVERDUE_SECONDS, Delivery
 from notifiers.base import Notification, TryAgain, Undeliverable
+
+
+@pytest.fixture(autouse=True)
+def _fresh_traffic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notify, "traffic", Traffic())
 
 
 class Moody:
     """A notifier that answers as the test tells it to."""
 
-    secrets = frozenset[str]()
-
     def __init__(self, *moods: Exception | str) -> None:
         self.moods = list(moods)
         self.sent: list[Notification] = []
 
-    def send(self, notification: Notification, settings: object) -> str:
+    def send(self, notification: Notification, settings: Mapping[str, Any]) -> str:
         self.sent.append(notification)
         mood = self.moods.pop(0)
         if isinstance(mood, Exception):
@@ -30,11 +42,11 @@ class Moody:
         return mood
 
 
-def announce_through(notifier: Moody, start_worker: StartWorker, client: redis.Redis) -> Delivery:
+def announce_through(notifier: Any, start_worker: StartWorker, client: redis.Redis) -> Delivery:
     """Let one anomaly go through the notifier as the only channel; returns its delivery when all is settled."""
     with connection():
         Channel.update(enabled=False).where(Channel.kind == "live").execute()
-    notify.NOTIFIERS["console"] = notifier  # type: ignore[assignment]
+    notify.NOTIFIERS["console"] = notifier
     rule()
     accept(*[event() for _ in range(3)])
     start_worker()
@@ -56,15 +68,116 @@ def test_a_channel_that_refuses_is_not_tried_again(pipeline: redis.Redis, start_
     assert (delivery.status, delivery.attempts, delivery.last_error) == ("refused", 1, "no such webhook")
 
 
-def test_a_channel_that_never_answers_ends_as_a_dead_letter(pipeline: redis.Redis, start_worker: StartWorker) -> None:
-    notify.notify.options["max_retries"] = 1
-    try:
-        announce_through(Moody(*[TryAgain("away", after_seconds=0.01)] * 9), start_worker, pipeline)
-    finally:
-        notify.notify.options["max_retries"] = 8
+def test_a_channel_that_never_answers_ends_as_a_dead_letter(
+    pipeline: redis.Redis, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(notify.notify.options, "max_retries", 1)
+    announce_through(Moody(*[TryAgain("away", after_seconds=0.01)] * 2), start_worker, pipeline)
     assert dead_letters.reconcile() == 1
     with connection():
         assert (Delivery.get().status, Delivery.get().last_error) == ("dead", "dramatiq.errors.Retry: away")
     (letter,) = dead_letters.list_(10)
     assert letter.actor_name == "notify"
     assert actors.broker.client.zcard("eventpulse:notify.XQ") == 0
+
+
+class Hanging:
+    """A notifier that does not come back until it is let go."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+
+    def send(self, notification: Notification, settings: Mapping[str, Any]) -> str:
+        assert self.let_go.wait(30)
+        return "at last"
+
+
+@pytest.fixture
+def hanging() -> Iterator[Hanging]:
+    notifier = Hanging()
+    yield notifier
+    notifier.let_go.set()
+
+
+def test_a_channel_that_hangs_delays_no_other(
+    pipeline: redis.Redis, start_worker: StartWorker, hanging: Hanging
+) -> None:
+    notify.NOTIFIERS["console"] = hanging  # type: ignore[assignment]
+    rule(condition={"type": "threshold", "operator": ">=", "value": 1, "group_by": ["payload.n"]})
+    accept(*[event(payload={"n": n}) for n in range(20)])
+    start_worker()
+
+    def delivered_live() -> bool:
+        with connection():
+            done = Delivery.select().where(Delivery.channel_name == "live", Delivery.status == "delivered")
+            return bool(done.count() == 20)
+
+    until(delivered_live)
+    hanging.let_go.set()
+    until(lambda: idle(pipeline), 30)
+    with connection():
+        assert {delivery.status for delivery in Delivery.select()} == {"delivered"}
+
+
+def test_a_notification_lost_with_its_worker_is_sent_all_the_same(
+    pipeline: redis.Redis, start_worker: StartWorker
+) -> None:
+    """The anomaly was recorded; its notifications were not queued yet, and no event finds it again."""
+    notifier = Moody("receipt")
+    delivery = announce_through(notifier, start_worker, pipeline)
+    assert delivery.status == "delivered"
+    with connection():
+        Delivery.update(status="pending", due_at=now() - timedelta(seconds=OVERDUE_SECONDS + 1)).execute()
+    notifier.moods.append("again")
+    assert notify.resend_overdue() == 1
+    assert notify.resend_overdue() == 0
+    until(lambda: idle(pipeline))
+    with connection():
+        assert Delivery.get().receipt == "again"
+
+
+def test_a_failing_channel_is_left_alone_for_longer_each_time() -> None:
+    traffic = Traffic()
+    pauses = []
+    for _ in range(3):
+        traffic.enter("channel")
+        pauses.append(traffic.leave("channel", failed=True, after_seconds=None))
+    assert pauses == [2.0, 4.0, 8.0]
+    assert traffic.enter("channel") > 7
+    assert traffic.enter("another") == 0
+
+
+def test_a_channel_is_left_alone_for_as_long_as_anyone_was_told() -> None:
+    traffic = Traffic()
+    assert traffic.enter("channel") == traffic.enter("channel") == 0
+    traffic.leave("channel", failed=True, after_seconds=60)
+    traffic.leave("channel", failed=True, after_seconds=1)
+    assert traffic.enter("channel") > 50
+
+
+def test_two_sends_to_a_channel_are_under_way_at_most() -> None:
+    traffic = Traffic()
+    assert traffic.enter("channel") == traffic.enter("channel") == 0
+    assert 0 < traffic.enter("channel") < 1
+    traffic.leave("channel")
+    assert traffic.enter("channel") == 0
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b'{"actor_name":"notify","args":["no","ids"],"options":{}}',
+        b'{"actor_name":"notify","args":[],"options":[]}',
+        b'{"actor_name":5,"args":[{"event_id":5}],"options":{"request_id":"a\\u0000b"}}',
+        b'{"actor_name":"persist","args":[{}],"options":{"request_id":"a\\u0000b","traceback":"\\u0000"}}',
+        b"[]",
+        b"[" * 100_000,
+        b"",
+    ],
+)
+def test_whatever_died_is_kept_and_stops_nobody(pipeline: redis.Redis, message: bytes) -> None:
+    for name, data in (("strange", message), ("plain", msgspec.json.encode({"actor_name": "gone"}))):
+        pipeline.zadd("eventpulse:notify.XQ", {name: 1})
+        pipeline.hset("eventpulse:notify.XQ.msgs", name, data)
+    assert dead_letters.reconcile() == 2
+    assert {bytes(letter.message) for letter in dead_letters.list_(10)} >= {message}

@@ -1,5 +1,6 @@
 """Anomalies, the channels that want them, and the state of each delivery."""
 
+import threading
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -8,7 +9,8 @@ import pytest
 from models.anomaly import Anomaly
 from models.base import now
 from models.channel import Channel
-from models.delivery import CLAIM_SECONDS, Delivery
+from models.database import connection, database
+from models.delivery import OVERDUE_SECONDS, Delivery
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 COOLDOWN = timedelta(seconds=300)
@@ -40,8 +42,12 @@ def delivery(db) -> Delivery:
     return planned
 
 
-def claim(delivery: Delivery, claimant: str) -> Delivery | None:
-    return Delivery.claim(delivery.anomaly_id, delivery.channel_id, claimant)
+def claim(delivery: Delivery) -> Delivery | None:
+    return Delivery.claim(delivery.anomaly_id, delivery.channel_id)
+
+
+def postpone(delivery: Delivery, seconds: float, reason: str | None = None) -> None:
+    Delivery.postpone(delivery.anomaly_id, delivery.channel_id, seconds, reason)
 
 
 def stored(delivery: Delivery) -> Delivery:
@@ -80,47 +86,83 @@ def test_planning_for_no_channel_plans_nothing(db):
     assert Delivery.plan(record(), []) == []
 
 
-def test_a_claimed_delivery_is_refused_to_another_message_and_given_again_to_the_same(delivery):
-    assert claim(delivery, "message-1").attempts == 1
-    assert claim(delivery, "message-2") is None
-    assert claim(delivery, "message-1").attempts == 2
+def test_a_claimed_delivery_is_refused_to_everybody_else(delivery):
+    assert claim(delivery).attempts == 1
+    assert claim(delivery) is None
 
 
 def test_the_claim_of_a_dead_worker_lapses(delivery):
-    claim(delivery, "message-1")
-    Delivery.update(claimed_at=now() - timedelta(seconds=CLAIM_SECONDS + 1)).execute()
-    assert claim(delivery, "message-2").claimed_by == "message-2"
+    claim(delivery)
+    Delivery.update(due_at=now() - timedelta(seconds=1)).execute()
+    assert claim(delivery).attempts == 2
 
 
 def test_what_is_delivered_or_refused_is_never_claimed_again(delivery):
-    claim(delivery, "message-1").delivered("ok 200")
+    claim(delivery).delivered("ok 200")
     assert (stored(delivery).status, stored(delivery).receipt) == ("delivered", "ok 200")
     assert stored(delivery).delivered_at is not None
-    assert claim(delivery, "message-1") is None
+    assert claim(delivery) is None
     stored(delivery).refused("channel_not_found")
-    assert claim(delivery, "message-1") is None
+    assert claim(delivery) is None
     assert Delivery.plan(Anomaly.get(), [Channel.get(Channel.name == "ops")]) == []
 
 
-def test_a_postponed_delivery_keeps_its_reason_and_can_be_claimed_by_any_message(delivery):
-    claim(delivery, "message-1").postponed("429: rate limited")
-    assert stored(delivery).last_error == "429: rate limited"
-    assert claim(delivery, "message-2") is not None
+def test_a_postponed_delivery_keeps_its_reason_and_can_be_claimed_again(delivery):
+    claim(delivery)
+    postpone(delivery, 30, "429: rate limited")
+    assert (stored(delivery).status, stored(delivery).last_error) == ("pending", "429: rate limited")
+    assert claim(delivery) is not None
 
 
 def test_success_clears_the_last_error(delivery):
-    claim(delivery, "message-1").postponed("timeout")
-    claim(delivery, "message-1").delivered("ok")
+    claim(delivery)
+    postpone(delivery, 0, "timeout")
+    claim(delivery).delivered("ok")
     assert stored(delivery).last_error is None
 
 
 def test_a_dead_delivery_is_claimed_by_its_replay(delivery):
     Delivery.update(status="dead").execute()
-    assert claim(delivery, "replay").status == "sending"
+    assert claim(delivery).status == "sending"
 
 
 def test_a_delivery_nobody_planned_cannot_be_claimed(db):
-    assert Delivery.claim(uuid4(), UUID(int=1), "message") is None
+    assert Delivery.claim(uuid4(), UUID(int=1)) is None
+
+
+def test_a_delivery_is_overdue_when_its_time_is_long_past_and_then_not_at_once_again(delivery):
+    assert Delivery.overdue() == []
+    Delivery.update(due_at=now() - timedelta(seconds=OVERDUE_SECONDS + 1)).execute()
+    assert Delivery.overdue() == [delivery]
+    assert Delivery.overdue() == []
+
+
+@pytest.mark.parametrize("status", ["delivered", "refused", "dead"])
+def test_what_is_done_is_never_overdue(delivery, status):
+    Delivery.update(status=status, due_at=now() - timedelta(days=1)).execute()
+    assert Delivery.overdue() == []
+
+
+def test_a_postponed_delivery_is_overdue_only_after_its_pause(delivery):
+    postpone(delivery, 3_600)
+    assert Delivery.overdue() == []
+
+
+def test_two_workers_that_find_the_same_at_once_record_one_anomaly(db, database_url):
+    """The second waits for the first, then finds that the series is to be quiet."""
+    together = threading.Barrier(2)
+
+    def find(dedupe: str) -> None:
+        with connection(), database.atomic():
+            together.wait(5)
+            record(dedupe)
+
+    finders = [threading.Thread(target=find, args=(name,)) for name in ("one", "other")]
+    for finder in finders:
+        finder.start()
+    for finder in finders:
+        finder.join(10)
+    assert Anomaly.select().count() == 1
 
 
 def test_deleting_an_anomaly_deletes_its_deliveries(delivery):

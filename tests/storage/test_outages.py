@@ -1,0 +1,51 @@
+"""What PostgreSQL's failures mean: come again, ask for less, or a mistake."""
+
+import peewee
+import pytest
+
+from models import database
+from models.database import connection
+
+
+def failure(statement: str) -> peewee.PeeweeException:
+    with pytest.raises(peewee.PeeweeException) as raised, connection():
+        database.database.execute_sql("SET statement_timeout = '50ms'")
+        try:
+            database.database.execute_sql(statement)
+        finally:
+            database.database.execute_sql("RESET statement_timeout")
+    return raised.value
+
+
+def test_a_statement_that_takes_too_long_is_no_outage(empty_database: str) -> None:
+    error = failure("SELECT pg_sleep(5)")
+    assert database.is_too_slow(error)
+    assert not database.is_outage(error)
+
+
+def test_a_mistake_is_no_outage(empty_database: str) -> None:
+    error = failure("SELECT 1 / 0")
+    assert not database.is_outage(error)
+    assert not database.is_too_slow(error)
+
+
+def test_a_connection_that_the_server_ended_is_an_outage(empty_database: str) -> None:
+    with pytest.raises(peewee.OperationalError) as raised, connection():
+        database.database.execute_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+    assert database.is_outage(raised.value)
+
+
+def test_a_server_that_is_not_there_is_an_outage(empty_database: str) -> None:
+    database.configure("postgresql://nobody@127.0.0.1:1/none")
+    with pytest.raises(peewee.OperationalError) as raised, connection():
+        pass
+    assert database.is_outage(raised.value)
+    assert not database.is_outage(ValueError("a mistake of ours"))
+
+
+def test_a_connection_within_a_connection_leaves_the_outer_one_open(empty_database: str) -> None:
+    with connection():
+        with connection():
+            pass
+        assert database.database.execute_sql("SELECT 1").fetchone() == (1,)
+    assert database.database.is_closed()
