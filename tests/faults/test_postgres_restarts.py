@@ -2,21 +2,25 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dramatiq
 import pytest
 import redis
-from making import accept, event
+from making import accept, anomalies, event, idle, rule
 from waiting import until
 
 import actors
+from actors import evaluate, notify, persist
 from eventpulse import embedded
 from eventpulse.daemon import Daemon
 from eventpulse.settings import Settings
 from models import database, migrations
 from models.database import connection
+from models.delivery import Delivery
 from models.event import Event
 
 
@@ -29,28 +33,76 @@ def server(tmp_path: Path) -> Iterator[Daemon]:
     server.stop()
 
 
-def test_a_postgresql_that_was_killed_costs_neither_events_nor_retries(
-    server: Daemon, redis_url: str, redis_client: redis.Redis
-) -> None:
+@pytest.fixture
+def worker(server: Daemon, redis_url: str, redis_client: redis.Redis) -> Iterator[dramatiq.Worker]:
+    """A worker of the whole pipeline that stored one event already, and may not retry at all."""
     actors.setup(Settings(redis_url=redis_url, database_url=server.url), name="tests")
     migrations.up()
+    stages = (persist.persist, evaluate.evaluate, notify.notify)
+    retries = [stage.options["max_retries"] for stage in stages]
+    for stage in stages:
+        stage.options["max_retries"] = 0
     worker = dramatiq.Worker(actors.broker, worker_threads=8, worker_timeout=50)
     worker.start()
-    try:
-        accept(event())
-        until(lambda: not redis_client.exists("eventpulse:evaluate.msgs"))
-        os.kill(server.pid, signal.SIGKILL)
-        until(lambda: server.exit_status() is not None)
-        accept(*[event() for _ in range(50)])
-        until(lambda: redis_client.llen("eventpulse:persist") == 0)
-        server.start()
+    accept(event())
+    until(lambda: idle(redis_client))
+    yield worker
+    worker.stop(5_000)
+    for stage, most in zip(stages, retries, strict=True):
+        stage.options["max_retries"] = most
 
-        def stored() -> bool:
-            with connection():
-                return bool(Event.select().count() == 51)
 
-        until(stored, 30)
-        until(lambda: not redis_client.exists("eventpulse:persist.msgs"))
-        assert not redis_client.exists("eventpulse:persist.XQ")
-    finally:
-        worker.stop(5_000)
+def kill(server: Daemon) -> None:
+    os.kill(server.pid, signal.SIGKILL)
+    until(lambda: server.exit_status() is not None)
+
+
+@pytest.mark.usefixtures("worker")
+def test_an_outage_of_postgresql_costs_neither_events_nor_retries(server: Daemon, redis_client: redis.Redis) -> None:
+    kill(server)
+    accept(*[event() for _ in range(50)])
+    until(lambda: redis_client.llen("eventpulse:persist") == 0)
+    server.start()
+    until(lambda: idle(redis_client), 30)
+    with connection():
+        assert Event.select().count() == 51
+    assert not redis_client.keys("eventpulse:*.XQ")
+
+
+@pytest.mark.usefixtures("worker")
+def test_an_anomaly_found_during_an_outage_is_announced_after_it(
+    server: Daemon, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL dies when the events are stored and not yet evaluated."""
+    rule()
+    decide = evaluate.decide
+    killed = threading.Event()
+
+    def kill_then_decide(*arguments: Any) -> Any:
+        if not killed.is_set():
+            killed.set()
+            kill(server)
+        return decide(*arguments)
+
+    monkeypatch.setattr(evaluate, "decide", kill_then_decide)
+    accept(*[event() for _ in range(3)])
+    assert killed.wait(10)
+    server.start()
+    until(lambda: idle(redis_client), 30)
+    assert len(anomalies()) == 1
+    with connection():
+        assert {delivery.status for delivery in Delivery.select()} == {"delivered"}
+    assert not redis_client.keys("eventpulse:*.XQ")
+
+
+def test_a_worker_that_waits_for_postgresql_stops_when_it_is_told_to(
+    server: Daemon, worker: dramatiq.Worker, redis_client: redis.Redis
+) -> None:
+    kill(server)
+    accept(*[event() for _ in range(50)])
+    until(lambda: redis_client.llen("eventpulse:persist") == 0)
+    worker.stop(3_000)
+    assert not any(thread.is_alive() for thread in worker.workers)
+    assert redis_client.llen("eventpulse:persist") == 50
+    assert not redis_client.exists("eventpulse:persist.suspects")
+    server.start()

@@ -113,3 +113,24 @@ def test_a_worker_refuses_a_redis_that_evicts(client: redis.Redis, redis_url: st
         client.config_set("maxmemory-policy", "noeviction")
     assert refused.returncode == 1
     assert "noeviction" in refused.stderr
+
+
+LOSES_A_THREAD = """
+import sys
+from actors import batching, worker
+from eventpulse.settings import Settings
+
+def die(consumer):
+    raise SystemExit
+
+batching.Consumer._fetch = die
+sys.exit(worker.run(Settings.from_environ()))
+"""
+
+
+def test_a_worker_that_lost_a_thread_ends_rather_than_look_alive(
+    client: redis.Redis, redis_url: str, empty_database: str
+) -> None:
+    environment = os.environ | {"REDIS_URL": redis_url, "DATABASE_URL": empty_database}
+    ended = subprocess.run([sys.executable, "-c", LOSES_A_THREAD], env=environment, timeout=20, check=False)
+    assert ended.returncode == 1

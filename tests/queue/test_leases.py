@@ -1,23 +1,31 @@
 """Leases: what a worker holds comes back when it stops or dies, and to nobody else before."""
 
+import re
+import threading
+
 import dramatiq
 import msgspec
-from staging import numbers, queue_is_empty
+import pytest
+from staging import StartWorker, number_of, numbers, queue_is_empty
+from waiting import until
 
 from actors.batching import Consumer
+from actors.messages import encode_events
 from actors.transport import RedisBroker
 
 
 def leased(broker: RedisBroker, count: int) -> Consumer:
     """A consumer that leased `count` messages and is not heard of again."""
-
-    @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=100)
-    def stage(*events: msgspec.Raw) -> None: ...
-
+    declare(broker)
     numbers(broker, "stage", count)
     consumer = Consumer(broker, "stage", 100, 1, 50)
     assert next(consumer) is not None
     return consumer
+
+
+def declare(broker: RedisBroker) -> None:
+    @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=100)
+    def stage(*events: msgspec.Raw) -> None: ...
 
 
 def test_an_orderly_stop_gives_back_what_was_leased(broker: RedisBroker) -> None:
@@ -76,3 +84,95 @@ def test_a_worker_that_lost_its_lease_settles_nothing(broker: RedisBroker) -> No
     slow.ack(work)
     assert broker.client.hlen("eventpulse:stage.msgs") == 3
     assert not broker.client.exists("eventpulse:next")
+
+
+def test_a_suspect_is_handed_out_only_when_nothing_else_is_held(broker: RedisBroker) -> None:
+    victim = leased(broker, 1)
+    numbers(broker, "stage", 1)
+    heir = Consumer(broker, "stage", batch=1, concurrency=2, timeout_ms=20)
+    assert next(heir) is None
+    other = next(heir)
+    assert other is not None
+    broker.client.zadd("eventpulse:__heartbeats__", {victim.lease: 1})
+    assert broker.recover() == (1, 0)
+    assert [next(heir), next(heir)] == [None, None]
+    assert broker.client.llen("eventpulse:stage.suspects") == 1
+    heir.ack(other)
+    assert next(heir) is None
+    assert next(heir) is not None
+    assert broker.client.llen("eventpulse:stage.suspects") == 0
+
+
+def test_a_busy_consumer_is_alive(broker: RedisBroker) -> None:
+    """However long its work takes, its lease does not run out while it calls."""
+    consumer = leased(broker, 1)
+    broker.client.zadd("eventpulse:__heartbeats__", {consumer.lease: 1})
+    assert next(consumer) is None
+    assert broker.recover(timeout_ms=5_000) == (0, 0)
+
+
+def test_a_consumer_never_waits_for_ever(broker: RedisBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis takes a time-out below a millisecond for none at all."""
+    declare(broker)
+    waited: list[float] = []
+    monkeypatch.setattr(broker.client, "blmove", lambda *arguments: waited.append(arguments[2]))
+    Consumer(broker, "stage", 10, 1, 50)._wait_for_messages(next_due_ms=0)
+    assert waited[0] >= 0.001
+
+
+def test_what_nothing_took_care_of_is_not_acknowledged(
+    broker: RedisBroker, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dramatiq swallows what its middleware raises, and would acknowledge a message whose retry was never sent."""
+    failed = threading.Event()
+
+    @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=10)
+    def stage(*events: msgspec.Raw) -> None:
+        raise ValueError("it fails")
+
+    def enqueue(*_: object, **__: object) -> None:
+        failed.set()
+        raise OSError("and its retry cannot be sent")
+
+    numbers(broker, "stage", 1)
+    monkeypatch.setattr(broker, "enqueue", enqueue)
+    worker = start_worker(broker)
+    assert failed.wait(10)
+    worker.stop(5_000)
+    assert broker.client.llen("eventpulse:stage") == 1
+    assert broker.client.hlen("eventpulse:stage.msgs") == 1
+
+
+def test_messages_of_an_actor_that_does_not_exist_die_and_their_neighbours_do_not(
+    broker: RedisBroker, start_worker: StartWorker
+) -> None:
+    done: list[int] = []
+
+    @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=10)
+    def stage(*events: msgspec.Raw) -> None:
+        done.extend(number_of(event) for event in events)
+
+    gone = [*encode_events("gone", [b'{"n":8}', b'{"n":9}'], [None] * 2)]
+    broker.scripts["accept"](keys=[broker.namespace], args=["stage", 100, 100, *gone])
+    numbers(broker, "stage", 3)
+    start_worker(broker)
+    until(lambda: queue_is_empty(broker, "stage"))
+    assert sorted(done) == [0, 1, 2]
+    assert broker.client.zcard("eventpulse:stage.XQ") == 2
+
+
+def test_a_message_is_settled_by_where_it_lies_not_by_what_it_says(
+    broker: RedisBroker, start_worker: StartWorker
+) -> None:
+    done: list[int] = []
+
+    @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=10)
+    def stage(*events: msgspec.Raw) -> None:
+        done.extend(number_of(event) for event in events)
+
+    _, message = encode_events("stage", [b'{"n":1}'], [None])
+    strange = re.sub(rb'"redis_message_id":"[^"]*"', b"", message)
+    broker.scripts["enqueue"](keys=[broker.namespace], args=["stage", "an-id", strange, 0])
+    start_worker(broker)
+    until(lambda: queue_is_empty(broker, "stage"))
+    assert done == [1]

@@ -8,12 +8,11 @@ from models.database import connection
 
 
 def failure(statement: str) -> peewee.PeeweeException:
-    with pytest.raises(peewee.PeeweeException) as raised, connection():
+    with connection():
         database.database.execute_sql("SET statement_timeout = '50ms'")
-        try:
+        with pytest.raises(peewee.PeeweeException) as raised:
             database.database.execute_sql(statement)
-        finally:
-            database.database.execute_sql("RESET statement_timeout")
+        database.database.execute_sql("RESET statement_timeout")
     return raised.value
 
 
