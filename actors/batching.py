@@ -201,12 +201,12 @@ class Consumer(dramatiq.Consumer):
         """Dramatiq asks for this when it stops; `close` gives everything back at once."""
 
     def close(self) -> None:
-        """Give back what is still leased."""
+        """Give back what is still leased; when Redis is away the next consumer sees to it, or the lease runs out."""
         try:
             self.broker.scripts["release"](keys=[self.broker.namespace], args=[self.queue_name, self.lease])
         except redis.RedisError as error:
-            # Then the lease runs out by itself.
             log.warning("lease_not_released", queue=self.queue_name, error=str(error))
+            self.broker.unreleased.append(self)
 
 
 def current_work() -> Work | None:

@@ -32,6 +32,8 @@ class RedisBroker(dramatiq.Broker):
         self.namespace = namespace
         self.worker_id = uuid4().hex
         self.queues: set[str] = set()
+        #: Consumers that could not give back what they leased, because Redis was away.
+        self.unreleased: list[Consumer] = []
         self.client: redis.Redis
         self.scripts: dict[str, Any]
 
@@ -48,6 +50,9 @@ class RedisBroker(dramatiq.Broker):
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
         """A consumer for a queue; `prefetch` is not used: how much is leased at once is the actor's to say."""
         del prefetch
+        orphans, self.unreleased = self.unreleased, []
+        for orphan in orphans:
+            orphan.close()
         options = next(actor.options for actor in self.actors.values() if actor.queue_name == queue_name)
         return Consumer(self, queue_name, options.get("batch", 1), options.get("concurrency", 1), timeout)
 

@@ -13,6 +13,12 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local heartbeats = ns .. ':__heartbeats__'
 local again, dead = 0, 0
 
+-- Nobody could call while Redis was away: those who live are given time to.
+local uptime = string.match(redis.call('INFO', 'server'), 'uptime_in_seconds:(%d+)')
+if uptime * 1000 < tonumber(ARGV[1]) then
+    return { 0, 0 }
+end
+
 for _, lease in ipairs(redis.call('ZRANGEBYSCORE', heartbeats, '-inf', now - ARGV[1])) do
     local full = ns .. ':' .. string.match(lease, '^(.-)|')
     local leased = ns .. ':__acks__.' .. lease
