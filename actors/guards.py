@@ -15,6 +15,7 @@ from dramatiq.middleware import Middleware, Retries
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from actors.batching import current_work
+from actors.messages import event_id_of
 from models.database import is_outage
 
 log = structlog.get_logger()
@@ -110,6 +111,9 @@ class LogContext(Middleware):
     def before_process_message(self, broker: Broker, message: Any) -> None:
         clear_contextvars()
         if not message.is_batch:
-            bind_contextvars(message_id=message.message_id)
-            if request_id := message.options.get("request_id"):
-                bind_contextvars(request_id=request_id)
+            ids = {
+                "message_id": message.message_id,
+                "request_id": message.options.get("request_id"),
+                "event_id": event_id_of(message.members[0]),
+            }
+            bind_contextvars(**{name: value for name, value in ids.items() if value})

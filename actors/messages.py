@@ -38,7 +38,12 @@ class _Unopened(msgspec.Struct):
     message_timestamp: int
 
 
+class _Identified(msgspec.Struct):
+    event_id: str | None = None
+
+
 _unopened = msgspec.json.Decoder(_Unopened)
+_identified = msgspec.json.Decoder(_Identified)
 
 
 def decode_unopened(data: bytes) -> Message[Any]:
@@ -53,6 +58,14 @@ def decode_unopened(data: bytes) -> Message[Any]:
         message_id=found.message_id,
         message_timestamp=found.message_timestamp,
     )
+
+
+def event_id_of(message: Message[Any]) -> str | None:
+    """The id of the event that an unopened message is about, if it is about one."""
+    try:
+        return _identified.decode(message.args[0]).event_id
+    except (IndexError, TypeError, msgspec.DecodeError):
+        return None
 
 
 def new_id() -> str:

@@ -3,8 +3,10 @@
 import dramatiq
 import msgspec
 from staging import StartWorker, number_of, numbers, queue_is_empty
+from structlog.contextvars import get_contextvars
 from waiting import until
 
+from actors.messages import encode_events
 from actors.transport import RedisBroker
 
 
@@ -128,3 +130,17 @@ def test_a_delayed_message_waits_in_redis_and_runs_when_due(broker: RedisBroker,
     until(lambda: received)
     assert received == ["soon"]
     assert broker.client.zcard("eventpulse:later.delayed") == 1
+
+
+def test_what_is_logged_about_a_message_carries_its_ids(broker: RedisBroker, start_worker: StartWorker) -> None:
+    seen: list[dict[str, object]] = []
+
+    @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=10)
+    def stage(*events: msgspec.Raw) -> None:
+        seen.append(get_contextvars())
+
+    message_id, message = encode_events("stage", [b'{"event_id":"the-event"}'], ["the-request"])
+    broker.scripts["enqueue"](keys=[broker.namespace], args=["stage", message_id, message, 0])
+    start_worker(broker)
+    until(lambda: seen)
+    assert seen == [{"message_id": message_id.decode(), "request_id": "the-request", "event_id": "the-event"}]
