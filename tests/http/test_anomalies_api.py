@@ -80,7 +80,7 @@ def test_one_anomaly_is_shown_with_its_deliveries_by_channel(client, db):
         Channel.create(name=name, kind="slack")
     Delivery.plan(anomaly, Channel.select().where(Channel.kind == "slack"))
     ops = Channel.get(Channel.name == "ops")
-    delivery = Delivery.claim(anomaly.anomaly_id, ops.channel_id, "message")
+    delivery = Delivery.claim(anomaly.anomaly_id, ops.channel_id)
     assert delivery is not None
     delivery.delivered("Slack answered ok")
     shown = client.simulate_get(f"/api/v1/anomalies/{anomaly.anomaly_id}").json
