@@ -99,6 +99,7 @@ def _dead_letters() -> Any:
     from actors import dead_letters
 
     actors.setup(settings, name="dlq")
+    dead_letters.reconcile()  # those of the last seconds, too, and all of them when no scheduler runs
     return dead_letters
 
 

@@ -100,3 +100,10 @@ def test_retried_dead_letters_are_queued_and_one_that_cannot_be_is_kept(
     assert "2 queued again, 1 not." in ended.err
     assert remaining() == 1
     assert redis_client.llen("eventpulse:persist") == 2
+
+
+def test_what_no_scheduler_has_moved_yet_is_listed(with_servers: Run, redis_client: redis.Redis) -> None:
+    redis_client.zadd("eventpulse:persist.XQ", {"fresh": 1})
+    redis_client.hset("eventpulse:persist.XQ.msgs", "fresh", message("fresh"))
+    redis_client.hset("eventpulse:persist.XQ.why", "fresh", "it died just now")
+    assert "it died just now" in with_servers("dlq", "list").out
