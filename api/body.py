@@ -2,6 +2,10 @@
 
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from socket import socket
+from time import monotonic
 from typing import Any, Protocol
 
 import falcon
@@ -10,6 +14,8 @@ from gunicorn.http.errors import ParseException
 from api import parse, problems
 
 PIECE_BYTES = 64 * 1024
+SILENCE_SECONDS = 5.0
+BODY_SECONDS = 30.0
 GZIP = 16 + zlib.MAX_WBITS  # what makes zlib expect a gzip header and check the sum at the end
 
 
@@ -26,7 +32,7 @@ def read(req: falcon.Request, limit: int) -> bytes:
     declared = req.content_length
     if declared is not None and declared > limit:
         raise _too_large(limit)
-    pieces = _pieces(req, declared)
+    pieces = _pieces(req, declared, limit)
     encoding = (req.get_header("Content-Encoding") or "identity").strip().lower()
     if encoding == "gzip":
         pieces = _unzipped(pieces)
@@ -45,18 +51,38 @@ def read_json(req: falcon.Request, limit: int) -> Any:
     return parse.one(read(req, limit))[0]
 
 
-def _pieces(req: falcon.Request, declared: int | None) -> Iterator[bytes]:
+def _pieces(req: falcon.Request, declared: int | None, limit: int) -> Iterator[bytes]:
     # A chunked body has no length; the server that can take one ends the stream for us.
     stream: Stream = req.stream if req.env.get("wsgi.input_terminated") else req.bounded_stream
     received = 0
     try:
-        while piece := stream.read(PIECE_BYTES):
-            received += len(piece)
-            yield piece
+        with _patience(req):
+            deadline = monotonic() + BODY_SECONDS
+            while piece := stream.read(PIECE_BYTES):
+                received += len(piece)
+                if received > limit:
+                    raise _too_large(limit)
+                if monotonic() > deadline:
+                    raise _too_slow()
+                yield piece
+    except TimeoutError as error:
+        raise _too_slow() from error
     except (OSError, ParseException) as error:
         raise _broken("Must be whole, and its chunks well formed.") from error
     if declared is not None and received < declared:
         raise _broken(f"Must be whole: ends after {received} of {declared} bytes.")
+
+
+@contextmanager
+def _patience(req: falcon.Request) -> Iterator[None]:
+    """Wait a bounded time for each piece: a client that falls silent must not keep a thread of the few there are."""
+    connection: socket | None = req.env.get("gunicorn.socket")
+    if connection is None:
+        yield
+        return
+    connection.settimeout(SILENCE_SECONDS)
+    yield
+    connection.settimeout(None)  # not after a failure: the server then reads the rest, to throw it away
 
 
 def _unzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -76,6 +102,12 @@ def _unzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
         raise _broken("Must be gzip.") from error
     if started and not member.eof:
         raise _broken("Must be whole: its gzip does not end.")
+
+
+def _too_slow() -> problems.Problem:
+    message = f"Must arrive within {BODY_SECONDS:g} s, and without a pause of {SILENCE_SECONDS:g} s."
+    errors = [{"field": "body", "message": message}]
+    return problems.Problem(HTTPStatus.REQUEST_TIMEOUT, "The body came too slowly", errors=errors)
 
 
 def _too_large(limit: int) -> problems.Problem:

@@ -2,6 +2,7 @@
 
 from http import HTTPStatus
 from math import ceil
+from threading import BoundedSemaphore
 from typing import Any
 from uuid import UUID
 
@@ -56,6 +57,8 @@ class Channels:
     def on_post_test(self, _req: falcon.Request, resp: falcon.Response, channel_id: str) -> None:
         """Send a trial now, whether the channel is enabled or not."""
         channel = find(Channel, channel_id)
+        if not TRIALS.acquire(blocking=False):
+            raise problems.unavailable("Other channels are being tested just now")
         try:
             receipt = notify.NOTIFIERS[channel.kind].send(trial(channel.name), channel.settings)
         except TryAgain as later:
@@ -63,7 +66,13 @@ class Channels:
             raise problems.Problem(HTTPStatus.BAD_GATEWAY, later.reason, headers=headers) from later
         except Undeliverable as refusal:
             raise problems.Problem(HTTPStatus.BAD_GATEWAY, refusal.reason) from refusal
+        finally:
+            TRIALS.release()
         resp.media = {"status": "delivered", "receipt": receipt}
+
+
+#: Trials at once: each holds a thread for as long as its channel takes, and the API has few.
+TRIALS = BoundedSemaphore(2)
 
 
 def written(document: dict[str, Any]) -> dict[str, Any]:

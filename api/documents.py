@@ -1,5 +1,6 @@
 """The JSON objects that admins send, and the version they mean to change."""
 
+from itertools import islice
 from typing import Any
 
 import falcon
@@ -17,7 +18,8 @@ def read(req: falcon.Request) -> dict[str, Any]:
     document = body.read_json(req, MAX_BYTES)
     if not isinstance(document, dict):
         raise problems.invalid([{"field": "body", "message": "must be an object"}])
-    if errors := [{"field": ".".join(path), "message": flaw} for path, flaw in flaws(document)]:
+    found = ({"field": problems.printable(".".join(path)), "message": flaw} for path, flaw in flaws(document))
+    if errors := list(islice(found, problems.MAX_ERRORS)):
         raise problems.invalid(errors)
     return document
 

@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from http import HTTPStatus
+from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
@@ -97,7 +98,6 @@ class Gateway:
             host,
             port,
             process_request=self._answer,
-            origins=None,  # anomalies are as public as the API; here belongs the list when that gets keys
             compression=None,  # frames are small, and a compressor for each client is not
             ping_interval=self._ping_seconds,
             ping_timeout=self._ping_seconds,
@@ -119,6 +119,8 @@ class Gateway:
     def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         """The answer to a request over plain HTTP; None: go on and open the WebSocket."""
         match request.path.partition("?")[0]:
+            case "/ws" if not _from_here(request):
+                return connection.respond(HTTPStatus.FORBIDDEN, "Not from a page of another host.\n")
             case "/ws" if len(self.watchers) < self._max_clients:
                 return None
             case "/ws":
@@ -184,3 +186,9 @@ class Gateway:
                         watcher.offer(message["data"])
                     # A burst comes out of the buffer without a pause: let the clients have theirs.
                     await asyncio.sleep(0)
+
+
+def _from_here(request: Request) -> bool:
+    """Whether no page of another host asks: browsers let every page open a WebSocket anywhere, and say whose it is."""
+    origin = request.headers.get("Origin")
+    return origin is None or urlsplit(origin).hostname == urlsplit(f"//{request.headers.get('Host', '')}").hostname

@@ -1,6 +1,7 @@
 """What surrounds every request: its id, its log line, and a database connection where one is needed."""
 
 import re
+import threading
 from time import perf_counter
 from typing import Any
 from uuid import uuid4
@@ -44,12 +45,20 @@ class DatabaseConnection:
     A resource that does not say so never waits for PostgreSQL.
     """
 
-    def process_resource(self, req: falcon.Request, _resp: falcon.Response, resource: Any, _params: Any) -> None:
-        if _applies("needs_database", resource, req):
-            req.context.connected = database.connect(reuse_if_open=True)
+    def __init__(self) -> None:
+        self._thread = threading.local()
 
-    def process_response(self, req: falcon.Request, _resp: falcon.Response, _resource: Any, _succeeded: bool) -> None:
-        if getattr(req.context, "connected", False):
+    def process_resource(self, req: falcon.Request, _resp: falcon.Response, resource: Any, _params: Any) -> None:
+        self._give_back()  # what a request before this one left, should its end have failed
+        if _applies("needs_database", resource, req):
+            self._thread.connected = database.connect(reuse_if_open=True)
+
+    def process_response(self, _req: falcon.Request, _resp: falcon.Response, _resource: Any, _succeeded: bool) -> None:
+        self._give_back()
+
+    def _give_back(self) -> None:
+        if getattr(self._thread, "connected", False):
+            self._thread.connected = False
             database.close()
 
 

@@ -163,7 +163,13 @@ def _serialize(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPErr
     if isinstance(error, Problem) and error.errors:
         problem["errors"] = error.errors
     resp.content_type = "application/problem+json"
-    resp.data = msgspec.json.encode(problem)
+    try:
+        resp.data = msgspec.json.encode(problem)
+    except (
+        UnicodeEncodeError
+    ):  # to be escaped where it was taken from the request; the end of the request must not fail
+        log.error("problem_not_printable", title=title)
+        resp.data = msgspec.json.encode({**problem, "detail": title, "errors": []})
 
 
 _DETAILS = {

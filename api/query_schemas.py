@@ -9,7 +9,7 @@ from uuid import UUID
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, validate, validates_schema
 
 from api import paging
-from api.schemas import IdField, Moment, MomentField, NameField
+from api.schemas import IdField, Moment, MomentField, NameField, instant
 from models.channel import SEVERITIES
 
 MAX_LIMIT = 500
@@ -24,7 +24,8 @@ class Cursor(fields.String):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> Any:
         try:
-            return paging.decode(super()._deserialize(value, attr, data, **options), self._key)
+            moment, *rest = paging.decode(super()._deserialize(value, attr, data, **options), self._key)
+            return (instant(moment), *rest)
         except ValueError as error:
             raise ValidationError("must be the next_cursor of a page of this list") from error
 

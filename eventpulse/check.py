@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from typing import Any
 
 import click
 import redis
@@ -37,13 +38,25 @@ def _redis_findings(settings: Settings) -> Iterator[str]:
     with redis.Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=5) as client:
         info = client.info()
         seconds, microseconds = client.time()
+        fsync = _configured(client, "appendfsync")
     if info["maxmemory_policy"] != "noeviction":
         yield f"Redis: maxmemory-policy is {info['maxmemory_policy']}, so a full Redis drops events: set noeviction"
     if not info["aof_enabled"]:
         yield "Redis: appendonly is off, so a restart forgets events: set it to yes, and appendfsync to always"
+    elif fsync not in (None, "always"):
+        yield f"Redis: appendfsync is {fsync}, so a crash forgets what was confirmed: set it to always"
     skew = abs(time.time() - (seconds + microseconds / 1_000_000))
     if skew > MAX_SKEW_SECONDS:
         yield f"Redis: its clock and ours differ by {skew:.1f} s, more than {MAX_SKEW_SECONDS:.0f} s: synchronize them"
+
+
+def _configured(client: "redis.Redis", name: str) -> str | None:
+    """A setting of Redis; None when its provider does not let us ask."""
+    try:
+        found: Any = client.config_get(name)
+    except redis.ResponseError:
+        return None
+    return str(found[name])
 
 
 def _postgres_findings(settings: Settings) -> Iterator[str]:

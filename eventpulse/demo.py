@@ -49,7 +49,7 @@ def run(url: str) -> int:
     Raises `Unreachable` when it does not answer, `Trouble` when it refuses or no alert comes.
     """
     try:
-        with httpx.Client(base_url=f"{url}/api/v1", timeout=10) as client:
+        with httpx.Client(base_url=f"{url}/api/v1", timeout=10, trust_env=False) as client:
             rule_id = _ensure_rule(client)
             _calm(client)
             known = {anomaly["anomaly_id"] for anomaly in _anomalies(client, rule_id)}

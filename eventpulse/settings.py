@@ -3,6 +3,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -37,15 +38,24 @@ def default_data_dir() -> Path:
     return Path(platformdirs.user_data_dir("eventpulse"))
 
 
+BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
 def _url(*schemes: str) -> Callable[[str], None]:
     def check(value: str) -> None:
+        # The value may carry a password: say what is wanted, never what was given.
+        wanted = " or ".join(f"{scheme}://" for scheme in schemes)
         try:
-            scheme = urlsplit(value).scheme
+            parts = urlsplit(value)
+            scheme, _ = parts.scheme, parts.port
+            if BROKEN_ESCAPE.search(value):
+                raise ValueError
         except ValueError:
-            scheme = ""
+            raise ValidationError(
+                f"must be a URL that begins with {wanted}; / @ : and % in a password are written as %2F %40 %3A %25"
+            ) from None
         if scheme not in schemes:
-            # The value may carry a password: say what is wanted, never what was given.
-            raise ValidationError(f"must be a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+            raise ValidationError(f"must be a URL that begins with {wanted}")
 
     return check
 

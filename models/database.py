@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import peewee
+import psycopg2
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 
 POOL_WAIT_SECONDS = 5
@@ -65,10 +66,14 @@ def is_outage(error: BaseException) -> bool:
     """Whether PostgreSQL is away, starting or out of resources: the same work will succeed later, unchanged."""
     if isinstance(error, MaxConnectionsExceeded):
         return True
-    if not isinstance(error, peewee.OperationalError | peewee.InterfaceError):
+    if not isinstance(error, peewee.DatabaseError | peewee.InterfaceError):
         return False
     code = _code(error)
-    return code is None or code.startswith(OUTAGE_CODES)
+    if code is not None:
+        return code.startswith(OUTAGE_CODES)
+    # No answer of the server at all; the driver has no better name than DatabaseError for one that crashed meanwhile.
+    lost = type(getattr(error, "orig", None)) is psycopg2.DatabaseError
+    return lost or isinstance(error, peewee.OperationalError | peewee.InterfaceError)
 
 
 def _code(error: BaseException) -> str | None:

@@ -62,7 +62,7 @@ class Http:
             answer = asyncio.run_coroutine_threadsafe(self._post(url, content), self._started()).result()
         except TimeoutError:
             raise TryAgain(f"no answer within {self._total_seconds:g} s") from None
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol):
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError, OverflowError):
             raise Undeliverable("the URL of the channel is not one that can be reached") from None
         except httpx.ConnectError:
             raise TryAgain("cannot connect to the server of the channel") from None

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import marshmallow
 from marshmallow import fields, validate
@@ -19,6 +20,10 @@ _is_url = validate.URL(schemes={"http", "https"}, require_tld=False, error="Must
 def _webhook_url(value: str) -> None:
     if value != FROM_ENVIRONMENT:
         _is_url(value)
+        try:
+            urlsplit(value).port  # noqa: B018 - raises for one that cannot be
+        except ValueError:
+            raise marshmallow.ValidationError("Must have a port from 0 to 65535.") from None
 
 
 class SlackSettings(marshmallow.Schema):

@@ -123,3 +123,14 @@ def test_a_worker_that_waits_for_postgresql_stops_when_it_is_told_to(
     assert redis_client.llen("eventpulse:persist") == 50
     assert not redis_client.exists("eventpulse:persist.suspects")
     server.start()
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_crash_under_an_open_connection_is_an_outage(server: Daemon) -> None:
+    """The driver calls it a plain DatabaseError, as it does nothing else."""
+    with connection():
+        kill(server)
+        with pytest.raises(peewee.PeeweeException) as raised:
+            database.database.execute_sql("SELECT 1")
+    assert database.is_outage(raised.value)
+    server.start()

@@ -150,6 +150,7 @@ def test_a_name_belongs_to_one_channel(client):
         ({"enabled": 1}, "enabled"),
         ({"settings": {}}, "settings.webhook_url"),
         ({"settings": {"webhook_url": "no url"}}, "settings.webhook_url"),
+        ({"settings": {"webhook_url": "https://hooks.example.com:99999/x"}}, "settings.webhook_url"),
         ({"settings": []}, "settings"),
         ({"kind": "console"}, "settings.webhook_url"),
         ({"colour": "red"}, "colour"),

@@ -139,3 +139,25 @@ def test_a_body_that_is_cut_off_queues_nothing_of_it(server: Server, queued: Any
 
     assert (status, problem["errors"][0]["field"]) == (400, "body")
     assert queued() == []
+
+
+def test_clients_that_fall_silent_are_told_and_keep_nobody_waiting(server: Server) -> None:
+    """More of them than the API has threads."""
+    silent = [server.connect() for _ in range(10)]
+    for each in silent:
+        each.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
+    other = HTTPConnection("127.0.0.1", server.port, timeout=20)
+    other.request("GET", "/livez")
+    assert other.getresponse().status == 200
+    other.close()
+    silent[0].settimeout(20)
+    assert answer(silent[0])[0] == 408
+    for each in silent:
+        each.close()
+
+
+def test_a_body_of_empty_gzip_members_ends_at_the_limit_too(connection: HTTPConnection, queued: Any) -> None:
+    empty = b"".join(zipped([b""])) * 1_000
+    status, problem = post(connection, (empty for _ in range(1_000)), Content_Encoding="gzip")
+    assert (status, problem["errors"][0]["field"]) == (413, "body")
+    assert queued() == []

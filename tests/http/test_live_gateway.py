@@ -203,3 +203,15 @@ def test_when_it_stops_clients_are_told_and_a_stalled_one_is_cut(redis_url: str)
             await until(lambda: not gateway.watchers)
 
     asyncio.run(scenario())
+
+
+def test_a_page_of_another_host_is_turned_away(redis_url: str) -> None:
+    async def scenario() -> None:
+        async with listening(redis_url) as (_, address):
+            async with connect(f"ws://{address}/ws", origin=f"http://{address}"):  # type: ignore[arg-type]
+                pass
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(f"ws://{address}/ws", origin="https://evil.example")  # type: ignore[arg-type]
+            assert refused.value.response.status_code == 403
+
+    asyncio.run(scenario())

@@ -1,9 +1,12 @@
 """Walking a list by its cursors."""
 
+import base64
+import json
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import msgspec
+import pytest
 from falcon.testing import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -66,3 +69,13 @@ def test_a_cursor_goes_together_with_the_filters(client, db):
     store([0, 1, 2, 3, 4])
     pages = walk(client, limit=2, source="web", to="2026-11-20T12:00:03Z")
     assert [event_id for page in pages for event_id in page] == [str(UUID(int=n)) for n in (2, 1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("moment", "status"),
+    [("2026-01-01T00:00:00+23:59", 200), ("9999-12-31T23:59:59-10:00", 400), ("0001-01-01T00:00:00Z", 400)],
+)
+def test_a_forged_cursor_is_read_like_any_time(client, db, moment, status):
+    key = json.dumps([moment, "00000000-0000-7000-8000-000000000001"]).encode()
+    answer = client.simulate_get("/api/v1/events", params={"cursor": base64.urlsafe_b64encode(key).decode()})
+    assert answer.status_code == status

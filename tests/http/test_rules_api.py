@@ -238,3 +238,9 @@ def test_without_postgresql_the_answer_is_to_come_back_later(door):
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) >= 1
     assert "127.0.0.1" not in answer.text
+
+
+def test_a_field_name_that_is_no_text_is_shown_escaped(client: TestClient, db: None) -> None:
+    answer = client.simulate_post("/api/v1/rules", body=b'{"\\ud800":1}', headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json["errors"][0]["field"] == "\\ud800"

@@ -62,10 +62,22 @@ def test_all_wrong_variables_are_named_at_once_with_what_is_wanted(monkeypatch: 
     ]
 
 
-@pytest.mark.parametrize("value", ["localhost:6379", "http://s3cret@host", "redis//s3cret", "http://[s3cret"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "localhost:6379",
+        "http://s3cret@host",
+        "redis//s3cret",
+        "http://[s3cret",
+        "redis://u:s3cret@host:port",
+        "redis://u:s3c%zzret@h",
+    ],
+)
 def test_a_wrong_url_is_refused_without_repeating_it(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", value)
-    assert problems() == ["REDIS_URL: must be a URL that begins with redis:// or rediss:// or unix://"]
+    (problem,) = problems()
+    assert problem.startswith("REDIS_URL: must be a URL that begins with redis:// or rediss:// or unix://")
+    assert "s3c" not in problem
 
 
 def test_an_unknown_variable_is_reported_wherever_it_is_set(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
