@@ -3,6 +3,7 @@
 Parameters that are not known are ignored, so that clients may send more than we read.
 """
 
+import re
 from typing import Any
 from uuid import UUID
 
@@ -30,16 +31,25 @@ class Cursor(fields.String):
             raise ValidationError("must be the next_cursor of a page of this list") from error
 
 
+class Whole(fields.Integer):
+    """A whole number in digits: Python would read 1_0 as 10, too."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> Any:
+        if not re.fullmatch(r"[+-]?[0-9]+", str(value)):
+            raise self.make_error("invalid", input=value)
+        return super()._deserialize(value, attr, data, **options)
+
+
 class Query(Schema):
     class Meta:
         unknown = EXCLUDE
 
 
 class Page(Query):
-    limit = fields.Integer(
+    limit = Whole(
         load_default=50, metadata={"description": f"rows in a page, 1 to {MAX_LIMIT}; what is beyond is clamped"}
     )
-    offset = fields.Integer(
+    offset = Whole(
         load_default=0,
         validate=validate.Range(0, paging.MAX_OFFSET),
         metadata={"description": "rows to skip; for deep pages a cursor is cheaper"},
@@ -77,7 +87,7 @@ class ThroughputQuery(Period):
 
 
 class MetricsQuery(Query):
-    window_seconds = fields.Integer(
+    window_seconds = Whole(
         load_default=60,
         validate=validate.Range(10, 3600),
         metadata={"description": "seconds to look back, by the time of the events"},

@@ -74,7 +74,10 @@ def test_an_unknown_id_is_not_found(client):
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-@pytest.mark.parametrize("event_id", ["7", "no-uuid", "00000000-0000-0000-0000-00000000000g", "%00"])
+@pytest.mark.parametrize(
+    "event_id",
+    ["7", "no-uuid", "00000000-0000-0000-0000-00000000000g", "{00000000-0000-7000-8000-000000000001}", "%00"],
+)
 def test_what_is_no_uuid_is_refused_by_name(client, event_id):
     answer = client.simulate_get(f"/api/v1/events/{event_id}")
     assert answer.status_code == 400
@@ -134,6 +137,8 @@ def test_a_parameter_that_is_not_known_is_ignored(ten):
     [
         ({"limit": "ten"}, "limit"),
         ({"limit": "1.5"}, "limit"),
+        ({"limit": "1_0"}, "limit"),
+        ({"limit": "\u0661"}, "limit"),
         ({"limit": ""}, "limit"),
         ({"limit": ["1", "2"]}, "limit"),
         ({"offset": "-1"}, "offset"),
