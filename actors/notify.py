@@ -50,11 +50,13 @@ def notify(anomaly_id: str, channel_id: str) -> None:
         traffic.leave(channel_id)
 
 
+@through_outages
 def put_off(anomaly_id: str, channel_id: str, seconds: float) -> None:
     """Wait in Redis, not on a thread that other channels need; no retry is used up."""
+    with connection():
+        Delivery.put_off(UUID(anomaly_id), UUID(channel_id), seconds)
     work = current_work()
     assert work is not None
-    postpone(anomaly_id, channel_id, seconds)
     broker.enqueue(work.copy(), delay=int(seconds * 1000) + 1)
 
 
@@ -93,7 +95,8 @@ def record(outcome: Callable[[str], None], text: str) -> None:
 
 
 @through_outages
-def postpone(anomaly_id: str, channel_id: str, seconds: float, reason: str | None = None) -> None:
+def postpone(anomaly_id: str, channel_id: str, seconds: float, reason: str) -> None:
+    """Record that the channel did not take it now, and why."""
     with connection():
         Delivery.postpone(UUID(anomaly_id), UUID(channel_id), seconds, reason)
 

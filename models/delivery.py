@@ -67,12 +67,17 @@ class Delivery(Row):
         return cls.get(*cls._key(anomaly_id, channel_id)) if claimed else None
 
     @classmethod
-    def postpone(cls, anomaly_id: UUID, channel_id: UUID, seconds: float, reason: str | None = None) -> None:
-        """It is to be sent in so many seconds; `reason`: why the last attempt failed, if there was one."""
-        fields: dict[str, object] = {"status": "pending", "due_at": now() + timedelta(seconds=seconds)}
-        if reason is not None:
-            fields["last_error"] = reason
-        cls.update(**fields).where(*cls._key(anomaly_id, channel_id), cls._undone()).execute()
+    def postpone(cls, anomaly_id: UUID, channel_id: UUID, seconds: float, reason: str) -> None:
+        """The channel did not take it, for this reason: it is to be sent again in so many seconds."""
+        due_at = now() + timedelta(seconds=seconds)
+        again = cls.update(status="pending", due_at=due_at, last_error=reason)
+        again.where(*cls._key(anomaly_id, channel_id), cls._undone()).execute()
+
+    @classmethod
+    def put_off(cls, anomaly_id: UUID, channel_id: UUID, seconds: float) -> None:
+        """It is to be sent in so many seconds, unless somebody is at it."""
+        later = cls.update(due_at=now() + timedelta(seconds=seconds))
+        later.where(*cls._key(anomaly_id, channel_id), cls.status == "pending").execute()
 
     def delivered(self, receipt: str) -> None:
         self._settle(status="delivered", receipt=receipt, delivered_at=now(), last_error=None)

@@ -46,7 +46,7 @@ def claim(delivery: Delivery) -> Delivery | None:
     return Delivery.claim(delivery.anomaly_id, delivery.channel_id)
 
 
-def postpone(delivery: Delivery, seconds: float, reason: str | None = None) -> None:
+def postpone(delivery: Delivery, seconds: float, reason: str = "busy") -> None:
     Delivery.postpone(delivery.anomaly_id, delivery.channel_id, seconds, reason)
 
 
@@ -141,6 +141,19 @@ def test_a_delivery_is_overdue_when_its_time_is_long_past_and_then_not_at_once_a
 def test_what_is_done_is_never_overdue(delivery, status):
     Delivery.update(status=status, due_at=now() - timedelta(days=1)).execute()
     assert Delivery.overdue() == []
+
+
+def test_a_delivery_that_somebody_is_at_is_not_put_off(delivery):
+    """Or a second message for it would find it free, and send it twice."""
+    claim(delivery)
+    Delivery.put_off(delivery.anomaly_id, delivery.channel_id, 30)
+    assert stored(delivery).status == "sending"
+    assert claim(delivery) is None
+
+
+def test_a_delivery_that_waits_is_put_off(delivery):
+    Delivery.put_off(delivery.anomaly_id, delivery.channel_id, 3_600)
+    assert (stored(delivery).status, stored(delivery).due_at > now() + timedelta(minutes=59)) == ("pending", True)
 
 
 def test_a_postponed_delivery_is_overdue_only_after_its_pause(delivery):
