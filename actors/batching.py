@@ -72,8 +72,8 @@ class Work(MessageProxy):
 class Consumer(dramatiq.Consumer):
     """Leases the messages of one queue, `batch` at a time and at most `concurrency` batches at once.
 
-    Each consumer is a lease of its own. One that loses its connection is replaced, and what it held is
-    recovered as if it had died: also the messages that were leased by a reply which never arrived.
+    Each consumer is a lease of its own. One that loses its connection gives back what it held and is replaced,
+    so that messages which were leased by a reply that never arrived come back, too.
     """
 
     def __init__(self, broker: "RedisBroker", queue_name: str, batch: int, concurrency: int, timeout_ms: int) -> None:

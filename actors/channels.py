@@ -1,8 +1,9 @@
 """The channel that the environment asks for."""
 
 from eventpulse.settings import Settings
-from models.channel import FROM_ENVIRONMENT, Channel
+from models.channel import Channel
 from models.database import connection
+from notifiers.slack import FROM_ENVIRONMENT
 
 NAME = "slack (SLACK_WEBHOOK_URL)"
 

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import wraps
 from random import uniform
-from traceback import format_exception
 from typing import Any, ParamSpec, TypeVar
 
 import dramatiq
@@ -41,7 +40,8 @@ def through_outages(step: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(step)
     def patiently(*args: P.args, **kwargs: P.kwargs) -> R:
-        for pause in _pauses():
+        pauses = _pauses()
+        while True:
             try:
                 return step(*args, **kwargs)
             except Exception as error:
@@ -49,12 +49,12 @@ def through_outages(step: Callable[P, R]) -> Callable[P, R]:
                     raise
                 if work := current_work():
                     work.outbox.clear()  # the next attempt sends it again
+                pause = next(pauses)
                 log.warning(
                     "server_away", step=step.__name__, error=type(error).__name__, retry_in_seconds=round(pause, 1)
                 )
                 if _stopping.wait(pause):
                     raise Interrupted from error
-        raise AssertionError("the pauses never end")
 
     return patiently
 
@@ -90,8 +90,6 @@ class PatientRetries(Retries):
         elif message.is_batch:
             message.split = True
         else:
-            # Dramatiq leaves it out for what it does not retry; a dead letter without it explains nothing.
-            message.options["traceback"] = "".join(format_exception(exception, limit=30))
             super().after_process_message(broker, message, exception=exception)  # type: ignore[no-untyped-call]
 
 

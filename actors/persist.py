@@ -20,13 +20,8 @@ def persist(*events: msgspec.Raw) -> None:
     encoded = [bytes(event) for event in events]
     with connection():
         Event.store(encoded)
-    pass_on("evaluate", encoded)
-
-
-def pass_on(stage: str, events: list[bytes]) -> None:
-    """Queue the events of the current work for the next stage."""
     work = current_work()
     assert work is not None
     request_ids = [member.options.get("request_id") for member in work.members]
-    work.outbox.add_all(stage, encode_events(stage, events, request_ids))
-    work.outbox.counts["persisted"] += len(events)
+    work.outbox.add_all("evaluate", encode_events("evaluate", encoded, request_ids))
+    work.outbox.counts["persisted"] = len(encoded)

@@ -43,7 +43,6 @@ class RedisBroker(dramatiq.Broker):
             url,
             socket_timeout=SOCKET_TIMEOUT_SECONDS,
             socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
-            health_check_interval=0,
         )
         self.scripts = scripts.load(self.client)
 
@@ -81,12 +80,3 @@ class RedisBroker(dramatiq.Broker):
         """Give the work of dead workers to others; returns how many messages run again, and how many were given up."""
         again, dead = self.scripts["recover"](keys=[self.namespace], args=[timeout_ms, MOST_DEATHS])
         return int(again), int(dead)
-
-    def flush(self, queue_name: str) -> None:
-        """Drop every message of a queue but the dead ones."""
-        parts = ("", ".msgs", ".delayed", ".suspects", ".deaths")
-        self.client.delete(*(f"{self.namespace}:{queue_name}{part}" for part in parts))
-
-    def flush_all(self) -> None:
-        for queue_name in self.queues:
-            self.flush(queue_name)

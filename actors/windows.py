@@ -19,7 +19,10 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class _Script:
-    """A Lua script that Redis knows by its SHA-1."""
+    """A Lua script that Redis knows by its SHA-1.
+
+    redis-py's own scripts ask Redis whether it knows them before each pipeline: a second round trip.
+    """
 
     def __init__(self, name: str) -> None:
         self.text = (SCRIPTS / f"{name}.lua").read_text()

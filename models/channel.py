@@ -8,8 +8,6 @@ from uuid_utils.compat import uuid7
 from models.base import Row, jsonb, now, time
 
 SEVERITIES = ("info", "warning", "critical")
-#: The value of a setting that is to be read from the environment when it is used.
-FROM_ENVIRONMENT = "environment"
 
 
 class Channel(Row):

@@ -51,7 +51,10 @@ def keep(duties: dict[str, Duty], leadership: Leadership, stop: threading.Event)
         leads = leadership.hold()
         if leadership.error != away:
             away = leadership.error
-            log.warning("postgresql_away", error=away) if away else log.info("postgresql_back")
+            if away:
+                log.warning("postgresql_away", error=away)
+            else:
+                log.info("postgresql_back")
         if leads and scheduler is None:
             log.info("leadership_taken")
             scheduler = _start(duties)

@@ -12,7 +12,7 @@ from schedules.rollup import roll_up
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """Something to do every `seconds`."""
+    """Something to do again and again."""
 
     every_seconds: float
     act: Callable[[], object]

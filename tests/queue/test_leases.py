@@ -143,15 +143,21 @@ def test_what_nothing_took_care_of_is_not_acknowledged(
     assert broker.client.hlen("eventpulse:stage.msgs") == 1
 
 
-def test_messages_of_an_actor_that_does_not_exist_die_and_their_neighbours_do_not(
-    broker: RedisBroker, start_worker: StartWorker
-) -> None:
+def collected(broker: RedisBroker) -> list[int]:
+    """The numbers that a stage will have been given."""
     done: list[int] = []
 
     @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=10)
     def stage(*events: msgspec.Raw) -> None:
         done.extend(number_of(event) for event in events)
 
+    return done
+
+
+def test_messages_of_an_actor_that_does_not_exist_die_and_their_neighbours_do_not(
+    broker: RedisBroker, start_worker: StartWorker
+) -> None:
+    done = collected(broker)
     gone = [*encode_events("gone", [b'{"n":8}', b'{"n":9}'], [None] * 2)]
     broker.scripts["accept"](keys=[broker.namespace], args=["stage", 100, 100, *gone])
     numbers(broker, "stage", 3)
@@ -164,12 +170,7 @@ def test_messages_of_an_actor_that_does_not_exist_die_and_their_neighbours_do_no
 def test_a_message_is_settled_by_where_it_lies_not_by_what_it_says(
     broker: RedisBroker, start_worker: StartWorker
 ) -> None:
-    done: list[int] = []
-
-    @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=10)
-    def stage(*events: msgspec.Raw) -> None:
-        done.extend(number_of(event) for event in events)
-
+    done = collected(broker)
     _, message = encode_events("stage", [b'{"n":1}'], [None])
     strange = re.sub(rb'"redis_message_id":"[^"]*"', b"", message)
     broker.scripts["enqueue"](keys=[broker.namespace], args=["stage", "an-id", strange, 0])

@@ -11,8 +11,8 @@ from marshmallow import fields
 from staging import StartWorker
 from waiting import until
 
-from actors import dead_letters, rulebook
-from models.database import connection
+from actors import dead_letters, evaluate, rulebook
+from models.database import connection, database
 from models.delivery import Delivery
 from models.event import Event
 from models.rule import Rule
@@ -76,6 +76,22 @@ def test_an_anomaly_says_why_and_is_announced_on_every_channel(
     frame = until(lambda: subscription.get_message(ignore_subscribe_messages=True))
     subscription.close()
     assert msgspec.json.decode(frame["data"])["anomaly_id"] == str(found.anomaly_id)
+
+
+def test_an_alert_does_not_wait_for_evidence_that_takes_long(
+    pipeline: redis.Redis, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "EVIDENCE_TIMEOUT_MS", 50)
+    monkeypatch.setattr(Event, "evidence", lambda *_: database.execute_sql("SELECT pg_sleep(20)"))
+    rule()
+    accept(*[event() for _ in range(3)])
+    start_worker()
+    until(lambda: idle(pipeline) and anomalies())
+    (found,) = anomalies()
+    assert found.evidence["samples"] == []
+    assert "more than 2" in found.message
+    with connection():
+        assert {delivery.status for delivery in Delivery.select()} == {"delivered"}
 
 
 def test_a_redelivered_event_changes_nothing(pipeline: redis.Redis, start_worker: StartWorker) -> None:
