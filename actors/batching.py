@@ -1,8 +1,9 @@
 """The consumer: leases messages in micro-batches and hands each batch to Dramatiq as one call.
 
 A stage is an actor of any number of events, `persist(*events)`: one message is a batch of one. Dramatiq's
-middleware runs once a batch. When a batch fails, its messages are handed out again one at a time, each
-with its own retries and its own dead letter, so that one bad event never spoils its neighbours.
+middleware runs once a batch. Messages that came together travel and are settled together, as a bundle, until a
+batch fails: then its messages are handed out again one at a time, each with its own retries and its own dead
+letter, so that one bad event never spoils its neighbours.
 """
 
 import threading
@@ -19,7 +20,7 @@ from dramatiq.errors import ConnectionClosed
 from dramatiq.message import Message
 from dramatiq.middleware import CurrentMessage
 
-from actors.messages import decode_unopened
+from actors.messages import decode_bundle, decode_unopened, is_bundle, line
 from actors.outbox import Outbox
 
 if TYPE_CHECKING:
@@ -36,37 +37,42 @@ _incarnations = count(1)
 
 
 class Work(MessageProxy):
-    """One call of one actor: the messages behind it, and what leaves with their acknowledgement."""
+    """One call of one actor: the entries behind it, and what leaves with their acknowledgement."""
 
-    def __init__(self, consumer: "Consumer", members: list[Message[Any]]) -> None:
-        first = members[0]
-        if len(members) > 1:
-            first = first.copy(args=tuple(argument for member in members for argument in member.args))
-        super().__init__(first)
+    def __init__(self, consumer: "Consumer", ids: list[str], message: Message[Any], lines: list[bytes]) -> None:
+        super().__init__(message)
         self.consumer = consumer
-        self.members = members
+        self.ids = ids
+        #: Its events as they travel; none of an actor that takes one message at a time.
+        self.lines = lines
         self.outbox = Outbox()
-        #: The batch failed: its members are to be processed one by one.
+        #: The batch failed: its messages are to be processed one by one.
         self.split = False
         #: The worker stopped in the middle: the messages stay leased until the consumer gives them back.
         self.abandoned = False
 
+    @classmethod
+    def of(cls, works: "list[Work]") -> "Work":
+        """One work for the messages of several, all of the same actor."""
+        first = works[0]
+        if len(works) == 1:
+            return first
+        message = first._message.copy(args=tuple([argument for work in works for argument in work.args]))
+        ids = [entry_id for work in works for entry_id in work.ids]
+        return cls(first.consumer, ids, message, [line for work in works for line in work.lines])
+
     @property
     def is_batch(self) -> bool:
-        return len(self.members) > 1
+        return len(self.lines) > 1
 
     @property
     def unhandled(self) -> bool:
         """It failed, and nothing took care of it: to acknowledge it would be to lose it."""
         return self._exception is not None and not self.outbox.follow_ups
 
-    @property
-    def ids(self) -> list[str]:
-        return [member.options["redis_message_id"] for member in self.members]
-
     def __str__(self) -> str:
         # Without the arguments: payloads do not belong in logs.
-        return f"{self.actor_name} of {len(self.members)} messages" if self.is_batch else f"{self.actor_name}"
+        return f"{self.actor_name} of {len(self.lines)} messages" if self.is_batch else f"{self.actor_name}"
 
 
 class Consumer(dramatiq.Consumer):
@@ -83,7 +89,7 @@ class Consumer(dramatiq.Consumer):
         self.concurrency = concurrency
         self.timeout = min(timeout_ms / 1000, HEARTBEAT_SECONDS)
         self.lease = f"{queue_name}|{broker.worker_id}.{next(_incarnations)}"
-        self._singles: deque[Work] = deque()
+        self._waiting: deque[Work] = deque()
         self._underway = 0
         self._settled = threading.Condition()
 
@@ -92,8 +98,8 @@ class Consumer(dramatiq.Consumer):
         try:
             if self._underway >= self.concurrency:
                 self._beat_until(lambda: self._underway < self.concurrency)
-            elif self._singles:
-                return self._hand_out(self._singles.popleft())
+            elif self._waiting:
+                return self._hand_out(self._waiting.popleft())
             else:
                 return self._fetch()
         except REDIS_AWAY as error:
@@ -125,26 +131,37 @@ class Consumer(dramatiq.Consumer):
         if not found:
             self._wait_for_messages(next_due_ms)
             return None
-        batch: list[Message[Any]] = []
-        for message_id, data in zip(found[::2], found[1::2], strict=True):
+        batch: list[Work] = []
+        for entry_id, data in zip(map(bytes.decode, found[::2]), found[1::2], strict=True):
             try:
-                message = decode_unopened(data) if self.batch > 1 else Message.decode(data)
-                message.options["redis_message_id"] = message_id.decode()  # where it lies, whatever it says itself
+                work = self._decode(entry_id, data)
             except Exception as error:
-                self._quarantine(message_id, data, error)
+                self._put_aside(entry_id, data, error)
                 continue
             # What failed before, or may have killed a worker, is not mixed with others again.
-            alone = self.batch == 1 or mode == SUSPECT or "retries" in message.options
-            if alone or (batch and batch[0].actor_name != message.actor_name):
-                self._singles.append(Work(self, [message]))
+            alone = self.batch == 1 or mode == SUSPECT or "retries" in work.options
+            if alone or (batch and batch[0].actor_name != work.actor_name):
+                self._waiting.append(work)
             else:
-                batch.append(message)
-        return self._hand_out(Work(self, batch)) if batch else None
+                batch.append(work)
+        return self._hand_out(Work.of(batch)) if batch else None
 
-    def _quarantine(self, message_id: bytes, data: bytes, error: Exception) -> None:
+    def _decode(self, entry_id: str, data: bytes) -> Work:
+        if is_bundle(entry_id):
+            return Work(self, [entry_id], *decode_bundle(entry_id, data))
+        if self.batch == 1:
+            return Work(self, [entry_id], Message.decode(data), [])
+        message = decode_unopened(data)
+        request_id = message.options.get("request_id")
+        return Work(self, [entry_id], message, [line(bytes(event), request_id) for event in message.args])
+
+    def _put_aside(self, entry_id: str, data: bytes, error: Exception) -> None:
         """Put a message that cannot be read among the dead, and leave its neighbours alone."""
-        log.error("unreadable_message", queue=self.queue_name, message_id=message_id.decode(), error=str(error))
-        self._finish([], [message_id, data, f"unreadable: {error}"], [1, "dead", 1])
+        if is_bundle(entry_id):
+            self._call("suspect", entry_id)
+            return
+        log.error("unreadable_message", queue=self.queue_name, message_id=entry_id, error=str(error))
+        self._finish([], [entry_id, data, f"unreadable: {error}"], [1, "dead", 1])
 
     def _wait_for_messages(self, next_due_ms: int) -> None:
         """Block until the queue has something: moving its head onto itself changes nothing and waits for it."""
@@ -152,7 +169,7 @@ class Consumer(dramatiq.Consumer):
         if next_due_ms >= 0:
             timeout = min(timeout, next_due_ms / 1000)
         if self._underway:
-            # A failed batch comes back to this consumer, not to the queue: look for it often.
+            # What comes back from a batch that failed is on the list of suspects: look for it often.
             timeout = min(timeout, 0.05)
         # Redis cuts a time-out below a millisecond down to 0, which means for ever.
         timeout = max(timeout, 0.005)
@@ -166,7 +183,7 @@ class Consumer(dramatiq.Consumer):
         """
         work = _as_work(message)
         if work.split:
-            work.consumer._singles.extend(Work(work.consumer, [member]) for member in work.members)
+            work.consumer._call("suspect", *work.ids)
         elif not (work.abandoned or work.unhandled):
             work.consumer._finish(work.ids, [], work.outbox.as_arguments())
         work.consumer._let_go()
@@ -185,9 +202,11 @@ class Consumer(dramatiq.Consumer):
         work.consumer._let_go()
 
     def _finish(self, ids: list[str], dead: list[Any], rest: list[Any]) -> None:
-        arguments = [self.queue_name, self.lease, len(ids), *ids, len(dead) // 3, *dead, *rest]
+        self._call("finish", len(ids), *ids, len(dead) // 3, *dead, *rest)
+
+    def _call(self, script: str, *arguments: Any) -> None:
         try:
-            self.broker.scripts["finish"](keys=[self.broker.namespace], args=arguments)
+            self.broker.scripts[script](keys=[self.broker.namespace], args=[self.queue_name, self.lease, *arguments])
         except redis.RedisError as error:
             # Dramatiq calls again until Redis is back; the work stays leased, or runs again elsewhere.
             raise ConnectionClosed(error) from None

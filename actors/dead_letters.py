@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 CHUNK = 100
 # What a message carries of its past: a replayed one starts afresh.
-HISTORY = {"retries", "traceback", "requeue_timestamp", "redis_message_id", "eta"}
+HISTORY = {"retries", "traceback", "requeue_timestamp", "eta"}
 
 
 class Unreplayable(Exception):

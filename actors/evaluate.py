@@ -13,6 +13,7 @@ import structlog
 from actors.batching import current_work
 from actors.broker import broker
 from actors.guards import through_outages
+from actors.messages import request_id_of
 from actors.notify import notify
 from actors.rulebook import Rulebook, suspend
 from actors.windows import RedisWindow
@@ -53,9 +54,7 @@ def evaluate(*raw: msgspec.Raw) -> None:
     for fault in found.faults:
         suspend(fault.rule.rule_id, fault.rule.version, fault.reason)
     if found.firings:
-        requests = {
-            event.event_id: member.options.get("request_id") for event, member in zip(events, work.members, strict=True)
-        }
+        requests = {event.event_id: request_id_of(line) for event, line in zip(events, work.lines, strict=True)}
         spoken = [record(firing, requests.get(firing.event_id)) for firing in found.firings]
         window.claim([claim for claim in spoken if claim.cooldown])
     work.outbox.counts.update(evaluated=len(events), late=found.late)

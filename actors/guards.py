@@ -112,6 +112,6 @@ class LogContext(Middleware):
             ids = {
                 "message_id": message.message_id,
                 "request_id": message.options.get("request_id"),
-                "event_id": event_id_of(message.members[0]),
+                "event_id": event_id_of(message),
             }
             bind_contextvars(**{name: value for name, value in ids.items() if value})

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import redis
 
 from actors.broker import broker
-from actors.messages import encode_events
+from actors.messages import bundles, line
 from actors.queues import Unavailable
 
 QUEUE = "persist"
@@ -31,8 +32,8 @@ def accept(events: Sequence[bytes], request_id: str | None) -> None:
     Raises `Unavailable` when Redis is away, or the backlog or Redis' memory is above its high-water mark.
     Then nothing was queued or, after a time-out, these very events were: to send them again is safe.
     """
-    messages = encode_events(QUEUE, events, [request_id] * len(events))
-    arguments = [QUEUE, marks.backlog, marks.redis_memory_percent, *messages]
+    arguments: list[Any] = [QUEUE, marks.backlog, marks.redis_memory_percent]
+    arguments += bundles(QUEUE, [line(event, request_id) for event in events])
     try:
         accepted = broker.scripts["accept"](keys=[broker.namespace], args=arguments)
     except redis.RedisError as error:

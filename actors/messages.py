@@ -1,5 +1,11 @@
-"""Dramatiq messages as bytes: what lies in Redis, made and read without copying the event inside."""
+"""Dramatiq messages as bytes: what lies in Redis, made and read without copying the event inside.
 
+Events travel through the stages in bundles: a line of what their messages have in common, then a line for each event,
+of its options, a blank, and the event, as the API wrote it. `scripts/fetch.lua` makes whole messages of a bundle when
+they are to be processed one by one; their ids are the bundle's with their place in it.
+"""
+
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from itertools import count
@@ -13,6 +19,10 @@ from dramatiq.message import Message
 # 96 random bits a process and thread-safe counter make ids unique without a system call for each.
 _PREFIX = secrets.token_hex(12)
 _NUMBERS = count()
+_BUNDLE_ID = re.compile(r"\d+\*")
+
+#: Messages that share an entry of a queue: enough to make an entry's cost small, few enough to spread over workers.
+LARGEST_BUNDLE = 250
 
 
 class JSONEncoder(Encoder):
@@ -42,21 +52,80 @@ class _Identified(msgspec.Struct):
     event_id: str | None = None
 
 
+class _Head(msgspec.Struct):
+    queue_name: str
+    actor_name: str
+    kwargs: dict[str, Any]
+    message_timestamp: int
+
+
+class _Options(msgspec.Struct):
+    request_id: str | None = None
+
+
 _unopened = msgspec.json.Decoder(_Unopened)
+_head = msgspec.json.Decoder(_Head)
+_options = msgspec.json.Decoder(_Options)
 _identified = msgspec.json.Decoder(_Identified)
+
+
+def new_id() -> str:
+    """An id for one message or bundle in Redis."""
+    return f"{_PREFIX}{next(_NUMBERS):x}"
+
+
+def is_bundle(entry_id: str) -> bool:
+    return _BUNDLE_ID.match(entry_id) is not None
+
+
+def line(event: bytes, request_id: str | None) -> bytes:
+    """An event's line in a bundle; `event` is a JSON object without line breaks, and is not parsed."""
+    return b'{"request_id":"%b"} %b' % (request_id.encode(), event) if request_id else b"{} %b" % event
+
+
+def event_of(line: bytes) -> bytes:
+    return line.partition(b" ")[2]
+
+
+def request_id_of(line: bytes) -> str | None:
+    return _options.decode(line.partition(b" ")[0]).request_id
+
+
+def bundles(actor_name: str, lines: Sequence[bytes], largest: int = LARGEST_BUNDLE) -> Iterator[bytes]:
+    """Yield the id and the bytes of bundles of at most `largest` messages `actor_name(event)`, one a line.
+
+    They go to the queue of the actor's name.
+    """
+    name, now = actor_name.encode(), time_ns() // 1_000_000
+    head = b'{"queue_name":"%b","actor_name":"%b","kwargs":{},"message_timestamp":%d' % (name, name, now)
+    for start in range(0, len(lines), largest):
+        part = lines[start : start + largest]
+        yield f"{len(part)}*{new_id()}".encode()
+        yield b"\n".join((head, *part))
+
+
+def decode_bundle(bundle_id: str, data: bytes) -> tuple[Message[Any], list[bytes]]:
+    """A bundle as one message, of all its events as `msgspec.Raw`, and its lines. Raises `ValueError`."""
+    head, *lines = data.split(b"\n")
+    common = _head.decode(head + b"}")
+    events = tuple([msgspec.Raw(event_of(line)) for line in lines])
+    message: Message[Any] = Message(
+        common.queue_name, common.actor_name, events, common.kwargs, {}, bundle_id, common.message_timestamp
+    )
+    return message, lines
 
 
 def decode_unopened(data: bytes) -> Message[Any]:
     """A message with its arguments as `msgspec.Raw`. Raises `msgspec.DecodeError`."""
     found = _unopened.decode(data)
     return Message(
-        queue_name=found.queue_name,
-        actor_name=found.actor_name,
-        args=found.args,
-        kwargs=found.kwargs,
-        options=found.options,
-        message_id=found.message_id,
-        message_timestamp=found.message_timestamp,
+        found.queue_name,
+        found.actor_name,
+        found.args,
+        found.kwargs,
+        found.options,
+        found.message_id,
+        found.message_timestamp,
     )
 
 
@@ -66,23 +135,3 @@ def event_id_of(message: Message[Any]) -> str | None:
         return _identified.decode(message.args[0]).event_id
     except (IndexError, TypeError, msgspec.DecodeError):
         return None
-
-
-def new_id() -> str:
-    """An id for one message in Redis."""
-    return f"{_PREFIX}{next(_NUMBERS):x}"
-
-
-def encode_events(actor_name: str, events: Sequence[bytes], request_ids: Sequence[str | None]) -> Iterator[bytes]:
-    """Yield an id and a message for each event: `actor_name(event)`, on the queue of the same name.
-
-    `events` are JSON objects; they are wrapped, not parsed.
-    """
-    now = time_ns() // 1_000_000
-    head = f'{{"queue_name":"{actor_name}","actor_name":"{actor_name}","kwargs":{{}},"message_timestamp":{now}'
-    for event, request_id in zip(events, request_ids, strict=True):
-        message_id = new_id()
-        origin = f',"request_id":{msgspec.json.encode(request_id).decode()}' if request_id else ""
-        options = f'"options":{{"redis_message_id":"{message_id}"{origin}}}'
-        yield message_id.encode()
-        yield b"".join((f'{head},"message_id":"{message_id}",{options},"args":['.encode(), event, b"]}"))

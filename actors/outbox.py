@@ -20,11 +20,11 @@ class Outbox:
     def add(self, queue_name: str, message_id: bytes | str, message: bytes, delay_ms: int = 0) -> None:
         self.follow_ups[queue_name] += (message_id, message, delay_ms)
 
-    def add_all(self, queue_name: str, ids_and_messages: Iterable[bytes]) -> None:
+    def add_bundles(self, queue_name: str, ids_and_messages: Iterable[bytes]) -> None:
+        """Add what `actors.messages.bundles` yields."""
         pairs = iter(ids_and_messages)
-        follow_ups = self.follow_ups[queue_name]
-        for message_id, message in zip(pairs, pairs, strict=True):
-            follow_ups += (message_id, message, 0)
+        for bundle_id, messages in zip(pairs, pairs, strict=True):
+            self.add(queue_name, bundle_id, messages)
 
     def clear(self) -> None:
         self.follow_ups.clear()

@@ -5,7 +5,7 @@ import msgspec
 
 from actors.batching import current_work
 from actors.guards import through_outages
-from actors.messages import encode_events
+from actors.messages import bundles
 from models.database import connection
 from models.event import Event
 
@@ -17,11 +17,9 @@ def persist(*events: msgspec.Raw) -> None:
 
     A repeated event changes nothing in the database and is evaluated again, which changes nothing either.
     """
-    encoded = [bytes(event) for event in events]
     with connection():
-        Event.store(encoded)
+        Event.store(events)
     work = current_work()
     assert work is not None
-    request_ids = [member.options.get("request_id") for member in work.members]
-    work.outbox.add_all("evaluate", encode_events("evaluate", encoded, request_ids))
-    work.outbox.counts["persisted"] = len(encoded)
+    work.outbox.add_bundles("evaluate", bundles("evaluate", work.lines))
+    work.outbox.counts["persisted"] = len(events)

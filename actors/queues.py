@@ -22,18 +22,15 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """Messages of one queue by where they are, and the age of the one at its head."""
+    """Messages of one queue that are still to be done, those among them that are delayed, and those that died.
 
-    waiting: int
+    `oldest_age_seconds` is of the one at its head.
+    """
+
+    depth: int
     delayed: int
-    leased: int
     dead: int
     oldest_age_seconds: float
-
-    @property
-    def depth(self) -> int:
-        """Everything that is still to be done."""
-        return self.waiting + self.delayed + self.leased
 
 
 class _Stamp(msgspec.Struct):
@@ -46,23 +43,18 @@ def depths(client: redis.Redis) -> dict[str, QueueState]:
     pipeline = client.pipeline(transaction=False)
     for name in names:
         full = f"{broker.namespace}:{name}"
-        pipeline.llen(full)
-        pipeline.llen(f"{full}.suspects")
+        pipeline.get(f"{full}.count")
         pipeline.zcard(f"{full}.delayed")
-        pipeline.hlen(f"{full}.msgs")
         pipeline.zcard(f"{full}.XQ")
         pipeline.lindex(full, 0)
-    found = pipeline.execute()
-    heads = [found[start + 5] for start in range(0, len(found), 6)]
-    for name, head in zip(names, heads, strict=True):
+    replies = pipeline.execute()
+    found = [replies[start : start + 4] for start in range(0, len(replies), 4)]
+    for name, (*_, head) in zip(names, found, strict=True):
         pipeline.hget(f"{broker.namespace}:{name}.msgs", head or "")
-    states = {}
-    for position, (name, oldest) in enumerate(zip(names, pipeline.execute(), strict=True)):
-        listed, suspects, delayed, messages, dead, _ = found[position * 6 : position * 6 + 6]
-        waiting = listed + suspects
-        leased = max(0, messages - waiting - delayed)
-        states[name] = QueueState(waiting, delayed, leased, dead, _age_seconds(oldest))
-    return states
+    return {
+        name: QueueState(int(count or 0), delayed, dead, _age_seconds(oldest))
+        for name, (count, delayed, dead, _), oldest in zip(names, found, pipeline.execute(), strict=True)
+    }
 
 
 def workers_alive(client: redis.Redis) -> int:
@@ -73,11 +65,11 @@ def workers_alive(client: redis.Redis) -> int:
     return len({lease.split(b"|")[1].split(b".")[0] for lease in leases})
 
 
-def _age_seconds(message: bytes | None) -> float:
-    if message is None:
+def _age_seconds(bundle: bytes | None) -> float:
+    if bundle is None:
         return 0.0
     try:
-        stamp = msgspec.json.decode(message, type=_Stamp)
+        stamp = msgspec.json.decode(bundle.partition(b"\n")[0], type=_Stamp)
     except msgspec.DecodeError:
         return 0.0
     return max(0.0, time.time() - stamp.message_timestamp / 1000)

@@ -66,13 +66,12 @@ class RedisBroker(dramatiq.Broker):
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
         """Queue a message, after `delay` ms if given; inside an actor, together with the acknowledgement."""
-        message = message.copy(options={"redis_message_id": new_id()})
         self.emit_before("enqueue", message, delay)
-        queue_name, message_id = message.queue_name, message.options["redis_message_id"]
+        entry = (message.queue_name, new_id(), message.encode(), delay or 0)
         if work := current_work():
-            work.outbox.add(queue_name, message_id, message.encode(), delay or 0)
+            work.outbox.add(*entry)
         else:
-            self.scripts["enqueue"](keys=[self.namespace], args=[queue_name, message_id, message.encode(), delay or 0])
+            self.scripts["enqueue"](keys=[self.namespace], args=entry)
         self.emit_after("enqueue", message, delay)
         return message
 

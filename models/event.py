@@ -18,7 +18,7 @@ SAMPLES = 3
 INSERT = """
     INSERT INTO events (event_id, event_type, source, timestamp, payload, metadata, received_at)
     SELECT event_id, event_type, source, timestamp, payload, metadata, received_at
-    FROM json_to_recordset(%s::json) AS e(event_id uuid, event_type text, source text, timestamp timestamptz,
+    FROM jsonb_to_recordset(%s::jsonb) AS e(event_id uuid, event_type text, source text, timestamp timestamptz,
                                           payload jsonb, metadata jsonb, received_at timestamptz)
     ORDER BY event_id
     ON CONFLICT (event_id) DO NOTHING

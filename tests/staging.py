@@ -7,7 +7,7 @@ import msgspec
 from dramatiq.middleware import CurrentMessage
 
 from actors.guards import LogContext, PatientRetries, Stopping, Transactional
-from actors.messages import encode_events
+from actors.messages import bundles, line
 from actors.transport import RedisBroker
 
 StartWorker = Callable[..., dramatiq.Worker]
@@ -28,11 +28,14 @@ def stages(url: str, max_retries: int = 2) -> RedisBroker:
 
 
 def numbers(broker: RedisBroker, actor: str, count: int) -> None:
-    """Queue `count` messages, each with its number."""
-    events = [b'{"n":%d}' % n for n in range(count)]
-    broker.scripts["accept"](
-        keys=[broker.namespace], args=[actor, 10**6, 100, *encode_events(actor, events, [None] * count)]
-    )
+    """Queue `count` messages, each with its number and each an entry of its own."""
+    queue(broker, actor, *[b'{"n":%d}' % n for n in range(count)], largest=1)
+
+
+def queue(broker: RedisBroker, actor: str, *events: bytes, to: str = "", largest: int = 250) -> None:
+    """Queue events for an actor, in bundles of at most `largest`."""
+    entries = bundles(actor, [line(event, "the-request") for event in events], largest)
+    broker.scripts["accept"](keys=[broker.namespace], args=[to or actor, 10**6, 100, *entries])
 
 
 def number_of(event: msgspec.Raw) -> int:

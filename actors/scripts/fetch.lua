@@ -1,16 +1,18 @@
--- Lease the next messages of a queue to a consumer, and tell that the consumer is alive.
+-- Lease the next bundles of a queue to a consumer, and tell that the consumer is alive.
 --
 -- KEYS[1] = namespace
 -- ARGV = queue, lease, most messages (0: only the heartbeat), 1 when the consumer holds nothing else
--- Returns { mode, ms until the next delayed message falls due (-1: none), id, message, ... }
+-- Returns { mode, ms until the next delayed message falls due (-1: none), id, messages, ... }
 -- mode 1: the one message is a suspect; 2: a suspect waits until this consumer holds nothing else; else 0
 --
 --   $ns:__heartbeats__     sorted set of leases by the time (ms) their consumers last called
 --   $ns:__acks__.$lease    set of the ids leased and not yet acknowledged
---   $ns:$queue.suspects    list of the ids whose worker died while it held them
+--   $ns:$queue.suspects    list of the ids whose worker died while it held them, or whose batch failed
+--   $ns:$queue.deaths      hash of id -> how many workers died while they held it
 --
 -- All times are Redis' own, so that the clocks of the workers do not matter.
--- A suspect may be what killed its worker: it is handed out alone, so that it takes nobody along.
+-- A suspect may be what killed its worker: it is handed out alone, so that it takes nobody along; a suspect
+-- bundle is taken apart for that. But for one that is larger, no more than `most` messages are leased at once.
 
 local ns, queue, lease = KEYS[1], ARGV[1], ARGV[2]
 local most, idle = tonumber(ARGV[3]), ARGV[4] == '1'
@@ -33,14 +35,50 @@ if most == 0 then
     return { 0, wait }
 end
 
+-- The messages of a bundle become entries of their own, in its place at the head of the suspects.
+local function take_apart(bundle)
+    local head, parts = nil, {}
+    local deaths = redis.call('HGET', full .. '.deaths', bundle)
+    for line in string.gmatch(redis.call('HGET', messages, bundle) or '', '[^\n]+') do
+        if head then
+            local id = #parts + 1 .. '.' .. bundle
+            local options, argument = string.match(line, '^(%S+) (.*)$')
+            if options then -- else it is unreadable, and is to be kept as it is
+                line = head .. ',"message_id":"' .. id .. '","options":' .. options .. ',"args":[' .. argument .. ']}'
+            end
+            parts[#parts + 1] = id
+            redis.call('HSET', messages, id, line)
+            if deaths then
+                redis.call('HSET', full .. '.deaths', id, deaths)
+            end
+        end
+        head = head or line
+    end
+    for i = #parts, 1, -1 do
+        redis.call('LPUSH', suspects, parts[i])
+    end
+    redis.call('HDEL', messages, bundle)
+    redis.call('HDEL', full .. '.deaths', bundle)
+    redis.call('INCRBY', full .. '.count', #parts - size(bundle))
+end
+
 local suspect, ids = 0, nil
 if redis.call('EXISTS', suspects) == 1 then
     if not idle then
         return { 2, wait }
     end
+    while is_bundle(redis.call('LINDEX', suspects, 0) or '') do
+        take_apart(redis.call('LPOP', suspects))
+    end
     suspect, ids = 1, redis.call('LPOP', suspects, 1)
 else
-    ids = redis.call('LPOP', full, most)
+    ids = redis.call('LRANGE', full, 0, most - 1)
+    local count, sum = 0, 0
+    while ids[count + 1] and (count == 0 or sum + size(ids[count + 1]) <= most) do
+        count = count + 1
+        sum = sum + size(ids[count])
+    end
+    ids = count > 0 and redis.call('LPOP', full, count)
 end
 if not ids then
     return { 0, wait }

@@ -26,12 +26,13 @@ for _, lease in ipairs(redis.call('ZRANGEBYSCORE', heartbeats, '-inf', now - ARG
         local message = redis.call('HGET', full .. '.msgs', id)
         if message then
             local died = redis.call('HINCRBY', full .. '.deaths', id, 1)
-            if died < most then
+            if died < most or is_bundle(id) then -- a bundle is taken apart first: most of it is innocent
                 redis.call('RPUSH', full .. '.suspects', id)
-                again = again + 1
+                again = again + size(id)
             else
                 redis.call('HDEL', full .. '.msgs', id)
                 redis.call('HDEL', full .. '.deaths', id)
+                redis.call('DECRBY', full .. '.count', 1)
                 redis.call('ZADD', full .. '.XQ', now, id)
                 redis.call('HSET', full .. '.XQ.msgs', id, message)
                 redis.call('HSET', full .. '.XQ.why', id, died .. ' workers died while they held this message')

@@ -10,7 +10,7 @@ local given = 0
 for _, id in ipairs(redis.call('SMEMBERS', leased)) do
     if redis.call('HEXISTS', full .. '.msgs', id) == 1 then
         redis.call('LPUSH', full, id)
-        given = given + 1
+        given = given + size(id)
     end
 end
 redis.call('DEL', leased)

@@ -10,15 +10,38 @@
 -- An event is the last of a run when the member `needed - 1` before it is less than `width` older. A new event can
 -- make so those less than `width` later, `needed - 1` ranks at most. Of these, whoever is so without the new ones
 -- (`new` that came up to it, but for those `gone` from its window) has been named before.
+--
+-- The commands are what this costs: events mostly arrive in order, so their ranks are read off the newest few members.
 
+local call = redis.call
 local found = {}
+local TAIL = 4 -- members looked at beyond the new ones
 
 local function times(key, first, last)
-    local reply, scores, ids = redis.call('ZRANGE', key, first, last, 'WITHSCORES'), {}, {}
+    local reply, scores, ids = call('ZRANGE', key, first, last, 'WITHSCORES'), {}, {}
     for i = 1, #reply, 2 do
         ids[#ids + 1], scores[#scores + 1] = reply[i], tonumber(reply[i + 1])
     end
     return scores, ids
+end
+
+-- The members from the oldest new one on, as far as a new one may matter, and the rank of the first of them.
+local function touched(key, size, members, needed, again)
+    local oldest, latest = members[1][2], members[#members][2]
+    local first = math.max(0, size - #members - TAIL)
+    local scores, ids = times(key, first, -1)
+    local from, to = nil, nil
+    for i, id in ipairs(ids) do
+        from, to = from or id == oldest and i, to or id == latest and i
+    end
+    if not from then
+        first = call('ZRANK', key, oldest)
+        to = call('ZRANK', key, latest) - first + 1
+        scores, ids = times(key, first, again and -1 or first + to + needed - 2)
+        from = 1
+    end
+    local last = again and #ids or math.min(#ids, to + needed - 1)
+    return first + from - 1, { unpack(scores, from, last) }, { unpack(ids, from, last) }
 end
 
 for _, entry in ipairs(cmsgpack.unpack(ARGV[1])) do
@@ -30,42 +53,40 @@ for _, entry in ipairs(cmsgpack.unpack(ARGV[1])) do
         mine[member[2]] = true
         additions[2 * i - 1], additions[2 * i] = member[1], member[2]
     end
-    local again = redis.call('ZADD', key, 'NX', unpack(additions)) < #members
-    local size = redis.call('ZCARD', key)
+    local again = call('ZADD', key, 'NX', unpack(additions)) < #members
+    local size = call('ZCARD', key)
 
-    local first, last = redis.call('ZRANK', key, members[1][2]), size - 1
-    if not again then
-        last = math.min(last, redis.call('ZRANK', key, members[#members][2]) + needed - 1)
-    end
-    if last >= needed - 1 then
-        local lowest = math.max(0, first - needed + 1 - #members)
-        local starts = times(key, lowest, last - needed + 1)
-        local ends, ids = times(key, first, last)
-        local new, gone = 0, 0
-        for i, at in ipairs(ends) do
-            if at >= members[#members][1] + width then
-                break
-            end
-            if mine[ids[i]] then
-                new = new + 1
-            end
-            while gone < new and members[gone + 1][1] <= at - width do
-                gone = gone + 1
-            end
-            local start = first + i - needed - lowest + 1
-            local without = starts[start - (new - gone)]
-            local known = without and at - without < width
-            if starts[start] and at - starts[start] < width and (again or mine[ids[i]] or not known) then
-                found[#found + 1] = {position, ids[i], at, needed}
+    if size >= needed then
+        local first, ends, ids = touched(key, size, members, needed, again)
+        local last = first + #ends - 1
+        if last >= needed - 1 then
+            local lowest = math.max(0, first - needed + 1 - #members)
+            local starts = times(key, lowest, last - needed + 1)
+            local new, gone = 0, 0
+            for i, at in ipairs(ends) do
+                if at >= members[#members][1] + width then
+                    break
+                end
+                if mine[ids[i]] then
+                    new = new + 1
+                end
+                while gone < new and members[gone + 1][1] <= at - width do
+                    gone = gone + 1
+                end
+                local start = first + i - needed - lowest + 1
+                local without = starts[start - (new - gone)]
+                local known = without and at - without < width
+                if starts[start] and at - starts[start] < width and (again or mine[ids[i]] or not known) then
+                    found[#found + 1] = { position, ids[i], at, needed }
+                end
             end
         end
+        call('ZREMRANGEBYSCORE', key, '-inf', newest - past)
+        if size > keep then
+            call('ZREMRANGEBYRANK', key, 0, -keep - 1)
+        end
     end
-
-    redis.call('ZREMRANGEBYSCORE', key, '-inf', newest - past)
-    if size > keep then
-        redis.call('ZREMRANGEBYRANK', key, 0, -keep - 1)
-    end
-    redis.call('EXPIRE', key, ttl)
+    call('EXPIRE', key, ttl)
 end
 
 return cmsgpack.pack(found)

@@ -120,7 +120,8 @@ def test_a_worker_that_waits_for_postgresql_stops_when_it_is_told_to(
     until(lambda: redis_client.llen("eventpulse:persist") == 0)
     worker.stop(3_000)
     assert not any(thread.is_alive() for thread in worker.workers)
-    assert redis_client.llen("eventpulse:persist") == 50
+    assert redis_client.llen("eventpulse:persist") == 1
+    assert redis_client.get("eventpulse:persist.count") == b"50"
     assert not redis_client.exists("eventpulse:persist.suspects")
     server.start()
 

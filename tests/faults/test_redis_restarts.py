@@ -8,10 +8,9 @@ from pathlib import Path
 import dramatiq
 import msgspec
 import pytest
-from staging import stages
+from staging import queue, stages
 from waiting import until
 
-from actors.messages import encode_events
 from eventpulse import embedded
 from eventpulse.daemon import Daemon
 
@@ -43,9 +42,7 @@ def test_a_retry_that_falls_into_an_outage_is_not_lost(server: Daemon) -> None:
             raise ValueError("its retry cannot be written now")
         done.extend(msgspec.json.decode(event)["n"] for event in events)
 
-    broker.scripts["accept"](
-        keys=[broker.namespace], args=["stage", 100, 100, *encode_events("stage", [b'{"n":1}'], [None])]
-    )
+    queue(broker, "stage", b'{"n":1}')
     worker = dramatiq.Worker(broker, worker_threads=2, worker_timeout=50)
     worker.start()
     try:
@@ -70,9 +67,7 @@ def test_messages_queued_and_delayed_survive_the_death_of_redis(server: Daemon) 
         done.update(msgspec.json.decode(event)["n"] for event in events)
 
     events = [b'{"n":%d}' % n for n in range(50)]
-    broker.scripts["accept"](
-        keys=[broker.namespace], args=["stage", 100, 100, *encode_events("stage", events, [None] * 50)]
-    )
+    queue(broker, "stage", *events)
     for n in range(50, 100):
         stage.send_with_options(args=({"n": n},), delay=50)
     kill(server)

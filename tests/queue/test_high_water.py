@@ -1,18 +1,18 @@
 """Ingest stops before Redis does."""
 
-from actors.messages import encode_events
+from actors.messages import bundles, line
 from actors.transport import RedisBroker
 
 
 def test_the_backlog_has_a_high_water_mark(broker: RedisBroker) -> None:
     def accept(count: int, most: int) -> int:
-        messages = encode_events("persist", [b"{}"] * count, [None] * count)
+        messages = bundles("persist", [line(b"{}", None)] * count)
         return int(broker.scripts["accept"](keys=[broker.namespace], args=["persist", most, 80, *messages]))
 
     assert accept(5, most=6) == 5
     assert accept(5, most=6) == 5
     assert accept(1, most=6) == -1
-    assert broker.client.llen("eventpulse:persist") == 10
+    assert broker.client.get("eventpulse:persist.count") == b"10"
 
 
 def test_a_full_redis_takes_no_more_events(broker: RedisBroker) -> None:
@@ -20,7 +20,7 @@ def test_a_full_redis_takes_no_more_events(broker: RedisBroker) -> None:
         broker.client.delete("eventpulse:full")
         return int(
             broker.scripts["accept"](
-                keys=[broker.namespace], args=["persist", 100, 80, *encode_events("persist", [b"{}"], [None])]
+                keys=[broker.namespace], args=["persist", 100, 80, *bundles("persist", [line(b"{}", None)])]
             )
         )
 

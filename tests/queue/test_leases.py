@@ -1,16 +1,15 @@
 """Leases: what a worker holds comes back when it stops or dies, and to nobody else before."""
 
-import re
 import threading
 
 import dramatiq
 import msgspec
 import pytest
-from staging import StartWorker, number_of, numbers, queue_is_empty
+from dramatiq.message import Message
+from staging import StartWorker, number_of, numbers, queue, queue_is_empty
 from waiting import until
 
 from actors.batching import Consumer
-from actors.messages import encode_events
 from actors.transport import RedisBroker
 
 
@@ -43,7 +42,7 @@ def test_a_dead_workers_messages_come_back_one_at_a_time(broker: RedisBroker) ->
         if next(heir) is None:
             work = next(heir)
             assert work is not None
-            sizes.append(len(work.members))
+            sizes.append(len(work.lines))
             heir.ack(work)
     assert sizes == [1, 1, 1]
     assert queue_is_empty(broker, "stage")
@@ -158,8 +157,7 @@ def test_messages_of_an_actor_that_does_not_exist_die_and_their_neighbours_do_no
     broker: RedisBroker, start_worker: StartWorker
 ) -> None:
     done = collected(broker)
-    gone = [*encode_events("gone", [b'{"n":8}', b'{"n":9}'], [None] * 2)]
-    broker.scripts["accept"](keys=[broker.namespace], args=["stage", 100, 100, *gone])
+    queue(broker, "gone", b'{"n":8}', b'{"n":9}', to="stage")
     numbers(broker, "stage", 3)
     start_worker(broker)
     until(lambda: queue_is_empty(broker, "stage"))
@@ -171,9 +169,8 @@ def test_a_message_is_settled_by_where_it_lies_not_by_what_it_says(
     broker: RedisBroker, start_worker: StartWorker
 ) -> None:
     done = collected(broker)
-    _, message = encode_events("stage", [b'{"n":1}'], [None])
-    strange = re.sub(rb'"redis_message_id":"[^"]*"', b"", message)
-    broker.scripts["enqueue"](keys=[broker.namespace], args=["stage", "an-id", strange, 0])
+    message = Message("stage", "stage", ({"n": 1},), {}, {"redis_message_id": "elsewhere"}, "strange")
+    broker.scripts["enqueue"](keys=[broker.namespace], args=["stage", "an-id", message.encode(), 0])
     start_worker(broker)
     until(lambda: queue_is_empty(broker, "stage"))
     assert done == [1]

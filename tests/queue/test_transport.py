@@ -2,11 +2,11 @@
 
 import dramatiq
 import msgspec
+from dramatiq.message import Message
 from staging import StartWorker, number_of, numbers, queue_is_empty
 from structlog.contextvars import get_contextvars
 from waiting import until
 
-from actors.messages import encode_events
 from actors.transport import RedisBroker
 
 
@@ -139,8 +139,8 @@ def test_what_is_logged_about_a_message_carries_its_ids(broker: RedisBroker, sta
     def stage(*events: msgspec.Raw) -> None:
         seen.append(get_contextvars())
 
-    message_id, message = encode_events("stage", [b'{"event_id":"the-event"}'], ["the-request"])
-    broker.scripts["enqueue"](keys=[broker.namespace], args=["stage", message_id, message, 0])
+    message = Message("stage", "stage", ({"event_id": "the-event"},), {}, {"request_id": "the-request"}, "the-message")
+    broker.enqueue(message)
     start_worker(broker)
     until(lambda: seen)
-    assert seen == [{"message_id": message_id.decode(), "request_id": "the-request", "event_id": "the-event"}]
+    assert seen == [{"message_id": "the-message", "request_id": "the-request", "event_id": "the-event"}]

@@ -1,0 +1,21 @@
+-- What every script knows of an entry; this text stands before each of them.
+--
+-- An entry of a queue is one message, or a bundle of messages that travel together, under an id that begins with
+-- their number, as `100*9f3c`. The first line of a bundle is what its messages have in common, the start of their
+-- JSON; then comes a line for each, of its options and its argument, both JSON without a blank between two tokens.
+
+local function is_bundle(id)
+    return string.find(id, '^%d+%*') ~= nil
+end
+
+local function size(id)
+    return tonumber(string.match(id, '^(%d+)%*')) or 1
+end
+
+local function sizes(ids)
+    local sum = 0
+    for _, id in ipairs(ids) do
+        sum = sum + size(id)
+    end
+    return sum
+end
