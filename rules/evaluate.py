@@ -83,7 +83,6 @@ class _Series:
     group: dict[str, Any]
     group_key: str
     digest: str
-    where: str
     newest: int = 0
     members: set[tuple[int, str]] = field(default_factory=set)
     found: dict[str, _Found] = field(default_factory=dict)
@@ -91,7 +90,7 @@ class _Series:
     @classmethod
     def of(cls, rule: Rule, group: dict[str, Any]) -> Self:
         group_key = canonical(group)
-        return cls(rule, group, group_key, digest(group_key), words(group))
+        return cls(rule, group, group_key, digest(group_key))
 
     def show(self, event: Event, at: int, received: int) -> bool:
         """Show a matching event to the rule; False: it is out of time."""
@@ -99,7 +98,7 @@ class _Series:
         timely = self.rule.timely(received - at)
         if not condition.windowed:
             # Were it claimed for its own time, one event of the year 9999 could silence that year, and a late one ours.
-            verdict = condition.judge(event, self.where)
+            verdict = condition.judge(event, words(self.group))
             self._conclude(_Found(at if timely else received, event.event_id, event.timestamp, verdict))
             return True
         if timely:
@@ -115,7 +114,7 @@ class _Series:
     def weigh(self, sighting: Sighting) -> None:
         condition = self.rule.condition
         assert condition.windowed
-        verdict = condition.judge(sighting, self.where)
+        verdict = condition.judge(sighting, words(self.group))
         self._conclude(_Found(sighting.at, sighting.event_id, moment(sighting.at), verdict))
 
     def _conclude(self, found: _Found) -> None:

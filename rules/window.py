@@ -23,8 +23,8 @@ SEEN_SECONDS = 900
 class _Sliding(msgspec.Struct, array_like=True, frozen=True):
     """Of the last `width`, `needed` members decide.
 
-    Kept are the newest `keep`, enough for late arrivals to find their neighbours, and of those only
-    what is less than `past` older than the newest event.
+    Kept are at least the newest `keep`, enough for late arrivals to find their neighbours, and of those
+    what is less than `past` older than the newest event; not much more than that.
     """
 
     needed: int

@@ -11,11 +11,13 @@
 -- make so those less than `width` later, `needed - 1` ranks at most. Of these, whoever is so without the new ones
 -- (`new` that came up to it, but for those `gone` from its window) has been named before.
 --
--- The commands are what this costs: events mostly arrive in order, so their ranks are read off the newest few members.
+-- Commands and their replies are what this costs. So the rare questions come last: first, whether any event since the
+-- oldest new one can be the last of a run at all; then the ranks, which for events in order are those of the newest few.
 
 local call = redis.call
 local found = {}
 local TAIL = 4 -- members looked at beyond the new ones
+local SLACK = 64 -- a window is trimmed whenever it has grown by so many
 
 local function times(key, first, last)
     local reply, scores, ids = call('ZRANGE', key, first, last, 'WITHSCORES'), {}, {}
@@ -44,47 +46,55 @@ local function touched(key, size, members, needed, again)
     return first + from - 1, { unpack(scores, from, last) }, { unpack(ids, from, last) }
 end
 
+-- Adds to `found` what the members of a watch, which are in the window by now, have made the last of a run.
+local function look(position, key, size, needed, width, members, again)
+    local mine = {}
+    for _, member in ipairs(members) do
+        mine[member[2]] = true
+    end
+    local first, ends, ids = touched(key, size, members, needed, again)
+    local lowest = math.max(0, first - needed + 1 - #members)
+    local starts = times(key, lowest, first + #ends - needed)
+    local new, gone = 0, 0
+    for i, at in ipairs(ends) do
+        if at >= members[#members][1] + width then
+            break
+        end
+        if mine[ids[i]] then
+            new = new + 1
+        end
+        while gone < new and members[gone + 1][1] <= at - width do
+            gone = gone + 1
+        end
+        local start = first + i - needed - lowest + 1
+        local without = starts[start - (new - gone)]
+        local known = without and at - without < width
+        if starts[start] and at - starts[start] < width and (again or mine[ids[i]] or not known) then
+            found[#found + 1] = { position, ids[i], at, needed }
+        end
+    end
+end
+
 for _, entry in ipairs(cmsgpack.unpack(ARGV[1])) do
     local position, watch = unpack(entry)
     local key, question, newest, members = unpack(watch)
     local needed, width, keep, past, ttl = unpack(question)
-    local mine, additions = {}, {}
+    local additions = {}
     for i, member in ipairs(members) do
-        mine[member[2]] = true
         additions[2 * i - 1], additions[2 * i] = member[1], member[2]
     end
-    local again = call('ZADD', key, 'NX', unpack(additions)) < #members
+    local added = call('ZADD', key, 'NX', unpack(additions))
     local size = call('ZCARD', key)
 
     if size >= needed then
-        local first, ends, ids = touched(key, size, members, needed, again)
-        local last = first + #ends - 1
-        if last >= needed - 1 then
-            local lowest = math.max(0, first - needed + 1 - #members)
-            local starts = times(key, lowest, last - needed + 1)
-            local new, gone = 0, 0
-            for i, at in ipairs(ends) do
-                if at >= members[#members][1] + width then
-                    break
-                end
-                if mine[ids[i]] then
-                    new = new + 1
-                end
-                while gone < new and members[gone + 1][1] <= at - width do
-                    gone = gone + 1
-                end
-                local start = first + i - needed - lowest + 1
-                local without = starts[start - (new - gone)]
-                local known = without and at - without < width
-                if starts[start] and at - starts[start] < width and (again or mine[ids[i]] or not known) then
-                    found[#found + 1] = { position, ids[i], at, needed }
-                end
-            end
+        local latest_start = call('ZRANGE', key, size - needed, size - needed, 'WITHSCORES')[2]
+        if members[1][1] - latest_start < width then
+            look(position, key, size, needed, width, members, added < #members)
         end
+    end
+    if math.floor(size / SLACK) > math.floor((size - added) / SLACK) then
         call('ZREMRANGEBYSCORE', key, '-inf', newest - past)
-        if size > keep then
-            call('ZREMRANGEBYRANK', key, 0, -keep - 1)
-        end
+        call('ZREMRANGEBYRANK', key, 0, -keep - 1)
     end
     call('EXPIRE', key, ttl)
 end

@@ -58,7 +58,7 @@ def test_a_window_holds_no_more_than_a_few_times_what_its_rule_counts(redis_clie
     for start in range(0, 10_000, 500):
         fired((event(number, number / 10) for number in range(start, start + 500)), window, counted)
     (key,) = redis_client.keys("eventpulse:window:*")
-    assert redis_client.zcard(key) == 10 + 256
+    assert 10 + 256 <= redis_client.zcard(key) < 10 + 256 + 64
 
 
 def test_a_window_holds_nothing_older_than_its_width_and_the_lateness(redis_client: "redis.Redis") -> None:
