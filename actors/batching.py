@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import count
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import dramatiq
@@ -30,6 +31,9 @@ log = structlog.get_logger()
 
 #: A consumer calls Redis at least this often, which is its heartbeat.
 HEARTBEAT_SECONDS = 1.0
+#: Least time between two calls for more, unless the first brought half a batch: of many small requests, batches form
+#: in it. What comes after a quiet moment is fetched at once.
+PACE_SECONDS = 0.02
 REDIS_AWAY = (redis.ConnectionError, redis.TimeoutError)
 #: What `fetch.lua` says of its reply: alone, because it may kill its worker; or nothing before all else is settled.
 SUSPECT, DRAIN_FIRST = 1, 2
@@ -92,6 +96,7 @@ class Consumer(dramatiq.Consumer):
         self._waiting: deque[Work] = deque()
         self._underway = 0
         self._settled = threading.Condition()
+        self._next_fetch_at = 0.0
 
     def __next__(self) -> MessageProxy | None:
         """The next work, or None after at most `HEARTBEAT_SECONDS`."""
@@ -100,6 +105,8 @@ class Consumer(dramatiq.Consumer):
                 self._beat_until(lambda: self._underway < self.concurrency)
             elif self._waiting:
                 return self._hand_out(self._waiting.popleft())
+            elif (early := self._next_fetch_at - monotonic()) > 0:
+                self._pause(early)
             else:
                 return self._fetch()
         except REDIS_AWAY as error:
@@ -110,6 +117,10 @@ class Consumer(dramatiq.Consumer):
         with self._settled:
             self._underway += 1
         return work
+
+    def _pause(self, seconds: float) -> None:
+        with self._settled:
+            self._settled.wait(seconds)
 
     def _beat_until(self, ready: Callable[[], bool]) -> None:
         with self._settled:
@@ -124,6 +135,7 @@ class Consumer(dramatiq.Consumer):
         return reply
 
     def _fetch(self) -> Work | None:
+        started = monotonic()
         mode, next_due_ms, *found = self._call_fetch(self.batch)
         if mode == DRAIN_FIRST:
             self._beat_until(lambda: self._underway == 0)
@@ -144,6 +156,8 @@ class Consumer(dramatiq.Consumer):
                 self._waiting.append(work)
             else:
                 batch.append(work)
+        if sum(len(work.lines) for work in batch) < self.batch // 2:
+            self._next_fetch_at = started + PACE_SECONDS
         return self._hand_out(Work.of(batch)) if batch else None
 
     def _decode(self, entry_id: str, data: bytes) -> Work:

@@ -52,11 +52,14 @@ class _Identified(msgspec.Struct):
     event_id: str | None = None
 
 
-class _Head(msgspec.Struct):
+class _Stamp(msgspec.Struct):
+    message_timestamp: int
+
+
+class _Head(_Stamp):
     queue_name: str
     actor_name: str
     kwargs: dict[str, Any]
-    message_timestamp: int
 
 
 class _Options(msgspec.Struct):
@@ -64,6 +67,7 @@ class _Options(msgspec.Struct):
 
 
 _unopened = msgspec.json.Decoder(_Unopened)
+_stamp = msgspec.json.Decoder(_Stamp)
 _head = msgspec.json.Decoder(_Head)
 _options = msgspec.json.Decoder(_Options)
 _identified = msgspec.json.Decoder(_Identified)
@@ -127,6 +131,12 @@ def decode_unopened(data: bytes) -> Message[Any]:
         found.message_id,
         found.message_timestamp,
     )
+
+
+def queued_at(entry_id: str, data: bytes) -> float:
+    """When an entry was queued, in seconds since 1970. Raises `msgspec.DecodeError`."""
+    stamped = data.partition(b"\n")[0] + b"}" if is_bundle(entry_id) else data
+    return _stamp.decode(stamped).message_timestamp / 1000
 
 
 def event_id_of(message: Message[Any]) -> str | None:

@@ -8,6 +8,7 @@ import msgspec
 import redis
 
 from actors.broker import broker
+from actors.messages import queued_at
 from actors.transport import HEARTBEAT_TIMEOUT_MS
 
 
@@ -33,10 +34,6 @@ class QueueState:
     oldest_age_seconds: float
 
 
-class _Stamp(msgspec.Struct):
-    message_timestamp: int
-
-
 def depths(client: redis.Redis) -> dict[str, QueueState]:
     """The state of every queue, in two round trips. Raises `redis.RedisError`."""
     names = sorted(broker.get_declared_queues())
@@ -52,8 +49,8 @@ def depths(client: redis.Redis) -> dict[str, QueueState]:
     for name, (*_, head) in zip(names, found, strict=True):
         pipeline.hget(f"{broker.namespace}:{name}.msgs", head or "")
     return {
-        name: QueueState(int(count or 0), delayed, dead, _age_seconds(oldest))
-        for name, (count, delayed, dead, _), oldest in zip(names, found, pipeline.execute(), strict=True)
+        name: QueueState(int(count or 0), delayed, dead, _age_seconds(head, oldest))
+        for name, (count, delayed, dead, head), oldest in zip(names, found, pipeline.execute(), strict=True)
     }
 
 
@@ -65,11 +62,10 @@ def workers_alive(client: redis.Redis) -> int:
     return len({lease.split(b"|")[1].split(b".")[0] for lease in leases})
 
 
-def _age_seconds(bundle: bytes | None) -> float:
-    if bundle is None:
+def _age_seconds(entry_id: bytes | None, data: bytes | None) -> float:
+    if entry_id is None or data is None:
         return 0.0
     try:
-        stamp = msgspec.json.decode(bundle.partition(b"\n")[0], type=_Stamp)
+        return max(0.0, time.time() - queued_at(entry_id.decode(), data))
     except msgspec.DecodeError:
         return 0.0
-    return max(0.0, time.time() - stamp.message_timestamp / 1000)

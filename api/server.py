@@ -1,4 +1,4 @@
-"""The HTTP API behind gunicorn: a parent that listens, and worker processes of eight threads each."""
+"""The HTTP API behind gunicorn: a parent that listens, and worker processes of many greenlets each."""
 
 import socket
 from typing import Any
@@ -14,8 +14,9 @@ from eventpulse.settings import Settings
 
 log = structlog.get_logger()
 
-THREADS = 8
-GRACE_SECONDS = 5
+#: Requests at once in a worker: a slow client costs one of them, and no thread.
+CONNECTIONS = 1_000
+GRACE_SECONDS = 2
 KEEPALIVE_SECONDS = 75  # longer than what proxies in front keep a connection, so that they end it, never we
 
 
@@ -49,8 +50,8 @@ class _Server(gunicorn.app.base.BaseApplication):  # type: ignore[misc] # gunico
         options = {
             "bind": f"{ports.in_brackets(self._settings.host)}:{self._settings.port}",
             "workers": self._settings.api_workers,
-            "worker_class": "gthread",
-            "threads": THREADS,
+            "worker_class": "api.green.Worker",
+            "worker_connections": CONNECTIONS,
             "keepalive": KEEPALIVE_SECONDS,
             "graceful_timeout": GRACE_SECONDS,
             # The kernel spreads connections over the workers; with one shared socket, one of them can get them all.

@@ -9,6 +9,7 @@ import psycopg2
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 
 POOL_WAIT_SECONDS = 5
+CONNECT_TIMEOUT_SECONDS = 5
 STATEMENT_TIMEOUT_SECONDS = 30  # below the actors' time limit: a query is cut off by PostgreSQL, not by Python
 
 # SQLSTATE: connection exception, insufficient resources, operator intervention (less a cancelled statement), read-only.
@@ -39,7 +40,7 @@ def configure(url: str, *, connections: int = 16, name: str = "eventpulse") -> N
         max_connections=connections,
         stale_timeout=300,
         timeout=POOL_WAIT_SECONDS,
-        connect_timeout=5,
+        connect_timeout=CONNECT_TIMEOUT_SECONDS,
         **KEEPALIVE,
         application_name=name,
         options=f"-c timezone=UTC -c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s",

@@ -9,6 +9,7 @@ import redis
 from falcon.testing import TestClient
 from serving import Server, serve
 
+from actors.messages import event_of
 from api.app import create_app
 from eventpulse.settings import Settings
 
@@ -40,9 +41,11 @@ def queued(redis_client: redis.Redis) -> Queued:
 
     def read() -> list[dict[str, Any]]:
         ids = redis_client.lrange("eventpulse:persist", 0, -1)
-        messages = redis_client.hmget("eventpulse:persist.msgs", ids) if ids else []
+        found = redis_client.hmget("eventpulse:persist.msgs", ids) if ids else []
         assert len(ids) == redis_client.hlen("eventpulse:persist.msgs")
-        return [msgspec.json.decode(message)["args"][0] for message in messages]
+        lines = [line for data in found for line in data.split(b"\n")[1:]]
+        assert len(lines) == int(redis_client.get("eventpulse:persist.count") or 0)
+        return [msgspec.json.decode(event_of(line)) for line in lines]
 
     return read
 

@@ -10,6 +10,8 @@ import pytest
 from falcon.testing import TestClient
 from http_events import event, lines
 
+from actors.messages import request_id_of
+
 JSON = {"Content-Type": "application/json"}
 NDJSON = {"Content-Type": "application/x-ndjson"}
 ID = "0192f3a4-1111-7222-8333-00000000000a"
@@ -93,8 +95,8 @@ def test_a_request_id_goes_with_the_event_and_back(door: TestClient, redis_clien
     response = door.simulate_post("/api/v1/events", json=event(), headers={"X-Request-ID": "order-7.a_B"})
 
     assert response.headers["X-Request-ID"] == "order-7.a_B"
-    (message,) = redis_client.hvals("eventpulse:persist.msgs")
-    assert msgspec.json.decode(message)["options"]["request_id"] == "order-7.a_B"
+    (bundle,) = redis_client.hvals("eventpulse:persist.msgs")
+    assert request_id_of(bundle.split(b"\n")[1]) == "order-7.a_B"
 
 
 @pytest.mark.parametrize("given", [None, "", "two words", 'quo"te', "x" * 129, "line\nbreak"])

@@ -142,8 +142,7 @@ def test_a_body_that_is_cut_off_queues_nothing_of_it(server: Server, queued: Any
 
 
 def test_clients_that_fall_silent_are_told_and_keep_nobody_waiting(server: Server) -> None:
-    """More of them than the API has threads."""
-    silent = [server.connect() for _ in range(10)]
+    silent = [server.connect() for _ in range(50)]
     for each in silent:
         each.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
     other = HTTPConnection("127.0.0.1", server.port, timeout=20)

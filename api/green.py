@@ -1,0 +1,87 @@
+"""gunicorn's gevent worker, made fit: PostgreSQL keeps nobody else waiting, and idle connections no stop.
+
+Each request runs in a greenlet, as plain synchronous code. One that waits, for a slow client, Redis or PostgreSQL,
+costs the others nothing, and there is no lock of the interpreter to fight for.
+"""
+
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+import gevent
+import psycopg2
+from gevent.socket import wait_read, wait_write
+from gunicorn.http.errors import ParseException
+from gunicorn.workers.ggevent import GeventWorker
+from psycopg2 import extensions
+
+from models.database import CONNECT_TIMEOUT_SECONDS
+
+#: Of a body that a request was refused without: more of it, or longer, and the connection ends instead.
+LARGEST_REST_BYTES = 64 * 1024
+REST_SECONDS = 0.5
+
+
+class Worker(GeventWorker):  # type: ignore[misc] # gunicorn is untyped
+    """Ends connections at once that are between two requests when it stops, or whose client sends without end."""
+
+    def init_process(self) -> None:
+        self._idle: set[gevent.Greenlet[Any, Any]] = set()
+        extensions.set_wait_callback(wait)
+        super().init_process()
+
+    def timeout_ctx(self) -> "_Idle":
+        """Around the wait for a connection's next request."""
+        return _Idle(self._idle, super().timeout_ctx())
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
+        super().handle_request(listener_name, req, sock, addr)
+        if not _is_read(req.body):
+            raise StopIteration  # ends the connection
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        gevent.spawn(gevent.killall, list(self._idle), block=False)
+
+
+def _is_read(body: Any) -> bool:
+    """Whether nothing of a body is left, now that a little of what nobody asked for was thrown away."""
+    left = LARGEST_REST_BYTES
+    with suppress(OSError, ParseException, gevent.Timeout), gevent.Timeout(REST_SECONDS):
+        while left > 0:
+            piece = body.read(left)
+            if not piece:
+                return True
+            left -= len(piece)
+    return False
+
+
+class _Idle:
+    """Knows the current greenlet for one that may be ended, while it waits."""
+
+    def __init__(self, idle: set["gevent.Greenlet[Any, Any]"], patience: gevent.Timeout) -> None:
+        self._idle = idle
+        self._patience = patience
+        self._waiting: Any = gevent.getcurrent()
+
+    def __enter__(self) -> None:
+        self._idle.add(self._waiting)
+        self._patience.__enter__()
+
+    def __exit__(self, *raised: Any) -> bool | None:
+        self._idle.discard(self._waiting)
+        ended: bool | None = self._patience.__exit__(*raised)
+        return ended
+
+
+def wait(connection: extensions.connection) -> None:
+    """Let other greenlets run until PostgreSQL has answered.
+
+    The driver's own limit does not apply here: a connection that is not made in time raises `OperationalError`.
+    """
+    connecting = connection.status == extensions.STATUS_SETUP
+    late = psycopg2.OperationalError(f"no connection within {CONNECT_TIMEOUT_SECONDS} s")
+    with gevent.Timeout(CONNECT_TIMEOUT_SECONDS if connecting else None, late):
+        while (state := connection.poll()) != extensions.POLL_OK:
+            await_ready = wait_read if state == extensions.POLL_READ else wait_write
+            await_ready(connection.fileno())

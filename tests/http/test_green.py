@@ -1,0 +1,88 @@
+"""The served API: who waits keeps nobody else waiting, and a stop waits for nobody idle."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.client import HTTPConnection
+
+import psycopg2
+import pytest
+from serving import Server, serve
+
+EVENT = b'{"event_type":"order","source":"shop","timestamp":"2026-11-20T12:00:00Z"}'
+
+
+@pytest.fixture
+def api(redis_url: str, empty_database: str) -> Iterator[Server]:
+    with serve(REDIS_URL=redis_url, DATABASE_URL=empty_database) as served:
+        yield served
+
+
+def status_of(server: Server, method: str, path: str, body: bytes = b"") -> int:
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection.request(method, f"/api/v1{path}", body or None, {"Content-Type": "application/json"} if body else {})
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def test_a_query_that_waits_keeps_nobody_else_waiting(api: Server, empty_database: str) -> None:
+    """One process answers both: the list of rules, which is locked, and a hundred events."""
+    answers: list[int] = []
+    with psycopg2.connect(empty_database) as locker, locker.cursor() as cursor:
+        cursor.execute("LOCK TABLE rules IN ACCESS EXCLUSIVE MODE")
+        reader = threading.Thread(target=lambda: answers.append(status_of(api, "GET", "/rules")))
+        reader.start()
+        while not _waits_for_a_lock(empty_database):
+            pass
+        assert {status_of(api, "POST", "/events", EVENT) for _ in range(100)} == {202}
+        assert answers == []
+    locker.close()
+    reader.join(20)
+    assert answers == [200]
+
+
+def _waits_for_a_lock(url: str) -> bool:
+    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        (waiting,) = cursor.fetchone() or (0,)
+    connection.close()
+    return bool(waiting)
+
+
+def test_a_postgresql_that_never_answers_is_given_up_after_seconds(redis_url: str) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as mute,
+        serve(REDIS_URL=redis_url, DATABASE_URL=f"postgresql://x@127.0.0.1:{mute.getsockname()[1]}/x") as server,
+    ):
+        started = time.monotonic()
+        assert status_of(server, "GET", "/rules") == 503
+        assert 4 < time.monotonic() - started < 10
+        assert status_of(server, "POST", "/events", EVENT) == 202
+
+
+def test_a_stop_does_not_wait_for_idle_connections(redis_url: str, empty_database: str) -> None:
+    with serve(REDIS_URL=redis_url, DATABASE_URL=empty_database) as server:
+        idle = HTTPConnection("127.0.0.1", server.port, timeout=20)
+        idle.request("GET", "/livez")
+        assert idle.getresponse().read()
+        untouched = server.connect()
+        started = time.monotonic()
+        server.process.terminate()
+        server.process.wait(15)
+        assert time.monotonic() - started < 2.5  # a worker looks once a second whether it is to stop
+        untouched.close()
+        idle.close()
+
+
+def test_pipelined_requests_are_answered_in_order(api: Server) -> None:
+    """What follows a refused body on the same connection is a request of its own."""
+    refused = b"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
+    alive = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with api.connect() as connection:
+        connection.sendall(refused + alive)
+        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+    first, second = answer.split(b"HTTP/1.1 ")[1:]
+    assert first.startswith(b"415 ")
+    assert second.startswith(b"200 ")
