@@ -156,9 +156,12 @@ class Consumer(dramatiq.Consumer):
                 self._waiting.append(work)
             else:
                 batch.append(work)
-        if sum(len(work.lines) for work in batch) < self.batch // 2:
+        if not batch:
+            return None
+        work = Work.of(batch)
+        if len(work.lines) < self.batch // 2:
             self._next_fetch_at = started + PACE_SECONDS
-        return self._hand_out(Work.of(batch)) if batch else None
+        return self._hand_out(work)
 
     def _decode(self, entry_id: str, data: bytes) -> Work:
         if is_bundle(entry_id):

@@ -31,8 +31,7 @@ def stage(broker: RedisBroker, hurts: int | None = None) -> list[list[int]]:
 
 
 def taken(consumer: Consumer) -> Work:
-    """The consumer's next work; suspects are given out once nothing else is held."""
-    work = next(consumer) or next(consumer)
+    work = until(lambda: next(consumer))
     assert isinstance(work, Work)
     return work
 
