@@ -18,7 +18,8 @@ def setup(settings: Settings, name: str = "worker") -> None:
     assert settings.database_url is not None
     broker.connect(settings.redis_url)
     database.configure(settings.database_url, connections=DATABASE_CONNECTIONS, name=f"eventpulse-{name}")
-    ingest.marks = ingest.HighWaterMarks(settings.max_backlog, settings.max_redis_memory_percent)
+    marks = ingest.HighWaterMarks(settings.max_backlog, settings.max_redis_memory_percent)
+    ingest.door = ingest.Door(marks)
     notify.NOTIFIERS = registry.build(broker.client, settings.slack_webhook_url)
     notify.public_url = settings.public_url or f"http://{settings.host}:{settings.port}"
     for actor in (persist.persist, evaluate.evaluate):

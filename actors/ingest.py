@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 import redis
@@ -13,6 +14,8 @@ from actors.queues import Unavailable
 
 QUEUE = "persist"
 RETRY_AFTER_SECONDS = 2.0
+#: How long a refusal holds for all: who is refused meanwhile costs neither decoding nor Redis, which have enough to do.
+SHUT_SECONDS = 0.25
 
 
 @dataclass
@@ -21,9 +24,6 @@ class HighWaterMarks:
 
     backlog: int = 1_000_000
     redis_memory_percent: int = 80
-
-
-marks = HighWaterMarks()
 
 
 @dataclass(slots=True)
@@ -35,16 +35,23 @@ class _Group:
     refusal: str | None = None
 
 
-class _Door:
+class Door:
     """Requests that come while a call to Redis is under way share the next one; nobody waits for company.
 
     This is group commit: D. DeWitt et al., "Implementation Techniques for Main Memory Database Systems", 1984.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, marks: HighWaterMarks) -> None:
+        self.marks = marks
         self._lock = threading.Lock()
         self._turn = threading.Lock()  # of the one group that is with Redis
         self._gathering: _Group | None = None
+        self._refusal: str | None = None
+        self._shut_until = 0.0
+
+    def why_shut(self) -> str | None:
+        """Why nothing is taken at this moment; None: it may be."""
+        return self._refusal if monotonic() < self._shut_until else None
 
     def pass_through(self, lines: Sequence[bytes]) -> str | None:
         """Queue the events of one request; returns why Redis did not take them, if so."""
@@ -65,7 +72,9 @@ class _Door:
             with self._turn:
                 with self._lock:
                     self._gathering = None  # who comes now belongs to the next group
-                group.refusal = _queue(group.lines)
+                group.refusal = self._refusal = _queue(group.lines, self.marks)
+                if group.refusal is not None:
+                    self._shut_until = monotonic() + SHUT_SECONDS
         except BaseException as error:
             group.refusal = f"{type(error).__name__} while it was queued"
             raise
@@ -73,7 +82,13 @@ class _Door:
             group.settled.set()
 
 
-_door = _Door()
+#: Replaced when the settings are known.
+door = Door(HighWaterMarks())
+
+
+def admit() -> None:
+    """Raise `Unavailable` if the events of a moment ago were refused, before any work is done for these."""
+    _check(door.why_shut())
 
 
 def accept(events: Sequence[bytes], request_id: str | None) -> None:
@@ -83,12 +98,15 @@ def accept(events: Sequence[bytes], request_id: str | None) -> None:
     Raises `Unavailable` when Redis is away, or the backlog or Redis' memory is above its high-water mark.
     Then nothing was queued or, after a time-out, these very events were: to send them again is safe.
     """
-    refusal = _door.pass_through([line(event, request_id) for event in events])
+    _check(door.pass_through([line(event, request_id) for event in events]))
+
+
+def _check(refusal: str | None) -> None:
     if refusal is not None:
         raise Unavailable(refusal, RETRY_AFTER_SECONDS)
 
 
-def _queue(lines: Sequence[bytes]) -> str | None:
+def _queue(lines: Sequence[bytes], marks: HighWaterMarks) -> str | None:
     arguments: list[Any] = [QUEUE, marks.backlog, marks.redis_memory_percent]
     arguments += bundles(QUEUE, lines)
     try:

@@ -108,6 +108,21 @@ def demo(url: str | None) -> int:
     return demo.run(url or demo.default_url(Settings.from_environ()))
 
 
+@commands.command()
+@click.option("--url", help="Where the API is; by default as the settings say.")
+@click.option("--batch", type=click.IntRange(1, 1_000), default=100, show_default=True, help="Events a request.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Events a second; by default all it takes.")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=10, show_default=True)
+@click.option("--connections", type=click.IntRange(1, 500), default=8, show_default=True)
+@output.format_option
+def bench(url: str | None, batch: int, rate: float | None, seconds: float, connections: int, form: str) -> int:
+    """Measure a running EventPulse, with events of the sources bench-00 to bench-19 that it will store."""
+    from eventpulse import bench, demo
+
+    url = url or demo.default_url(Settings.from_environ())
+    return bench.run(url, batch=batch, rate=rate, seconds=seconds, connections=connections, form=form)
+
+
 def _process_settings(*needed: str) -> Settings:
     settings = connected_settings(*needed)
     logs.configure(settings.log_level, settings.log_format)

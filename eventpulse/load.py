@@ -1,0 +1,183 @@
+"""Load on the API, offered on a schedule that does not wait for the answers.
+
+An open-loop generator: requests fall due at a fixed rate, and each one's latency counts from the moment it was due, so
+that a server which cannot keep up is seen to; a closed loop would send less instead ("coordinated omission", G. Tene).
+"""
+
+import asyncio
+import itertools
+import random
+import selectors
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from math import ceil
+from urllib.parse import urlsplit
+
+import msgspec
+
+KINDS, SOURCES = 10, 20
+TIMESTAMP = "2026-01-31T12:00:00.000000Z"
+PREPARED = 16  # different bodies, sent in turn
+ANSWER_SECONDS = 30.0
+RECONNECT_SECONDS = 0.05
+NO_ANSWER = 0  # in place of a status
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the requests: how many had which status (0: none), and how long each accepted one took, in s."""
+
+    seconds: float = 0.0
+    statuses: Counter[int] = field(default_factory=Counter)
+    latencies: list[float] = field(default_factory=list)
+
+    @property
+    def accepted(self) -> int:
+        return self.statuses[202]
+
+    def percentile(self, share: float) -> float:
+        """The latency, in ms, that `share` of the accepted requests did not exceed (nearest rank); NaN without any."""
+        ordered = sorted(self.latencies)
+        return ordered[max(0, ceil(len(ordered) * share) - 1)] * 1000 if ordered else float("nan")
+
+
+def drive(url: str, batch: int, *, seconds: float, rate: float | None, connections: int) -> Outcome:
+    """Offer `rate` requests of `batch` events a second, for so long; without a rate, each as soon as one is answered.
+
+    `url` is that of the API's version, as http://127.0.0.1:8000/api/v1. Returns when the last answer is there, or
+    30 s later. Raises `OSError` when nothing listens.
+    """
+    # Unlike epoll, select() waits for fractions of a millisecond.
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
+        return runner.run(_Driver(url, requests(url, batch)).run(seconds, rate, connections))
+
+
+def requests(url: str, batch: int, seed: int = 0) -> Iterator[bytes]:
+    """Endless HTTP requests for `batch` events each, of `KINDS` types and `SOURCES` sources, timed when they are taken.
+
+    A batch of 1 goes to the endpoint for one event. The events have no ids: the API mints them.
+    """
+    target, chance, numbers = urlsplit(url), random.Random(seed), itertools.count()  # noqa: S311 - scenery
+    path = f"{target.path}/events/batch" if batch > 1 else f"{target.path}/events"
+    prepared = []
+    for _ in range(max(PREPARED, KINDS * SOURCES // batch)):
+        events = [_event(next(numbers), chance) for _ in range(batch)]
+        body = msgspec.json.encode(events if batch > 1 else events[0])
+        head = f"POST {path} HTTP/1.1\r\nHost: {target.netloc}\r\nContent-Type: application/json\r\n"
+        prepared.append(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    for request in itertools.cycle(prepared):
+        yield request.replace(TIMESTAMP.encode(), f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}".encode())
+
+
+def _event(number: int, chance: random.Random) -> dict[str, object]:
+    return {
+        "event_type": f"bench.step-{number % KINDS}",
+        "source": f"bench-{number // KINDS % SOURCES:02d}",
+        "timestamp": TIMESTAMP,
+        "payload": {"order": chance.randrange(10**6), "amount": chance.randrange(10**4) / 100, "currency": "EUR"},
+        "metadata": {"region": "eu-west"},
+    }
+
+
+class _Driver:
+    """Sends the requests of a source over connections that are free."""
+
+    def __init__(self, url: str, source: Iterator[bytes]) -> None:
+        target = urlsplit(url)
+        self.host, self.port = target.hostname or "127.0.0.1", target.port or 80
+        self.source = source
+        self.outcome = Outcome()
+        self.free: asyncio.Queue[_Connection] = asyncio.Queue()
+        self.underway = 0
+
+    async def run(self, seconds: float, rate: float | None, connections: int) -> Outcome:
+        for _ in range(connections):
+            self.free.put_nowait(await self._connect())
+        started = time.perf_counter()
+        for due in _schedule(started, seconds, rate):
+            if (early := due - time.perf_counter()) > 0:
+                await asyncio.sleep(early)
+            await self._send(await self.free.get(), due if rate else None)
+        deadline = time.perf_counter() + ANSWER_SECONDS
+        while self.underway and time.perf_counter() < deadline:
+            await asyncio.sleep(0.002)
+        self.outcome.statuses[NO_ANSWER] += self.underway
+        self.outcome.seconds = time.perf_counter() - started
+        return self.outcome
+
+    async def _connect(self) -> "_Connection":
+        loop = asyncio.get_running_loop()
+        _, made = await loop.create_connection(lambda: _Connection(self._answered), self.host, self.port)
+        return made
+
+    async def _send(self, connection: "_Connection", due: float | None) -> None:
+        if connection.closed:
+            try:
+                connection = await self._connect()
+            except OSError:
+                self.outcome.statuses[NO_ANSWER] += 1
+                self.free.put_nowait(connection)
+                await asyncio.sleep(RECONNECT_SECONDS)
+                return
+        self.underway += 1
+        connection.send(next(self.source), due or time.perf_counter())
+
+    def _answered(self, connection: "_Connection", status: int, due: float) -> None:
+        self.underway -= 1
+        self.outcome.statuses[status] += 1
+        if status == 202:
+            self.outcome.latencies.append(time.perf_counter() - due)
+        self.free.put_nowait(connection)
+
+
+def _schedule(started: float, seconds: float, rate: float | None) -> Iterator[float]:
+    """When each request is due; without a rate: now, until the time is over."""
+    if rate is None:
+        while time.perf_counter() < started + seconds:
+            yield started
+    else:
+        yield from (started + number / rate for number in range(ceil(rate * seconds)))
+
+
+class _Connection(asyncio.Protocol):
+    """One connection, one request at a time; enough of HTTP/1.1 for answers that have a length."""
+
+    def __init__(self, answered: Callable[["_Connection", int, float], None]) -> None:
+        self.answered = answered
+        self.closed = False
+        self.due: float | None = None
+        self.received = b""
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def send(self, request: bytes, due: float) -> None:
+        self.due = due
+        self.transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        head, blank, body = self.received.partition(b"\r\n\r\n")
+        fields = head.lower().split(b"\r\n")
+        length = next((int(each[15:]) for each in fields if each.startswith(b"content-length:")), 0)
+        if not blank or len(body) < length:
+            return
+        self.received = b""
+        if b"connection: close" in fields:
+            self.closed = True
+            self.transport.close()
+        self._settle(int(head[9:12]))
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self.closed = True
+        self._settle(NO_ANSWER)
+
+    def _settle(self, status: int) -> None:
+        if self.due is not None:
+            due, self.due = self.due, None
+            self.answered(self, status, due)

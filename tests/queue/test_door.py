@@ -1,0 +1,125 @@
+"""The door of the queue: requests share their calls to Redis, and a refusal holds for a moment."""
+
+import threading
+from typing import Any
+
+import msgspec
+import pytest
+import redis
+from making import event
+from waiting import until
+
+from actors import ingest
+from actors.broker import broker
+from actors.ingest import Door, HighWaterMarks
+from actors.messages import event_of, request_id_of
+from actors.queues import Unavailable
+
+Script = Any
+
+
+@pytest.fixture
+def calls(pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> "list[threading.Event]":
+    """The calls of `accept` so far; each goes to Redis when its event is set."""
+    made: list[threading.Event] = []
+    script: Script = broker.scripts["accept"]
+
+    def hold(**arguments: Any) -> Any:
+        made.append(threading.Event())
+        made[-1].wait(10)
+        return script(**arguments)
+
+    monkeypatch.setitem(broker.scripts, "accept", hold)
+    return made
+
+
+def send(name: str, refused: list[str]) -> threading.Thread:
+    def run() -> None:
+        try:
+            ingest.accept([event(source=name)], name)
+        except Unavailable as error:
+            refused.append(error.reason)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+def boarded(count: int) -> bool:
+    group = ingest.door._gathering
+    return group is not None and len(group.lines) == count
+
+
+def test_requests_that_come_during_a_call_share_the_next(calls: list[threading.Event], pipeline: redis.Redis) -> None:
+    first = send("first", [])
+    until(lambda: calls)
+    others = [send(f"other-{number}", []) for number in range(5)]
+    until(lambda: boarded(5))
+    calls[0].set()
+    until(lambda: len(calls) == 2)
+    assert others[0].is_alive(), "accepted before Redis confirmed it"
+    calls[1].set()
+    for thread in (first, *others):
+        thread.join(10)
+    assert len(calls) == 2
+    queued = [line for data in pipeline.hvals("eventpulse:persist.msgs") for line in data.split(b"\n")[1:]]
+    assert {msgspec.json.decode(event_of(each))["source"] for each in queued} == {
+        "first",
+        *(f"other-{number}" for number in range(5)),
+    }
+    assert all(msgspec.json.decode(event_of(each))["source"] == request_id_of(each) for each in queued)
+
+
+def test_all_who_shared_a_call_are_refused_with_it(
+    calls: list[threading.Event], pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[str] = []
+    first = send("first", refused)
+    until(lambda: calls)
+    others = [send("other", refused) for _ in range(3)]
+    until(lambda: boarded(3))
+    monkeypatch.setattr(ingest.door, "marks", HighWaterMarks(backlog=1))
+    calls[0].set()
+    until(lambda: len(calls) == 2)
+    calls[1].set()
+    for thread in (first, *others):
+        thread.join(10)
+    assert refused == ["more than 1 events wait to be stored"] * 3
+
+
+def test_an_error_of_the_one_who_leads_leaves_nobody_waiting(
+    calls: list[threading.Event], pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[str] = []
+    first = send("first", refused)
+    until(lambda: calls)
+    leader_failed: list[BaseException] = []
+    monkeypatch.setattr(threading, "excepthook", lambda raised: leader_failed.append(raised.exc_value))
+    others = [send("other", refused) for _ in range(3)]
+    until(lambda: boarded(3))
+
+    def fail(**_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setitem(broker.scripts, "accept", fail)
+    calls[0].set()
+    for thread in (first, *others):
+        thread.join(10)
+    assert [type(error) for error in leader_failed] == [MemoryError]
+    assert refused == ["MemoryError while it was queued"] * 2
+
+
+def test_a_refusal_holds_for_a_moment_and_costs_redis_nothing(
+    pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door = Door(HighWaterMarks(backlog=1))
+    monkeypatch.setattr(ingest, "door", door)
+    ingest.accept([event()], None)
+    ingest.admit()
+    with pytest.raises(Unavailable, match="more than 1 events"):
+        ingest.accept([event()], None)
+    with pytest.raises(Unavailable, match="more than 1 events"):
+        ingest.admit()
+    pipeline.flushdb()
+    until(lambda: door.why_shut() is None)
+    ingest.accept([event()], None)
