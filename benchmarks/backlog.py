@@ -1,48 +1,59 @@
-"""How fast events are accepted, and a backlog of them is stored and evaluated by one worker process.
+"""A backlog, stage by stage, in one worker process; beside it what users would pick instead, and the bare limits.
 
-    .venv/bin/python benchmarks/backlog.py [--events 60000] [--rounds 3]
+    .venv/bin/python benchmarks/backlog.py [--events 60000] [--rounds 3] [--fsync always]
 
-Starts a Redis (`appendfsync always`) and a PostgreSQL of its own. Each round queues the events in batches of
-100 as the API does, drains `persist` and then `evaluate` with ten rules, of which one matches each event, and
-stores as many rows by the very same statement without any queue: the limit of the table. Prints the median
-of the rounds in events per second, Redis' bytes per queued event, and persist as a share of the limit.
+Each round queues the events in batches of 100 as the API does, drains `persist`, then `evaluate` with ten rules of
+which one matches each event, stores as many rows by the very same statement without any queue (the limit of the
+table), pushes as many messages to a bare Redis list, 500 a pipeline (the limit of Redis), and lets the peers drain
+a backlog of their own into the same table. All in events per second.
 """
 
 import argparse
-import statistics
-import tempfile
+import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import dramatiq
 import msgspec
+import redis
+from peers import measure as peers
+from report import Line, Report
+from servers import Servers, servers
+from system import RULES
 from uuid_utils.compat import uuid7
 
 import actors
 from actors import ingest, rulebook
-from eventpulse import embedded, logs
+from eventpulse import logs
 from eventpulse.settings import Settings
-from models import database, migrations
+from models import database
 from models.event import Event
 from models.rule import Rule
 
 BATCH = 100
+#: The peers get as many as they can store in a few seconds: their rate does not depend on it.
+PEER_EVENTS = {"dramatiq": 6_000, "streams": 4_000, "celery": 2_000}
 
 
 def make(count: int) -> list[bytes]:
+    """Events as the API queues them, about 300 bytes with the id and the time that it adds."""
     now = datetime.now(UTC)
-    event: dict[str, Any] = {
-        "event_type": "order",
-        "source": "shop",
-        "timestamp": now,
-        "payload": {"amount": 12.5, "currency": "EUR", "items": [1, 2, 3]},
-        "metadata": {"region": "eu"},
-        "received_at": now,
-    }
-    return [msgspec.json.encode({"event_id": uuid7(), **event}) for _ in range(count)]
+    return [
+        msgspec.json.encode(
+            {
+                "event_id": uuid7(),
+                "event_type": f"bench.step-{number % 10}",
+                "source": f"bench-{number // 10 % 20:02d}",
+                "timestamp": now,
+                "payload": {"order": random.randrange(10**6), "amount": 12.5, "currency": "EUR"},
+                "metadata": {"region": "eu-west"},
+                "received_at": now,
+            }
+        )
+        for number in range(count)
+    ]
 
 
 def rate(count: int, work: Callable[[], None]) -> float:
@@ -55,7 +66,7 @@ def drain(queue_name: str) -> None:
     worker = dramatiq.Worker(actors.broker, queues={queue_name}, worker_threads=2, worker_timeout=100)
     worker.start()
     while actors.broker.client.exists(f"{actors.broker.namespace}:{queue_name}.msgs"):
-        time.sleep(0.005)
+        time.sleep(0.002)
     worker.stop()
 
 
@@ -70,60 +81,75 @@ def store(events: list[bytes]) -> None:
             Event.store(events[start : start + 500])
 
 
+def push(client: "redis.Redis", events: list[bytes]) -> None:
+    for start in range(0, len(events), 500):
+        with client.pipeline(transaction=False) as pipeline:
+            for event in events[start : start + 500]:
+                pipeline.rpush("bench", event)
+            pipeline.execute()
+
+
 def write_rules() -> None:
-    for number in range(10):
-        filters = {"event_type": "order" if number == 0 else f"other-{number}"}
-        condition = {"type": "threshold", "filters": filters, "group_by": ["source"], "operator": ">", "value": 5}
-        with database.connection():
-            Rule.add(
-                name=f"Rule {number}",
-                severity="info",
-                window_seconds=60,
-                cooldown_seconds=300,
-                allowed_lateness_seconds=3600,
-                condition=condition,
-            )
+    with database.connection():
+        for rule in RULES:
+            Rule.add(allowed_lateness_seconds=3600, **rule)
     rulebook.publish()
 
 
-def one_round(count: int) -> dict[str, float]:
-    client = actors.broker.client
-    empty = client.info("memory")["used_memory"]
+def one_round(own: Servers, count: int) -> dict[str, float]:
+    own.empty()
+    rulebook.publish()
     events = make(count)
-    figures = {"accept": rate(count, lambda: accept(events))}
-    figures["bytes"] = (client.info("memory")["used_memory"] - empty) / count
-    figures["persist"] = rate(count, lambda: drain("persist"))
-    figures["evaluate"] = rate(count, lambda: drain("evaluate"))
-    others = make(count)
-    figures["limit"] = rate(count, lambda: store(others))
-    return figures
+    found = {"accept": rate(count, lambda: accept(events))}
+    found["persist"] = rate(count, lambda: drain("persist"))
+    found["evaluate"] = rate(count, lambda: drain("evaluate"))
+    own.empty()
+    found["table"] = rate(count, lambda: store(events))
+    found["redis"] = rate(count, lambda: push(actors.broker.client, events))
+    for name, peer in peers.PEERS.items():
+        found[name] = peers.drained(own, peer, make(PEER_EVENTS[name]), at_most_seconds=10)
+    return found
+
+
+def measure(report: Report, fsync: str, count: int, how_often: int) -> None:
+    with servers(fsync) as own:
+        actors.setup(Settings(redis_url=own.redis_url, database_url=own.database_url))
+        write_rules()
+        found = [one_round(own, count) for _ in range(how_often)]
+    values: dict[str, list[float]] = {name: [each[name] for each in found] for name in found[0]}
+
+    def ratio(name: str, other: str) -> list[float]:
+        return [each[name] / each[other] for each in found]
+
+    bars: dict[str, Any] = {"persist": {"at_least": 30_000}}
+    names = {
+        "accept": "queue a request of 100, without HTTP",
+        "persist": "persist a backlog, one process",
+        "evaluate": "evaluate a backlog, one process, ten rules",
+        "table": "the table's own limit, one connection, batches of 500",
+        "redis": "Redis' own limit, RPUSH of one event each, 500 a pipeline",
+        "dramatiq": "stock Dramatiq, one INSERT a message, prefetch 200",
+        "streams": "Redis Streams, XREADGROUP 100, XACK one by one",
+        "celery": "Celery, one task an event, two processes",
+    }
+    for name, text in names.items():
+        report.add(Line(f"{text} ({fsync})", "events/s", values[name], **bars.get(name, {})))
+    report.add(
+        Line(f"persist / stock Dramatiq ({fsync})", "times", ratio("persist", "dramatiq"), at_least=10),
+        Line(f"persist / Redis Streams consumer ({fsync})", "times", ratio("persist", "streams"), at_least=10),
+        Line(f"persist / Celery ({fsync})", "times", ratio("persist", "celery"), at_least=10),
+        Line(f"persist / the table's own limit ({fsync})", "share", ratio("persist", "table"), at_least=0.5),
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=60_000)
     parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
+    parser.add_argument("--fsync", choices=["always", "everysec"], default="always")
+    chosen = parser.parse_args()
     logs.configure("error", "console")
-    with tempfile.TemporaryDirectory(prefix="eventpulse-benchmark-") as folder:
-        Path(folder).chmod(0o755)  # as root, PostgreSQL runs as another user
-        redis_server = embedded.start_redis(Path(folder) / "redis")
-        postgres_server = embedded.start_postgres(Path(folder) / "postgres")
-        try:
-            actors.setup(Settings(redis_url=redis_server.url, database_url=postgres_server.url))
-            migrations.up()
-            write_rules()
-            rounds = [one_round(options.events) for _ in range(options.rounds)]
-        finally:
-            database.database.close_all()
-            redis_server.stop()
-            postgres_server.stop()
-    median = {name: statistics.median(figures[name] for figures in rounds) for name in rounds[0]}
-    print(f"accept, batches of {BATCH}    {median['accept']:8,.0f} events/s, {median['bytes']:.0f} bytes in Redis each")
-    share = median["persist"] / median["limit"]
-    print(f"persist, one process     {median['persist']:8,.0f} events/s, {share:.0%} of the table's limit")
-    print(f"evaluate, one process    {median['evaluate']:8,.0f} events/s, ten rules, one matching")
-    print(f"the table's limit        {median['limit']:8,.0f} events/s, batches of 500, no queue")
+    measure(Report(), chosen.fsync, chosen.events, chosen.rounds)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,51 @@
+"""Celery on Redis, promising the same as we do (at least once): one task and one INSERT an event."""
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from celery import Celery
+from servers import Servers
+
+from peers import row
+
+WORKER = ["peers.celery_app"]
+SETTINGS: dict[str, str] = {}
+# The best of prefork with 1, 2 and 4 processes, threads with 2, 4 and 8, and solo; most come close to it.
+OPTIONS = ["--pool=prefork", "--concurrency=2", "--loglevel=ERROR"]
+OPTIONS += ["--without-gossip", "--without-mingle", "--without-heartbeat"]  # of use to several workers only
+
+app = Celery("peers", set_as_current=False)
+app.conf.update(
+    task_acks_late=True,  # acknowledged before it is stored, an event could be lost
+    task_ignore_result=True,
+    worker_prefetch_multiplier=100,
+)
+
+
+@app.task(name="store")
+def store(event: dict[str, Any]) -> None:
+    row.store(event)
+
+
+def connect(url: str) -> None:
+    """Point the app at the Redis of `url`, whose socket Celery calls by another scheme."""
+    app.conf.broker_url = url.replace("unix://", "redis+socket://", 1)
+
+
+def fill(servers: Servers, events: Sequence[bytes]) -> None:
+    """Queue the events one by one, on one connection."""
+    connect(servers.redis_url)
+    with app.connection_for_write() as connection, app.amqp.Producer(connection) as producer:
+        for event in events:
+            store.apply_async((json.loads(event),), producer=producer)
+
+
+def main() -> None:
+    connect(os.environ["REDIS_URL"])
+    app.worker_main(["worker", *OPTIONS])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""A Redis and a PostgreSQL of a benchmark's own: empty, migrated, and gone afterwards."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import psycopg2
+import redis
+
+from eventpulse import embedded
+from eventpulse.daemon import Daemon
+from models import database, migrations
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Both servers, as running processes; `connection` is the benchmark's own, in autocommit."""
+
+    redis: Daemon
+    postgres: Daemon
+    connection: psycopg2.extensions.connection
+
+    @property
+    def redis_url(self) -> str:
+        return self.redis.url
+
+    @property
+    def database_url(self) -> str:
+        return self.postgres.url
+
+    def environ(self) -> dict[str, str]:
+        """Our environment, in which a child finds these servers."""
+        return os.environ | {"REDIS_URL": self.redis_url, "DATABASE_URL": self.database_url}
+
+    def stored(self) -> int:
+        """Rows in `events`."""
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM events")
+            return int(next(cursor)[0])
+
+    def empty(self) -> None:
+        """Forget all events, and everything that Redis holds."""
+        with self.connection.cursor() as cursor:
+            cursor.execute("TRUNCATE events")
+        with redis.Redis.from_url(self.redis_url) as client:
+            client.flushall()
+
+    def redis_cpu_seconds(self) -> float:
+        """CPU that Redis has used so far, in seconds."""
+        return cpu_seconds(self.redis.pid)
+
+    def postgres_cpu_seconds(self) -> float:
+        """CPU that all processes of PostgreSQL have used so far, in seconds."""
+        return cpu_seconds(self.postgres.pid)
+
+
+@contextmanager
+def servers(fsync: str = "always") -> Iterator[Servers]:
+    """Start both in a temporary folder, with Redis' `appendfsync` as given and all tables made.
+
+    Points this process's models at the PostgreSQL. At the end both are stopped and the folder is removed.
+    """
+    with tempfile.TemporaryDirectory(prefix="eventpulse-benchmark-") as folder:
+        Path(folder).chmod(0o755)  # as root, PostgreSQL runs as another user
+        redis_server = embedded.start_redis(Path(folder) / "redis")
+        try:
+            with redis.Redis.from_url(redis_server.url) as client:
+                client.config_set("appendfsync", fsync)
+            postgres_server = embedded.start_postgres(Path(folder) / "postgres")
+            try:
+                database.configure(postgres_server.url)
+                migrations.up()
+                connection = psycopg2.connect(postgres_server.url)
+                connection.autocommit = True
+                yield Servers(redis_server, postgres_server, connection)
+            finally:
+                database.database.close_all()
+                postgres_server.stop()  # disconnects whoever is left
+        finally:
+            redis_server.stop()
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU that a process and its children have used so far, in seconds; children that ended count once reaped."""
+    process = psutil.Process(pid)
+    times = process.cpu_times()
+    used = times.user + times.system + times.children_user + times.children_system
+    for child in process.children():
+        try:
+            times = child.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        used += times.user + times.system
+    return float(used)

@@ -1,0 +1,123 @@
+"""All of EventPulse for a benchmark: its real processes, on servers of the benchmark's own."""
+
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import psutil
+import redis
+from servers import Servers, cpu_seconds, servers
+
+START_SECONDS = 60
+STOP_SECONDS = 30
+UNITS = ("api", "live", "worker", "scheduler")
+#: Ten rules, one for each type of `eventpulse.load`'s events. The first fires, once a minute for each source.
+RULES: list[dict[str, Any]] = [
+    {
+        "name": f"Many {number}",
+        "severity": "info",
+        "window_seconds": 5,
+        "cooldown_seconds": 60,
+        "condition": {
+            "type": "threshold",
+            "filters": {"event_type": f"bench.step-{number}"},
+            "group_by": ["source"],
+            "operator": ">",
+            "value": 50 if number == 0 else 2_000,
+        },
+    }
+    for number in range(10)
+]
+
+
+@dataclass(frozen=True)
+class System:
+    """A running EventPulse: `api` is the URL of its API's version, `units` its processes by what they are."""
+
+    servers: Servers
+    api: str
+    launcher: psutil.Process
+    redis: "redis.Redis"
+
+    def processes(self, unit: str) -> list[psutil.Process]:
+        """Those of a unit that do its work: of the API, gunicorn's workers."""
+        found = [child for child in self.launcher.children() if child.cmdline()[-1:] == [unit]]
+        return [worker for parent in found for worker in parent.children()] if unit == "api" else found
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """CPU used so far, by unit."""
+        used = {unit: sum(cpu_seconds(each.pid) for each in self.processes(unit)) for unit in UNITS}
+        return used | {"redis": self.servers.redis_cpu_seconds(), "postgres": self.servers.postgres_cpu_seconds()}
+
+    def backlog(self) -> int:
+        """Messages that wait or are being processed."""
+        return sum(int(self.redis.get(f"eventpulse:{queue}.count") or 0) for queue in ("persist", "evaluate", "notify"))
+
+    def pause_workers(self) -> None:
+        for worker in self.processes("worker"):
+            worker.suspend()
+
+    def resume_workers(self) -> None:
+        for worker in self.processes("worker"):
+            worker.resume()
+
+    def settle(self, seconds: float = 120) -> None:
+        """Wait until nothing waits. Raises `TimeoutError`."""
+        deadline = time.monotonic() + seconds
+        while self.backlog():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.backlog()} messages still wait after {seconds:g} s")
+            time.sleep(0.02)
+
+
+@contextmanager
+def system(fsync: str = "always", workers: int = 2, api_workers: int = 2, **settings: str) -> Iterator[System]:
+    """`eventpulse up` with ten rules in force, on a Redis with this `appendfsync` and a PostgreSQL."""
+    port, live_port = _free_port(), _free_port()
+    with servers(fsync) as own, tempfile.TemporaryFile() as log:
+        environ = own.environ() | {
+            "EVENTPULSE_PORT": str(port),
+            "EVENTPULSE_LIVE_PORT": str(live_port),
+            "EVENTPULSE_WORKERS": str(workers),
+            "EVENTPULSE_API_WORKERS": str(api_workers),
+            "LOG_LEVEL": "warning",
+            **settings,
+        }
+        launcher = subprocess.Popen([sys.executable, "-m", "eventpulse", "up"], env=environ, stdout=log, stderr=log)
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=10) as client:
+                _wait_until_ready(client, launcher)
+                for rule in RULES:
+                    client.post("/rules", json=rule).raise_for_status()
+            with redis.Redis.from_url(own.redis_url) as connection:
+                yield System(own, f"http://127.0.0.1:{port}/api/v1", psutil.Process(launcher.pid), connection)
+        finally:
+            for child in psutil.Process(launcher.pid).children():
+                child.resume()
+            launcher.send_signal(signal.SIGINT)
+            launcher.wait(STOP_SECONDS)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _wait_until_ready(client: httpx.Client, launcher: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and launcher.poll() is None:
+        try:
+            if client.get("/events/health").json().get("worker") == "ok":
+                return
+        except (httpx.TransportError, ValueError):
+            pass
+        time.sleep(0.1)
+    raise SystemExit(f"EventPulse did not start within {START_SECONDS} s")
