@@ -84,7 +84,7 @@ def rounds(count: int, measure: Callable[[], float]) -> list[float]:
 
 
 def as_text(line: Line) -> str:
-    spread = f"{number(min(line.values))}–{number(max(line.values))}" if len(line.values) > 1 else ""
+    spread = f"{number(min(line.values))} to {number(max(line.values))}" if len(line.values) > 1 else ""
     bar = f"≥ {number(line.at_least)}" if line.at_least is not None else ""
     bar = f"≤ {number(line.at_most)}" if line.at_most is not None else bar
     verdict = {True: "reached", False: "MISSED", None: ""}[line.reached]

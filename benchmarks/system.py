@@ -4,9 +4,9 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -79,10 +79,19 @@ class System:
 
 
 @contextmanager
-def system(fsync: str = "always", workers: int = 2, api_workers: int = 2, **settings: str) -> Iterator[System]:
-    """`eventpulse up` with ten rules in force, on a Redis with this `appendfsync` and a PostgreSQL."""
+def system(
+    fsync: str = "always",
+    workers: int = 2,
+    api_workers: int = 2,
+    read: Callable[[str], None] = lambda _: None,
+    **settings: str,
+) -> Iterator[System]:
+    """`eventpulse up` with ten rules in force, on a Redis with this `appendfsync` and a PostgreSQL.
+
+    `read` is called with each line that it prints, in a thread of its own.
+    """
     port, live_port = _free_port(), _free_port()
-    with servers(fsync) as own, tempfile.TemporaryFile() as log:
+    with servers(fsync) as own:
         environ = own.environ() | {
             "EVENTPULSE_PORT": str(port),
             "EVENTPULSE_LIVE_PORT": str(live_port),
@@ -91,7 +100,15 @@ def system(fsync: str = "always", workers: int = 2, api_workers: int = 2, **sett
             "LOG_LEVEL": "warning",
             **settings,
         }
-        launcher = subprocess.Popen([sys.executable, "-m", "eventpulse", "up"], env=environ, stdout=log, stderr=log)
+        launcher = subprocess.Popen(
+            [sys.executable, "-m", "eventpulse", "up"],
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        reader = threading.Thread(target=_read, args=(launcher, read))
+        reader.start()
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=10) as client:
                 _wait_until_ready(client, launcher)
@@ -104,6 +121,13 @@ def system(fsync: str = "always", workers: int = 2, api_workers: int = 2, **sett
                 child.resume()
             launcher.send_signal(signal.SIGINT)
             launcher.wait(STOP_SECONDS)
+            reader.join()
+
+
+def _read(launcher: "subprocess.Popen[str]", read: Callable[[str], None]) -> None:
+    assert launcher.stdout is not None
+    for line in launcher.stdout:
+        read(line)
 
 
 def _free_port() -> int:
@@ -111,7 +135,7 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _wait_until_ready(client: httpx.Client, launcher: "subprocess.Popen[bytes]") -> None:
+def _wait_until_ready(client: httpx.Client, launcher: "subprocess.Popen[str]") -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and launcher.poll() is None:
         try:

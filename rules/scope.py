@@ -18,6 +18,18 @@ Getter = Callable[[Event], Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """A filter: what a path's value has to be one of. Values are stand-ins that are equal where JSON is."""
+
+    path: str
+    get: Getter
+    allowed: frozenset[Any]
+
+    def value(self, event: Event) -> Any:
+        return _comparable(self.get(event))
+
+
+@dataclass(frozen=True, slots=True)
 class Scope:
     """The events whose value at every path of `filters` is one of those listed, grouped by the values at `group_by`.
 
@@ -28,19 +40,20 @@ class Scope:
     group_by: tuple[str, ...]
     #: Pairs of event type and source for an index; None stands for any.
     concerns: tuple[tuple[str | None, str | None], ...] = field(init=False, repr=False)
-    _checks: tuple[tuple[Getter, frozenset[Any]], ...] = field(init=False, repr=False, compare=False)
+    #: The filters by payload and metadata.
+    checks: tuple[Check, ...] = field(init=False, repr=False, compare=False)
     _group: tuple[Getter, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         either: Sequence[None] = (None,)
         pairs = itertools.product(self.filters.get("event_type", either), self.filters.get("source", either))
         checks = (
-            (getter(path), frozenset(map(_comparable, values)))
+            Check(path, getter(path), frozenset(map(_comparable, values)))
             for path, values in self.filters.items()
             if path not in ("event_type", "source")
         )
         object.__setattr__(self, "concerns", tuple(dict.fromkeys(pairs)))
-        object.__setattr__(self, "_checks", tuple(checks))
+        object.__setattr__(self, "checks", tuple(checks))
         object.__setattr__(self, "_group", tuple(map(getter, self.group_by)))
 
     @classmethod
@@ -50,7 +63,7 @@ class Scope:
 
     def matches(self, event: Event) -> bool:
         """Whether an event that the index found passes the filters by payload and metadata too."""
-        return all(_comparable(get(event)) in allowed for get, allowed in self._checks)
+        return all(check.value(event) in check.allowed for check in self.checks)
 
     def values(self, event: Event) -> tuple[Any, ...]:
         """The event's values at the paths of `group_by`, with 1 for 1.0, so that equal groups look the same."""

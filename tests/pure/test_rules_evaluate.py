@@ -34,6 +34,7 @@ class Counting(MemoryWindow):
 
 class Unmatchable:
     concerns = ((None, None),)
+    checks = ()
 
     def matches(self, each: Event) -> bool:
         raise LookupError("no match")
