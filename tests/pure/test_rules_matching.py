@@ -110,3 +110,9 @@ def test_the_events_behind_a_firing_are_those_of_its_filters_group_and_window() 
     assert firing.selection is not None
     assert firing.selection.equal == {"event_type": ["error", "fatal"], "source": ["a"]}
     assert (firing.selection.after, firing.selection.until) == (event(10).timestamp, event(20).timestamp)
+
+
+def test_an_event_has_to_pass_every_filter() -> None:
+    both = rule(ONE | {"filters": {"payload.user": "ada", "metadata.region": "eu"}})
+    events = [event(1, payload={"user": "ada"}), event(2, payload={"user": "ada"}, metadata={"region": "eu"})]
+    assert fired(events, MemoryWindow(), both) == [2]
