@@ -43,6 +43,11 @@ check: $(INSTALLED) ## What CI runs: format, lint, types, import layers, tests, 
 	$(BIN)/pytest --quiet --cov=rules --cov-fail-under=100 tests/pure
 	$(BIN)/pytest --cov --cov-fail-under=90
 
+.PHONY: bench
+bench: $(INSTALLED) ## Run every benchmark (35 minutes), and write docs/performance.json and its plots
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded,bench]'
+	$(BIN)/python benchmarks/run.py
+
 .PHONY: format
 format: $(INSTALLED) ## Format the code, and repair what ruff can
 	$(BIN)/ruff check --fix .

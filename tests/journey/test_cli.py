@@ -42,7 +42,7 @@ def test_wrong_usage_is_exit_2(arguments: tuple[str, ...], with_servers: Run) ->
 
 
 def test_all_wrong_settings_are_listed_and_exit_1(eventpulse: Run) -> None:
-    for command in ("up", "api", "live", "worker", "scheduler", "migrate", "check", "demo"):
+    for command in ("up", "api", "live", "worker", "scheduler", "migrate", "check", "demo", "bench"):
         ended = eventpulse(command, EVENTPULSE_PORT="x", EVENTPULSE_WORKERS="x")
         assert ended.code == 1
         assert ended.err.splitlines() == [

@@ -1,0 +1,83 @@
+"""`eventpulse bench` counts what a schedule offers, what is accepted, and when it is stored."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from commanding import Run
+from launching import free_ports, run, up
+
+from eventpulse import load
+from eventpulse.load import Outcome
+
+
+def test_what_is_accepted_is_counted_and_stored(tmp_path: Path) -> None:
+    with up(tmp_path, EVENTPULSE_MAX_BACKLOG="1000000") as running:
+        api = running.url.removesuffix("/api/v1")
+        measured = run("bench", "--url", api, "--rate", "500", "--batch", "10", "--seconds", "1", "-o", "json")
+        assert measured.returncode == 0, measured.stderr
+        figures = {row["figure"]: row["value"] for row in json.loads(measured.stdout)}
+        assert figures["accepted, events"] == 500
+        assert 0 < figures["latency p50, ms"] <= figures["latency p95, ms"] <= figures["latency p99, ms"]
+        one = run("bench", "--url", api, "--batch", "1", "--connections", "2", "--seconds", "0.2")
+        assert one.returncode == 0, one.stderr
+
+
+def test_what_is_refused_is_told_and_is_exit_5(tmp_path: Path) -> None:
+    with up(tmp_path, EVENTPULSE_MAX_BACKLOG="1") as running:
+        measured = run("bench", "--url", running.url.removesuffix("/api/v1"), "--seconds", "0.5", "-o", "json")
+    assert measured.returncode == 5, measured.stderr
+    figures = {row["figure"]: row["value"] for row in json.loads(measured.stdout)}
+    assert figures["requests answered 503"] > 0
+
+
+def test_without_an_api_it_is_one_line_and_exit_69(eventpulse: Run) -> None:
+    (closed,) = free_ports(1)
+    ended = eventpulse("bench", "--url", f"http://127.0.0.1:{closed}", "--seconds", "0.1")
+    assert ended.code == 69
+    assert len(ended.err.strip().splitlines()) == 2
+
+
+class Slow(BaseHTTPRequestHandler):
+    """Answers the first request when the second has long been due."""
+
+    protocol_version = "HTTP/1.1"
+    release = threading.Event()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        Slow.release.wait(10)
+        self.send_response(202)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def slow() -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    timer = threading.Timer(0.5, Slow.release.set)
+    timer.start()
+    yield server
+    timer.join()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_request_that_had_to_wait_for_a_slow_server_counts_its_waiting(slow: ThreadingHTTPServer) -> None:
+    """Ten requests fall due within 0.1 s; the one connection is taken until 0.5 s."""
+    found = load.drive(f"http://127.0.0.1:{slow.server_address[1]}/api/v1", 1, seconds=0.1, rate=100, connections=1)
+    assert found.accepted == 10
+    assert min(found.latencies) > 0.35
+
+
+def test_percentiles_are_those_of_the_nearest_rank() -> None:
+    found = Outcome(latencies=[number / 1000 for number in range(1, 101)])
+    assert [found.percentile(share) for share in (0, 0.5, 0.95, 1)] == pytest.approx([1, 50, 95, 100])
