@@ -19,7 +19,7 @@ def setup(settings: Settings, name: str = "worker") -> None:
     broker.connect(settings.redis_url)
     database.configure(settings.database_url, connections=DATABASE_CONNECTIONS, name=f"eventpulse-{name}")
     marks = ingest.HighWaterMarks(settings.max_backlog, settings.max_redis_memory_percent)
-    ingest.door = ingest.Door(marks)
+    ingest.door = ingest.Door(marks, settings.batch)
     notify.NOTIFIERS = registry.build(broker.client, settings.slack_webhook_url)
     notify.public_url = settings.public_url or f"http://{settings.host}:{settings.port}"
     for actor in (persist.persist, evaluate.evaluate):

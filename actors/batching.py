@@ -19,10 +19,9 @@ import structlog
 from dramatiq.broker import MessageProxy
 from dramatiq.errors import ConnectionClosed
 from dramatiq.message import Message
-from dramatiq.middleware import CurrentMessage
 
 from actors.messages import decode_bundle, decode_unopened, is_bundle, line
-from actors.outbox import Outbox
+from actors.work import Work, as_work
 
 if TYPE_CHECKING:
     from actors.transport import RedisBroker
@@ -40,56 +39,22 @@ SUSPECT, DRAIN_FIRST = 1, 2
 _incarnations = count(1)
 
 
-class Work(MessageProxy):
-    """One call of one actor: the entries behind it, and what leaves with their acknowledgement."""
-
-    def __init__(self, consumer: "Consumer", ids: list[str], message: Message[Any], lines: list[bytes]) -> None:
-        super().__init__(message)
-        self.consumer = consumer
-        self.ids = ids
-        #: Its events as they travel; none of an actor that takes one message at a time.
-        self.lines = lines
-        self.outbox = Outbox()
-        #: The batch failed: its messages are to be processed one by one.
-        self.split = False
-        #: The worker stopped in the middle: the messages stay leased until the consumer gives them back.
-        self.abandoned = False
-
-    @classmethod
-    def of(cls, works: "list[Work]") -> "Work":
-        """One work for the messages of several, all of the same actor."""
-        first = works[0]
-        if len(works) == 1:
-            return first
-        message = first._message.copy(args=tuple([argument for work in works for argument in work.args]))
-        ids = [entry_id for work in works for entry_id in work.ids]
-        return cls(first.consumer, ids, message, [line for work in works for line in work.lines])
-
-    @property
-    def is_batch(self) -> bool:
-        return len(self.lines) > 1
-
-    @property
-    def unhandled(self) -> bool:
-        """It failed, and nothing took care of it: to acknowledge it would be to lose it."""
-        return self._exception is not None and not self.outbox.follow_ups
-
-    def __str__(self) -> str:
-        # Without the arguments: payloads do not belong in logs.
-        return f"{self.actor_name} of {len(self.lines)} messages" if self.is_batch else f"{self.actor_name}"
-
-
 class Consumer(dramatiq.Consumer):
     """Leases the messages of one queue, `batch` at a time and at most `concurrency` batches at once.
+
+    Without a `batch` the actor takes one message at a time, with its arguments decoded.
 
     Each consumer is a lease of its own. One that loses its connection gives back what it held and is replaced,
     so that messages which were leased by a reply that never arrived come back, too.
     """
 
-    def __init__(self, broker: "RedisBroker", queue_name: str, batch: int, concurrency: int, timeout_ms: int) -> None:
+    def __init__(
+        self, broker: "RedisBroker", queue_name: str, batch: int | None, concurrency: int, timeout_ms: int
+    ) -> None:
         self.broker = broker
         self.queue_name = queue_name
-        self.batch = batch
+        self.batch = batch or 1
+        self.decodes = batch is None
         self.concurrency = concurrency
         self.timeout = min(timeout_ms / 1000, HEARTBEAT_SECONDS)
         self.lease = f"{queue_name}|{broker.worker_id}.{next(_incarnations)}"
@@ -151,7 +116,7 @@ class Consumer(dramatiq.Consumer):
                 self._put_aside(entry_id, data, error)
                 continue
             # What failed before, or may have killed a worker, is not mixed with others again.
-            alone = self.batch == 1 or mode == SUSPECT or "retries" in work.options
+            alone = mode == SUSPECT or "retries" in work.options
             if alone or (batch and batch[0].actor_name != work.actor_name):
                 self._waiting.append(work)
             else:
@@ -166,7 +131,7 @@ class Consumer(dramatiq.Consumer):
     def _decode(self, entry_id: str, data: bytes) -> Work:
         if is_bundle(entry_id):
             return Work(self, [entry_id], *decode_bundle(entry_id, data))
-        if self.batch == 1:
+        if self.decodes:
             return Work(self, [entry_id], Message.decode(data), [])
         message = decode_unopened(data)
         request_id = message.options.get("request_id")
@@ -198,7 +163,7 @@ class Consumer(dramatiq.Consumer):
 
         A work is settled by the consumer that leased it, which may have been replaced meanwhile.
         """
-        work = _as_work(message)
+        work = as_work(message)
         if work.split:
             work.consumer._call("suspect", *work.ids)
         elif not (work.abandoned or work.unhandled):
@@ -207,7 +172,7 @@ class Consumer(dramatiq.Consumer):
 
     def nack(self, message: MessageProxy) -> None:
         """Put a work among the dead, as it is now: with the traceback and the count of its last attempt."""
-        work = _as_work(message)
+        work = as_work(message)
         if work.is_batch:  # of an actor that does not exist: each of its messages is told so by itself
             work.split = True
             self.ack(work)
@@ -243,14 +208,3 @@ class Consumer(dramatiq.Consumer):
         except redis.RedisError as error:
             log.warning("lease_not_released", queue=self.queue_name, error=str(error))
             self.broker.unreleased.append(self)
-
-
-def current_work() -> Work | None:
-    """The work that this thread is processing, if any."""
-    message = CurrentMessage.get_current_message()
-    return message if isinstance(message, Work) else None
-
-
-def _as_work(message: MessageProxy) -> Work:
-    assert isinstance(message, Work)
-    return message

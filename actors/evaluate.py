@@ -10,13 +10,13 @@ import msgspec
 import peewee
 import structlog
 
-from actors.batching import current_work
 from actors.broker import broker
 from actors.guards import through_outages
 from actors.messages import request_id_of
 from actors.notify import notify
 from actors.rulebook import Rulebook, suspend
 from actors.windows import RedisWindow
+from actors.work import current_work
 from models.anomaly import Anomaly
 from models.base import utc
 from models.channel import Channel

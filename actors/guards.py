@@ -13,8 +13,8 @@ from dramatiq.broker import Broker
 from dramatiq.middleware import Middleware, Retries
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
-from actors.batching import current_work
 from actors.messages import event_id_of
+from actors.work import current_work
 from models.database import is_outage
 
 log = structlog.get_logger()

@@ -9,11 +9,13 @@ from typing import Any
 import redis
 
 from actors.broker import broker
-from actors.messages import bundles, line
+from actors.messages import LARGEST_BUNDLE, bundles, line
 from actors.queues import Unavailable
 
 QUEUE = "persist"
 RETRY_AFTER_SECONDS = 2.0
+#: Of requests that share a call; one alone may be larger.
+LARGEST_GROUP_BYTES = 4 * 1024 * 1024
 #: How long a refusal holds for all: who is refused meanwhile costs neither decoding nor Redis, which have enough to do.
 SHUT_SECONDS = 0.25
 
@@ -31,6 +33,7 @@ class _Group:
     """Events of several requests that go to Redis in one call."""
 
     lines: list[bytes] = field(default_factory=list)
+    size: int = 0
     settled: threading.Event = field(default_factory=threading.Event)
     refusal: str | None = None
 
@@ -41,8 +44,9 @@ class Door:
     This is group commit: D. DeWitt et al., "Implementation Techniques for Main Memory Database Systems", 1984.
     """
 
-    def __init__(self, marks: HighWaterMarks) -> None:
+    def __init__(self, marks: HighWaterMarks, batch: int = LARGEST_BUNDLE) -> None:
         self.marks = marks
+        self.batch = batch
         self._lock = threading.Lock()
         self._turn = threading.Lock()  # of the one group that is with Redis
         self._gathering: _Group | None = None
@@ -55,12 +59,14 @@ class Door:
 
     def pass_through(self, lines: Sequence[bytes]) -> str | None:
         """Queue the events of one request; returns why Redis did not take them, if so."""
+        size = sum(map(len, lines))
         with self._lock:
             group = self._gathering
-            leads = group is None
-            if group is None:
+            leads = group is None or group.size + size > LARGEST_GROUP_BYTES
+            if group is None or leads:
                 group = self._gathering = _Group()
             group.lines += lines
+            group.size += size
         if leads:
             self._lead(group)
         else:
@@ -71,8 +77,9 @@ class Door:
         try:
             with self._turn:
                 with self._lock:
-                    self._gathering = None  # who comes now belongs to the next group
-                group.refusal = self._refusal = _queue(group.lines, self.marks)
+                    if self._gathering is group:
+                        self._gathering = None  # who comes now belongs to the next group
+                group.refusal = self._refusal = self._queue(group.lines)
                 if group.refusal is not None:
                     self._shut_until = monotonic() + SHUT_SECONDS
         except BaseException as error:
@@ -80,6 +87,20 @@ class Door:
             raise
         finally:
             group.settled.set()
+
+    def _queue(self, lines: Sequence[bytes]) -> str | None:
+        marks = self.marks
+        arguments: list[Any] = [QUEUE, marks.backlog, marks.redis_memory_percent]
+        arguments += bundles(QUEUE, lines, self.batch)
+        try:
+            accepted = broker.scripts["accept"](keys=[broker.namespace], args=arguments)
+        except redis.RedisError:
+            return "Redis cannot be reached or cannot write"
+        if accepted == -1:
+            return f"more than {marks.backlog} events wait to be stored"
+        if accepted == -2:
+            return f"Redis uses more than {marks.redis_memory_percent} % of its memory"
+        return None
 
 
 #: Replaced when the settings are known.
@@ -104,17 +125,3 @@ def accept(events: Sequence[bytes], request_id: str | None) -> None:
 def _check(refusal: str | None) -> None:
     if refusal is not None:
         raise Unavailable(refusal, RETRY_AFTER_SECONDS)
-
-
-def _queue(lines: Sequence[bytes], marks: HighWaterMarks) -> str | None:
-    arguments: list[Any] = [QUEUE, marks.backlog, marks.redis_memory_percent]
-    arguments += bundles(QUEUE, lines)
-    try:
-        accepted = broker.scripts["accept"](keys=[broker.namespace], args=arguments)
-    except redis.RedisError:
-        return "Redis cannot be reached or cannot write"
-    if accepted == -1:
-        return f"more than {marks.backlog} events wait to be stored"
-    if accepted == -2:
-        return f"Redis uses more than {marks.redis_memory_percent} % of its memory"
-    return None

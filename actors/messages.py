@@ -95,11 +95,12 @@ def request_id_of(line: bytes) -> str | None:
     return _options.decode(line.partition(b" ")[0]).request_id
 
 
-def bundles(actor_name: str, lines: Sequence[bytes], largest: int = LARGEST_BUNDLE) -> Iterator[bytes]:
-    """Yield the id and the bytes of bundles of at most `largest` messages `actor_name(event)`, one a line.
+def bundles(actor_name: str, lines: Sequence[bytes], batch: int) -> Iterator[bytes]:
+    """Yield the id and the bytes of bundles of messages `actor_name(event)`, one a line, for the queue of that name.
 
-    They go to the queue of the actor's name.
+    None has more than the `batch` that a worker takes, nor more than `LARGEST_BUNDLE`.
     """
+    largest = min(batch, LARGEST_BUNDLE)
     name, now = actor_name.encode(), time_ns() // 1_000_000
     head = b'{"queue_name":"%b","actor_name":"%b","kwargs":{},"message_timestamp":%d' % (name, name, now)
     for start in range(0, len(lines), largest):

@@ -7,10 +7,10 @@ from uuid import UUID
 import dramatiq
 import structlog
 
-from actors.batching import current_work
 from actors.broker import broker
 from actors.guards import through_outages
 from actors.traffic import Traffic
+from actors.work import current_work
 from models.anomaly import Anomaly
 from models.channel import Channel
 from models.database import connection

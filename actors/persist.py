@@ -3,9 +3,9 @@
 import dramatiq
 import msgspec
 
-from actors.batching import current_work
 from actors.guards import through_outages
 from actors.messages import bundles
+from actors.work import current_work
 from models.database import connection
 from models.event import Event
 
@@ -21,5 +21,5 @@ def persist(*events: msgspec.Raw) -> None:
         Event.store(events)
     work = current_work()
     assert work is not None
-    work.outbox.add_bundles("evaluate", bundles("evaluate", work.lines))
+    work.outbox.add_bundles("evaluate", bundles("evaluate", work.lines, work.consumer.batch))
     work.outbox.counts["persisted"] = len(events)

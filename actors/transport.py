@@ -12,8 +12,9 @@ import redis
 from dramatiq.message import Message
 
 from actors import scripts
-from actors.batching import Consumer, current_work
+from actors.batching import Consumer
 from actors.messages import new_id
+from actors.work import current_work
 
 #: Above the longest blocking call of a consumer, below the time after which its lease is taken away.
 SOCKET_TIMEOUT_SECONDS = 5
@@ -24,7 +25,11 @@ MOST_DEATHS = 3
 
 
 class RedisBroker(dramatiq.Broker):
-    """Queues on Redis. Actors may set `batch`, the most messages of one call, and `concurrency`, calls at once."""
+    """Queues on Redis.
+
+    Actors may set `batch`, the most messages of one call, whose arguments then stay JSON, and `concurrency`, the
+    most calls at once.
+    """
 
     def __init__(self, middleware: list[dramatiq.Middleware], namespace: str = "eventpulse") -> None:
         super().__init__(middleware)
@@ -53,7 +58,7 @@ class RedisBroker(dramatiq.Broker):
         for orphan in orphans:
             orphan.close()
         options = next(actor.options for actor in self.actors.values() if actor.queue_name == queue_name)
-        return Consumer(self, queue_name, options.get("batch", 1), options.get("concurrency", 1), timeout)
+        return Consumer(self, queue_name, options.get("batch"), options.get("concurrency", 1), timeout)
 
     def declare_queue(self, queue_name: str) -> None:
         if queue_name not in self.queues:

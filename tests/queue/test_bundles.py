@@ -5,9 +5,10 @@ import msgspec
 from staging import StartWorker, number_of, queue, queue_is_empty
 from waiting import until
 
-from actors.batching import Consumer, Work
+from actors.batching import Consumer
 from actors.messages import bundles, line
 from actors.transport import RedisBroker
+from actors.work import Work
 
 LEASES = "eventpulse:__heartbeats__"
 
@@ -125,7 +126,7 @@ def test_an_unreadable_line_is_quarantined_and_its_bundle_goes_on(
     broker: RedisBroker, start_worker: StartWorker
 ) -> None:
     calls = stage(broker)
-    entry_id, data = bundles("stage", [line(event, None) for event in numbered(0, 1, 2)])
+    entry_id, data = bundles("stage", [line(event, None) for event in numbered(0, 1, 2)], 250)
     broken = data.replace(b'{"n":1}', b"\xff\xfe")
     broker.scripts["accept"](keys=[broker.namespace], args=["stage", 100, 100, entry_id, broken])
     start_worker(broker)
@@ -136,7 +137,7 @@ def test_an_unreadable_line_is_quarantined_and_its_bundle_goes_on(
 
 def test_a_bundle_with_an_unreadable_head_dies_line_by_line(broker: RedisBroker, start_worker: StartWorker) -> None:
     calls = stage(broker)
-    entry_id, data = bundles("stage", [line(event, None) for event in numbered(0, 1)])
+    entry_id, data = bundles("stage", [line(event, None) for event in numbered(0, 1)], 250)
     broker.scripts["accept"](keys=[broker.namespace], args=["stage", 100, 100, entry_id, b"\xff" + data])
     queue(broker, "stage", *numbered(7))
     start_worker(broker)

@@ -12,7 +12,7 @@ from waiting import until
 from actors import ingest
 from actors.broker import broker
 from actors.ingest import Door, HighWaterMarks
-from actors.messages import event_of, request_id_of
+from actors.messages import event_of, line, request_id_of
 from actors.queues import Unavailable
 
 Script = Any
@@ -62,7 +62,7 @@ def test_requests_that_come_during_a_call_share_the_next(calls: list[threading.E
     for thread in (first, *others):
         thread.join(10)
     assert len(calls) == 2
-    queued = [line for data in pipeline.hvals("eventpulse:persist.msgs") for line in data.split(b"\n")[1:]]
+    queued = [each for data in pipeline.hvals("eventpulse:persist.msgs") for each in data.split(b"\n")[1:]]
     assert {msgspec.json.decode(event_of(each))["source"] for each in queued} == {
         "first",
         *(f"other-{number}" for number in range(5)),
@@ -123,3 +123,21 @@ def test_a_refusal_holds_for_a_moment_and_costs_redis_nothing(
     pipeline.flushdb()
     until(lambda: door.why_shut() is None)
     ingest.accept([event()], None)
+
+
+def test_a_group_does_not_grow_without_end(
+    calls: list[threading.Event], pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three = 3 * len(line(event(source="other-0"), "other-0")) + 50
+    monkeypatch.setattr(ingest, "LARGEST_GROUP_BYTES", three)
+    threads = [send("first", [])]
+    until(lambda: calls)
+    for number in range(9):
+        threads.append(send(f"other-{number}", []))
+        until(lambda: boarded(number % 3 + 1))  # noqa: B023 - asked at once
+    for place in range(4):
+        until(lambda: len(calls) == place + 1)  # noqa: B023
+        calls[place].set()
+    for thread in threads:
+        thread.join(10)
+    assert pipeline.get("eventpulse:persist.count") == b"10"

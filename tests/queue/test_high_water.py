@@ -6,7 +6,7 @@ from actors.transport import RedisBroker
 
 def test_the_backlog_has_a_high_water_mark(broker: RedisBroker) -> None:
     def accept(count: int, most: int) -> int:
-        messages = bundles("persist", [line(b"{}", None)] * count)
+        messages = bundles("persist", [line(b"{}", None)] * count, 250)
         return int(broker.scripts["accept"](keys=[broker.namespace], args=["persist", most, 80, *messages]))
 
     assert accept(5, most=6) == 5
@@ -20,7 +20,7 @@ def test_a_full_redis_takes_no_more_events(broker: RedisBroker) -> None:
         broker.client.delete("eventpulse:full")
         return int(
             broker.scripts["accept"](
-                keys=[broker.namespace], args=["persist", 100, 80, *bundles("persist", [line(b"{}", None)])]
+                keys=[broker.namespace], args=["persist", 100, 80, *bundles("persist", [line(b"{}", None)], 250)]
             )
         )
 
