@@ -42,7 +42,7 @@ def main() -> None:
     one_redis.measure(report)
     rules_cost.measure(report)
     memory.measure(report)
-    growth.measure(report, rows)
+    growth.measure(report, rows, rounds=3 * rounds)
     settings = {"seconds": seconds, "rounds": rounds, "events": events, "rows": rows, "batch": 100}
     report.save(chosen.save, settings)
     for path in plots.draw_all(chosen.save, chosen.save.parent / "plots"):

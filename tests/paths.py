@@ -13,7 +13,6 @@ from waiting import until
 
 import actors
 from actors import dead_letters, rulebook
-from actors.batching import Consumer
 from actors.messages import event_of, is_bundle, line
 from models.anomaly import Anomaly
 from models.database import connection, database
@@ -46,13 +45,11 @@ class Calls(dramatiq.Middleware):
 def stock(client: redis.Redis, requests: Sequence[Request], concurrency: int = 2) -> Outcome:
     """Each event is an ordinary message, sent by itself at both stages, and each call has one."""
     empty(client)
-    fetch = Consumer._call_fetch
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("actors.persist.bundles", send_each)
-        patch.setattr(Consumer, "_call_fetch", lambda self, most: fetch(self, min(most, 1)))
         for stage in ("persist", "evaluate"):
             options = actors.broker.get_actor(stage).options
-            patch.setitem(options, "batch", 2)  # a call of a stage with batch 1 is not given JSON
+            patch.setitem(options, "batch", 1)
             patch.setitem(options, "concurrency", concurrency)
         send_each("persist", [line(each, None) for events, _ in requests for each in events])
         with at_work(client) as calls:
@@ -74,8 +71,8 @@ def batched(client: redis.Redis, requests: Sequence[Request]) -> Outcome:
     return outcome(client)
 
 
-def send_each(actor_name: str, lines: Sequence[bytes]) -> Sequence[bytes]:
-    """Send each event by itself; returns the bundles that are to be queued for them: none."""
+def send_each(actor_name: str, lines: Sequence[bytes], batch: int = 1) -> Sequence[bytes]:
+    """Send each event by itself, in the place of `bundles`; returns those that are left to be queued: none."""
     for each in lines:
         actors.broker.get_actor(actor_name).send(msgspec.json.decode(event_of(each)))
     return ()

@@ -26,7 +26,7 @@ for _, lease in ipairs(redis.call('ZRANGEBYSCORE', heartbeats, '-inf', now - ARG
         local message = redis.call('HGET', full .. '.msgs', id)
         if message then
             local died = redis.call('HINCRBY', full .. '.deaths', id, 1)
-            if died < most or is_bundle(id) then -- a bundle is taken apart first: most of it is innocent
+            if died < most then -- so it is with a bundle, which is taken apart before it is given out again
                 redis.call('RPUSH', full .. '.suspects', id)
                 again = again + size(id)
             else

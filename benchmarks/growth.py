@@ -1,0 +1,141 @@
+"""Whether a full table slows EventPulse down: inserts and pages of GET /events, by the rows that are stored.
+
+    .venv/bin/python benchmarks/growth.py [--rows 10000000] [--rounds 5] [--events 40000]
+
+At each size a table filled with rows like real ones and an empty twin of it take turns, so that what else the
+machine does changes neither's share: `Event.store`, batches of 500, one connection, all indexes. "Live" events are
+timed as they come; those of "any age" fall anywhere in the time that the table covers, which live traffic never does.
+A page is what the API makes of a request, up to its JSON.
+"""
+
+import argparse
+import random
+import statistics
+import time
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+from report import Line, Report, Series
+from servers import Servers, servers
+from uuid_utils.compat import uuid7
+
+from api.events import FILTERS, NEWEST_FIRST, public
+from api.paging import page
+from api.query_schemas import EventQuery
+from eventpulse import logs
+from models import database
+from models.event import Event
+
+TYPES, SOURCES, BATCH = 10, 20, 500
+#: From one row to the next: a table of ten million covers the two hours and three quarters before now.
+STEP = timedelta(milliseconds=1)
+PAGE_REPEATS = 20
+PAGES = {"newest": {}, "one event_type": {"event_type": "order.step-3"}, "one source": {"source": "shop-07"}}
+# Ids are UUIDv7 of the row's time, as the API would have made them: those of gen_random_uuid() would scatter over the
+# primary key's index, and those that follow would have no right edge to go to.
+FILL = """
+    INSERT INTO events
+    SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(md5(n::text), 1, 3) || '8'
+            || substr(md5(n::text), 4, 15))::uuid,
+           'order.step-' || n %% 10, 'shop-' || lpad((n / 10 %% 20)::text, 2, '0'), at,
+           ('{"order": ' || n %% 1000000 || ', "amount": ' || n %% 9973 / 100.0 || ', "currency": "EUR"}')::jsonb,
+           '{"region": "eu-west"}', at
+    FROM generate_series(1, %(rows)s) AS n, LATERAL (SELECT %(newest)s - (%(rows)s - n) * %(step)s AS at) AS times
+"""
+# The migration's own table, once more; a connection finds it before the real one by its search_path.
+TWIN = "CREATE SCHEMA twin; CREATE TABLE twin.events (LIKE public.events INCLUDING ALL)"
+
+
+def fill(own: Servers, rows: int) -> None:
+    """Make the table hold that many rows, and leave it as one that has grown slowly: analyzed, and on disk."""
+    with own.connection.cursor() as cursor:
+        cursor.execute("TRUNCATE events")
+        cursor.execute(FILL, {"rows": rows, "newest": datetime.now(UTC), "step": STEP})
+        cursor.execute("VACUUM ANALYZE events")
+        cursor.execute("CHECKPOINT")
+
+
+def prepare(count: int, oldest: timedelta) -> list[list[bytes]]:
+    """Batches of events that arrive now; their own times lie between `oldest` ago and now."""
+    encoded = []
+    for number in range(count):
+        now = datetime.now(UTC)
+        event = {
+            "event_id": uuid7(),
+            "event_type": f"order.step-{number % TYPES}",
+            "source": f"shop-{number // TYPES % SOURCES:02d}",
+            "timestamp": now - random.random() * oldest,
+            "payload": {"order": number, "amount": number % 9973 / 100, "currency": "EUR"},
+            "metadata": {"region": "eu-west"},
+            "received_at": now,
+        }
+        encoded.append(msgspec.json.encode(event))
+    return [encoded[start : start + BATCH] for start in range(0, count, BATCH)]
+
+
+def store(schema: str, batches: list[list[bytes]]) -> float:
+    """Store the events in this schema's table; returns events per second."""
+    with database.connection():
+        database.database.execute_sql(f"SET search_path TO {schema}")
+        started = time.perf_counter()
+        stored = sum(map(Event.store, batches))
+        return stored / (time.perf_counter() - started)
+
+
+def in_turns(own: Servers, rounds: int, events: int, oldest: timedelta) -> tuple[list[float], list[float]]:
+    """Events per second stored in the empty twin and in the table, one of each for each round."""
+    empty, filled = [], []
+    for number in range(rounds):
+        with own.connection.cursor() as cursor:
+            cursor.execute("TRUNCATE twin.events")
+        for schema, found in sorted({"public": filled, "twin": empty}.items(), reverse=bool(number % 2)):
+            found.append(store(schema, prepare(events, oldest)))
+    return empty, filled
+
+
+def page_ms(parameters: dict[str, str]) -> list[float]:
+    """How long a page of 50 takes, in ms, a few times over."""
+    took = []
+    with database.connection():
+        database.database.execute_sql("SET search_path TO public")
+        for _ in range(PAGE_REPEATS):
+            started = time.perf_counter()
+            page(EventQuery().load(parameters), NEWEST_FIRST, public, FILTERS)
+            took.append((time.perf_counter() - started) * 1000)
+    return took
+
+
+def measure(report: Report, rows: int = 10_000_000, rounds: int = 5, events: int = 40_000) -> None:
+    """Fill to nothing, a tenth and all of `rows`; at each, `rounds` of that many `events`."""
+    rates: dict[str, list[tuple[float, float]]] = {"live": [], "of any age": []}
+    pages: dict[str, list[tuple[float, float]]] = {name: [] for name in PAGES}
+    with servers() as own:
+        with own.connection.cursor() as cursor:
+            cursor.execute(TWIN)
+        for size in (0, rows // 10, rows):
+            fill(own, size)
+            for label, oldest in (("live", timedelta()), ("of any age", STEP * rows)):
+                empty, filled = in_turns(own, rounds, events, oldest)
+                found = filled if size else empty
+                rates[label].append((size, statistics.median(found)))
+                report.add(Line(f"insert rate at {size:,} rows, {label}", "events/s", found))
+                if size:
+                    ratios = [full / none for full, none in zip(filled, empty, strict=True)]
+                    bar = 0.90 if label == "live" and size == rows else None
+                    name = f"insert rate at {size:,} rows / at zero, {label}"
+                    report.add(Line(name, "ratio", ratios, at_least=bar))
+            for name, parameters in PAGES.items() if size else ():
+                took = page_ms(parameters)
+                pages[name].append((size, statistics.median(took)))
+                report.add(Line(f"page of GET /events at {size:,} rows, {name}", "ms", took))
+    report.add(Series("rows", "rows stored", "events/s", rates))
+    report.add(Series("latency of a page", "rows stored", "ms", pages))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--events", type=int, default=40_000)
+    logs.configure("error", "console")
+    measure(Report(), **vars(parser.parse_args()))

@@ -1,0 +1,137 @@
+"""Whether a worker's memory grows with what it has done, and what a queued event takes in Redis.
+
+    .venv/bin/python benchmarks/memory.py [--events 1000000] [--queued 100000]
+
+A real worker process stores and evaluates the events, with ten rules of which one matches each; its resident size is
+read on the way. They are queued as the API does, in batches of 100, never far ahead of it. Redis' bytes are what its
+`used_memory` grows by while nobody takes the events, which came in batches of 100, or singly.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import psutil
+from report import Line, Report, Series
+from servers import Servers, servers
+from uuid_utils.compat import uuid7
+
+import actors
+from actors import ingest, rulebook
+from eventpulse import logs
+from eventpulse.settings import Settings
+from models import database
+from models.rule import Rule
+
+TYPES, SOURCES, BATCH = 10, 20, 100
+#: Rules fire after some 50,000 events: what a worker takes when it first announces something is not growth.
+ENOUGH_TO_FIRE = 250
+AHEAD = 20_000  # events queued that the worker has not finished
+SAMPLES = 20
+LONGEST_SECONDS = 600
+STOP_SECONDS = 10
+EVENT = (
+    b'{"event_id":"%b","event_type":"order.step-%d","source":"shop-%02d","timestamp":"%b",'
+    b'"payload":{"order":%d,"amount":42.5,"currency":"EUR"},"metadata":{"region":"eu-west"}'
+)
+RECEIVED = b',"received_at":"%b"}'
+
+
+def encoded(start: int, count: int) -> list[bytes]:
+    """Events as the API queues them: the client's own JSON, an id, and when it came."""
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").encode()
+    return [
+        EVENT % (str(uuid7()).encode(), number % TYPES, number // TYPES % SOURCES, now, number) + RECEIVED % now
+        for number in range(start, start + count)
+    ]
+
+
+def write_rules() -> None:
+    """One for each type of event; each fires, for each source once in ten minutes."""
+    spans = {"window_seconds": 10, "cooldown_seconds": 600, "allowed_lateness_seconds": 3600}
+    many = {"type": "threshold", "group_by": ["source"], "operator": ">", "value": ENOUGH_TO_FIRE}
+    with database.connection():
+        for number in range(TYPES):
+            condition = many | {"filters": {"event_type": f"order.step-{number}"}}
+            Rule.add(name=f"Rule {number}", severity="info", condition=condition, **spans)
+    rulebook.publish()
+
+
+def unfinished() -> int:
+    """Events that wait for a stage, or are in one."""
+    counts = actors.broker.client.mget("eventpulse:persist.count", "eventpulse:evaluate.count")
+    return sum(int(count or 0) for count in counts)
+
+
+@contextmanager
+def worker(own: Servers) -> Iterator[psutil.Process]:
+    """A real worker process; ends with us."""
+    command = [sys.executable, "-m", "eventpulse", "worker"]
+    process = subprocess.Popen(command, env=own.environ() | {"LOG_LEVEL": "warning"}, stdout=subprocess.DEVNULL)
+    try:
+        yield psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait(STOP_SECONDS)
+
+
+def resident(own: Servers, count: int) -> list[tuple[float, float]]:
+    """(events done, MiB) of a worker, at its twentieths of so many events. Raises `TimeoutError`."""
+    points: list[tuple[float, float]] = []
+    deadline = time.monotonic() + LONGEST_SECONDS
+    queued = 0
+    with worker(own) as process:
+        for sample in range(1, SAMPLES + 1):
+            until = count * sample // SAMPLES
+            while (done := queued - unfinished()) < until:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{done} of {count} events after {LONGEST_SECONDS} s")
+                if queued < count and queued - done <= AHEAD - BATCH:
+                    ingest.accept(encoded(queued, BATCH), None)
+                    queued += BATCH
+                else:
+                    time.sleep(0.01)
+            points.append((until, process.memory_info().rss / 2**20))
+    return points
+
+
+def redis_bytes(own: Servers, count: int, batch: int) -> float:
+    """Bytes of Redis per event, when so many wait that came in batches of this size."""
+    own.empty()
+    before = actors.broker.client.info("memory")["used_memory"]
+    for start in range(0, count, batch):
+        ingest.accept(encoded(start, batch), None)
+    return float(actors.broker.client.info("memory")["used_memory"] - before) / count
+
+
+def measure(report: Report, events: int = 1_000_000, queued: int = 100_000) -> None:
+    """A worker over so many `events`, after a look at Redis with so many `queued`."""
+    with servers() as own:
+        actors.setup(Settings(redis_url=own.redis_url, database_url=own.database_url))
+        redis_bytes(own, BATCH, BATCH)  # Redis gets to know the scripts, which are no part of an event
+        (event,) = encoded(queued // 2, 1)
+        json = len(event.partition(RECEIVED[:15])[0] + b"}")
+        for batch in (BATCH, 1):
+            name, found = f"Redis, each queued event, batches of {batch}", redis_bytes(own, queued, batch)
+            report.add(Line(name, "bytes", [found], at_most=1.5 * json + 200, note=f"its JSON: {json}"))
+        own.empty()
+        write_rules()
+        points = resident(own, events)
+        assert own.stored() == events
+    report.add(Series("memory", "events", "MiB", {"one worker": points}))
+    (soon, first), (end, last) = points[SAMPLES // 10 - 1], points[-1]
+    report.add(Line(f"worker's memory after {soon:,} events", "MiB", [first]))
+    report.add(Line(f"worker's memory after {end:,} events", "MiB", [last]))
+    report.add(Line(f"worker's memory after {end:,} events / {soon:,}", "ratio", [last / first], at_most=1.10))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--queued", type=int, default=100_000)
+    logs.configure("error", "console")
+    measure(Report(), **vars(parser.parse_args()))

@@ -1,0 +1,135 @@
+"""What the evaluate stage costs by the rules that exist, and by those that match.
+
+    .venv/bin/python benchmarks/rules_cost.py [--rounds 7] [--events 10000]
+
+`rules.evaluate` on batches of 500 prepared events, with its windows in a real Redis: wall time in µs per event. All
+sets of rules take turns in each round, so that what else the machine does changes none's share. "Python alone" is the
+same with a window that answers nothing. Windows are full, as in operation, and no rule fires.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import redis
+from report import Line, Report, Series
+from servers import servers
+from uuid_utils.compat import uuid7
+
+from actors.windows import RedisWindow
+from eventpulse import logs
+from rules.evaluate import evaluate
+from rules.event import Event
+from rules.match import RuleSet
+from rules.rule import Rule, parse_rule
+from rules.window import Claim, Sighting, Watch, Window
+
+TYPES, SOURCES, BATCH = 10, 20, 500
+#: Between two events: each source has 50 in a window, fewer than it takes to fire.
+STEP = timedelta(milliseconds=10)
+WINDOW_SECONDS, ENOUGH_TO_FIRE = 10, 60
+#: After so many events all windows have been trimmed to what they keep.
+WARM_UP = 8_000
+#: The rules of each set: how many match every event, and how many exist. By the label of their curve.
+SETS = {"none match": [(0, 0)], "one matches": [(1, 10)], "ten match": [(10, 10), (10, 100), (10, 1_000)]}
+
+
+class Silence:
+    """A window that remembers nothing."""
+
+    def observe(self, _watches: Sequence[Watch]) -> list[Sighting]:
+        return []
+
+    def free(self, claims: Sequence[Claim]) -> list[list[bool]]:
+        return [[] for _ in claims]
+
+    def claim(self, _claims: Sequence[Claim]) -> None:
+        return
+
+
+def rules(matching: int, existing: int) -> RuleSet:
+    """Of the rules that match no event, a third each wants another type, another source, or another payload."""
+    others: tuple[dict[str, Any], ...]
+    made = [rule({} if number % 2 else {"metadata.region": "eu-west"}) for number in range(matching)]
+    for number in range(existing - matching):
+        kind = f"order.step-{number % TYPES}"
+        others = (
+            {"event_type": f"refund.step-{number}"},
+            {"source": f"depot-{number}"},
+            {"event_type": kind, "payload.currency": f"X{number}"},
+        )
+        made.append(rule(others[number % len(others)]))
+    return RuleSet(made)
+
+
+def rule(filters: dict[str, Any]) -> Rule:
+    condition = {
+        "type": "threshold",
+        "filters": filters,
+        "group_by": ["source"],
+        "operator": ">",
+        "value": ENOUGH_TO_FIRE,
+    }
+    row = {"name": "Rule", "severity": "info", "window_seconds": WINDOW_SECONDS, "condition": condition}
+    return parse_rule(row | {"rule_id": uuid7(), "version": 1})
+
+
+def traffic() -> Iterator[list[Event]]:
+    """Batches of events, one `STEP` after the other, from now on for ever."""
+    at, number = datetime.now(UTC), 0
+    payload = {"order": 123_456, "amount": 42.5, "currency": "EUR"}
+    while True:
+        batch = []
+        for _ in range(BATCH):
+            at, number = at + STEP, number + 1
+            kind, source = f"order.step-{number % TYPES}", f"shop-{number // TYPES % SOURCES:02d}"
+            batch.append(Event(str(uuid7()), kind, source, at, payload, {"region": "eu-west"}, at))
+        yield batch
+
+
+def cost(batches: list[list[Event]], ruleset: RuleSet, window: Window) -> float:
+    """µs per event."""
+    started = time.perf_counter()
+    for batch in batches:
+        found = evaluate(batch, ruleset, window)
+        assert not any((found.firings, found.faults, found.late))
+    return (time.perf_counter() - started) * 1e6 / (len(batches) * BATCH)
+
+
+def measure(report: Report, rounds: int = 7, events: int = 10_000) -> None:
+    """Each round shows so many events to each set of rules."""
+    sets = {(label, existing): rules(each, existing) for label, kind in SETS.items() for each, existing in kind}
+    costs: dict[tuple[str, int], list[float]] = {known: [] for known in sets}
+    python: dict[tuple[str, int], list[float]] = {known: [] for known in sets}
+    coming = traffic()
+    with servers() as own, redis.Redis.from_url(own.redis_url) as client:
+        window = RedisWindow(client)
+        warm_up = [next(coming) for _ in range(WARM_UP // BATCH)]
+        for ruleset in sets.values():
+            cost(warm_up, ruleset, window)
+        for number in range(rounds):
+            batches = [next(coming) for _ in range(events // BATCH)]
+            for known in sorted(sets, reverse=bool(number % 2)):
+                costs[known].append(cost(batches, sets[known], window))
+                python[known].append(cost(batches, sets[known], Silence()))
+    for (label, existing), found in costs.items():
+        report.add(Line(f"evaluate, {existing:,} rules, {label}", "µs/event", found))
+        report.add(Line(f"evaluate, {existing:,} rules, {label}: Python alone", "µs/event", python[label, existing]))
+    ratios = [many / few for many, few in zip(costs["ten match", 1_000], costs["ten match", 10], strict=True)]
+    report.add(Line("evaluate, 1,000 rules / 10 rules, ten match", "ratio", ratios, at_most=1.3))
+    points: dict[str, list[tuple[float, float]]] = {}
+    for suffix, found_by in (("", costs), (", Python alone", python)):
+        for (label, existing), found in found_by.items():
+            points.setdefault(label + suffix, []).append((existing, statistics.median(found)))
+    report.add(Series("rules", "rules", "µs per event", points))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--events", type=int, default=10_000)
+    logs.configure("error", "console")
+    measure(Report(), **vars(parser.parse_args()))

@@ -1,0 +1,120 @@
+"""Workers on two hosts, over the network, tell the story that one would tell, whichever of them is cut off."""
+
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+import redis
+from hosts import EVALUATED, STORES, Host, host
+from making import accept, anomalies, event, rule
+from waiting import until
+
+import actors
+from actors import queues
+from eventpulse.settings import Settings
+from models.database import connection
+from models.delivery import Delivery
+from models.event import Event
+
+MANY = {"condition": {"type": "threshold", "operator": ">=", "value": 150}}
+#: More than one host has seen by itself.
+EVERY = {"name": "Every order", "condition": {"type": "threshold", "operator": ">=", "value": 2_000}}
+
+
+@pytest.fixture
+def client(redis_url: str, redis_client: redis.Redis, empty_database: str) -> redis.Redis:
+    actors.setup(Settings(redis_url=redis_url, database_url=empty_database), name="tests")
+    rule(**MANY)
+    return redis_client
+
+
+@pytest.fixture
+def hosts(client: redis.Redis, redis_url: str, empty_database: str) -> Iterator[tuple[Host, Host]]:
+    """Two hosts, a worker on each."""
+    with host(redis_url, empty_database) as first, host(redis_url, empty_database) as second:
+        first.worker = started_worker(client, first)
+        second.worker = started_worker(client, second)
+        yield first, second
+
+
+def started_worker(client: redis.Redis, on: Host) -> str:
+    """The id of a worker that has just been started there."""
+    before = workers(client)
+    on.start_worker()
+    (new,) = until(lambda: workers(client) - before, 20)
+    return new
+
+
+def workers(client: redis.Redis) -> set[str]:
+    """The ids of those that have leases."""
+    leases = client.zrange("eventpulse:__heartbeats__", 0, -1)
+    return {lease.decode().split("|")[1].split(".")[0] for lease in leases}
+
+
+def holds_some(client: redis.Redis, host: Host) -> bool:
+    """Whether its worker has leased something that it has not acknowledged."""
+    return bool(client.keys(f"eventpulse:__acks__.*|{host.worker}.*"))
+
+
+def send(count: int) -> set[str]:
+    """Accept so many events; returns their ids."""
+    events = [event() for _ in range(count)]
+    accept(*events)
+    return {msgspec.json.decode(each)["event_id"] for each in events}
+
+
+def everything_is_done(client: redis.Redis) -> bool:
+    return all(state.depth == 0 and state.dead == 0 for state in queues.depths(client).values())
+
+
+def stored() -> list[str]:
+    with connection():
+        return [str(event_id) for (event_id,) in Event.select(Event.event_id).tuples()]
+
+
+def told() -> list[str]:
+    """The states of the deliveries."""
+    with connection():
+        return [delivery.status for delivery in Delivery.select()]
+
+
+def test_a_threshold_over_two_hosts_fires_exactly_once(client: redis.Redis, hosts: tuple[Host, Host]) -> None:
+    rule(**EVERY)
+    sent: set[str] = set()
+
+    def both_have_done_some() -> bool:
+        sent.update(send(250))
+        return len(sent) >= 2_000 and all(host.postgres.seen[STORES] and host.redis.seen[EVALUATED] for host in hosts)
+
+    until(both_have_done_some, 20)
+    until(lambda: everything_is_done(client), 20)
+    assert workers(client) == {host.worker for host in hosts}
+    assert sorted(stored()) == sorted(sent)
+    assert sorted(anomaly.rule_name for anomaly in anomalies()) == ["Every order", "Many orders"]
+
+
+def test_a_host_that_is_cut_off_loses_nothing_and_repeats_nothing(
+    client: redis.Redis, hosts: tuple[Host, Host]
+) -> None:
+    victim, survivor = hosts
+    sent = send(250)
+    until(lambda: everything_is_done(client), 20)
+    assert len(anomalies()) == 1
+    sent |= send(10_000)
+    until(lambda: holds_some(client, victim))
+    victim.cut_off()
+    sent |= send(250)
+    taken_back = 0
+
+    def recovered() -> bool:
+        nonlocal taken_back
+        again, _ = actors.broker.recover(timeout_ms=3_000)  # the scheduler's duty, with less patience
+        taken_back += again
+        return everything_is_done(client)
+
+    until(recovered, 20)
+    assert taken_back > 0
+    assert workers(client) == {survivor.worker}
+    assert sorted(stored()) == sorted(sent)
+    assert len(anomalies()) == 1
+    assert told() == ["delivered", "delivered"]

@@ -1,0 +1,138 @@
+"""Bundles and micro-batches change no outcome: what Dramatiq makes of single messages, they make of them.
+
+All events are received at the same moment and no window is ever full, so that nothing depends on who comes first.
+"""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import redis
+from deciding import at, event
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from making import rule
+from paths import Outcome, Request, batched, stock
+
+from models.anomaly import Anomaly
+from models.channel import Channel
+from models.database import connection
+from models.rule import Rule
+
+SPAN_SECONDS, LATENESS_SECONDS = 60, 45
+ZSCORE = {"type": "zscore", "bucket_seconds": 5, "baseline_buckets": 2, "threshold": 1.5, "group_by": ["source"]}
+FILTERS = st.sampled_from([{}, {"event_type": "order"}])
+THRESHOLDS = st.fixed_dictionaries(
+    {
+        "type": st.just("threshold"),
+        "operator": st.sampled_from([">", ">="]),
+        "value": st.integers(1, 5),
+        "filters": FILTERS,
+        "group_by": st.sampled_from([[], ["source"], ["source", "event_type"]]),
+    }
+)
+SPIKES = st.fixed_dictionaries({"type": st.just("rate_spike"), "max_events": st.integers(1, 4), "filters": FILTERS})
+
+
+def made(number: int, seconds: float, **fields: Any) -> bytes:
+    return msgspec.json.encode(event(number, seconds, received_at=at(SPAN_SECONDS), **fields))
+
+
+@st.composite
+def traffic(draw: st.DrawFn) -> list[Request]:
+    """Requests whose events are in any order, some of them late, some repeated; the first request has several."""
+    half_seconds = st.integers(0, 2 * SPAN_SECONDS).map(lambda halves: halves / 2)
+    spots = st.tuples(half_seconds, st.sampled_from(["order", "error"]), st.sampled_from(["shop", "till"]))
+    events = [
+        made(number, seconds, event_type=kind, source=source, payload={"amount": number / 10, "text": 'ü\n"'})
+        for number, (seconds, kind, source) in enumerate(draw(st.lists(spots, min_size=3, max_size=24)))
+    ]
+    order = draw(st.permutations(events + draw(st.lists(st.sampled_from(events), max_size=6))))
+    cuts = sorted(draw(st.sets(st.integers(2, len(order) - 1), max_size=4)))
+    return [(order[start:end], draw(st.booleans())) for start, end in pairwise([0, *cuts, len(order)])]
+
+
+def in_force(*conditions: dict[str, Any], window_seconds: int = 10, cooldown_seconds: int = 0) -> None:
+    """These rules, and no others; nobody is told what they find."""
+    with connection():
+        Rule.delete().execute()
+        Channel.update(enabled=False).execute()
+    for condition, severity in zip(conditions, ("critical", "warning", "info"), strict=False):
+        rule(
+            name=condition["type"],
+            severity=severity,
+            window_seconds=window_seconds,
+            cooldown_seconds=cooldown_seconds,
+            allowed_lateness_seconds=LATENESS_SECONDS,
+            condition=condition,
+        )
+
+
+def essence(found: Iterable[Anomaly]) -> set[tuple[Any, ...]]:
+    return {
+        (each.rule_id, each.severity, each.group_key, each.series, each.event_id, each.occurred_at) for each in found
+    }
+
+
+def near(one: Anomaly, other: Anomaly, seconds: int) -> bool:
+    return one.series == other.series and abs(one.quiet_around - other.quiet_around) < timedelta(seconds=seconds)
+
+
+def check_cooldown(found: list[Anomaly], others: list[Anomaly], seconds: int) -> None:
+    """None is within the cooldown of another of its series, nor any of the other path further than it from one."""
+    assert not any(near(one, other, seconds) for one in found for other in found if one != other)
+    assert all(any(near(other, one, seconds) for one in found) for other in others)
+
+
+def without_zscores(outcome: Outcome) -> list[Anomaly]:
+    """Anomalies that do not depend on the order of arrival."""
+    return [each for each in outcome.anomalies if each.rule_name != "zscore"]
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    requests=traffic(),
+    counts=st.lists(THRESHOLDS | SPIKES, min_size=1, max_size=2),
+    seconds=st.integers(1, 20),
+    cooldown=st.just(0) | st.integers(1, 30),
+)
+def test_single_messages_and_micro_batches_come_to_the_same(
+    pipeline: redis.Redis, requests: list[Request], counts: list[dict[str, Any]], seconds: int, cooldown: int
+) -> None:
+    in_force(*counts, ZSCORE, window_seconds=seconds, cooldown_seconds=cooldown)
+    one, other = stock(pipeline, requests), batched(pipeline, requests)
+    assert len(one.rows) == len({each for events, _ in requests for each in events})
+    assert one.rows == other.rows
+    assert one.windows == other.windows
+    assert one.dead == other.dead == []
+    found, others = without_zscores(one), without_zscores(other)
+    if cooldown:
+        check_cooldown(found, others, cooldown)
+        check_cooldown(others, found, cooldown)
+    else:
+        assert essence(found) == essence(others)
+
+
+def test_in_order_of_arrival_even_zscores_are_the_same(pipeline: redis.Redis) -> None:
+    in_force(ZSCORE)
+    events = [made(number, seconds) for number, seconds in enumerate([*range(20, 50, 3), *[50] * 6])]
+    one, other = stock(pipeline, [(events, False)], concurrency=1), batched(pipeline, [(events, False)])
+    assert one.windows == other.windows
+    assert essence(one.anomalies) == essence(other.anomalies)
+    assert one.anomalies
+
+
+def test_a_poison_event_dies_alone_on_both_paths(pipeline: redis.Redis) -> None:
+    in_force({"type": "rate_spike", "max_events": 3})
+    good = [made(number, 50 + number / 10) for number in range(12)]
+    poison = made(99, 50, payload={"text": "\0"})
+    requests = [(good[:4], False), ([*good[4:7], poison, *good[7:9]], False), (good[9:], False)]
+    one, other = stock(pipeline, requests), batched(pipeline, requests)
+    assert one.dead == other.dead == [("persist", "00000000-0000-7000-8000-000000000099", 4)]
+    assert len(one.rows) == 12
+    assert one.rows == other.rows
+    assert one.windows == other.windows
+    assert len(one.anomalies) == 9
+    assert essence(one.anomalies) == essence(other.anomalies)
