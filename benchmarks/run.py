@@ -39,9 +39,9 @@ def main() -> None:
             end_to_end.overload(report, fsync, best, 3 * seconds)
     end_to_end.latency(report, "always", seconds / 2)
     end_to_end.scale(report, "always", seconds / 2)
-    one_redis.measure(report)
-    rules_cost.measure(report)
-    memory.measure(report)
+    one_redis.measure(report, "always", events, rounds)
+    rules_cost.measure(report, rounds=2 * rounds + 1)
+    memory.measure(report, events=rows // 10)
     growth.measure(report, rows, rounds=3 * rounds)
     settings = {"seconds": seconds, "rounds": rounds, "events": events, "rows": rows, "batch": 100}
     report.save(chosen.save, settings)
