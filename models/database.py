@@ -23,6 +23,11 @@ KEEPALIVE: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
+#: The same from the server's side, for its `options`: a host that vanished keeps neither leadership nor locks.
+SERVER_KEEPALIVE = (
+    "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=10000"
+    " -c idle_in_transaction_session_timeout=30s"
+)
 
 # Bound to a server by `configure`: peewee's models need their database when they are defined.
 database = PooledPostgresqlDatabase(None, autoconnect=False)
@@ -43,7 +48,7 @@ def configure(url: str, *, connections: int = 16, name: str = "eventpulse") -> N
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
         **KEEPALIVE,
         application_name=name,
-        options=f"-c timezone=UTC -c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s",
+        options=f"-c timezone=UTC -c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s {SERVER_KEEPALIVE}",
     )
 
 

@@ -7,7 +7,7 @@ is no longer one.
 import psycopg2
 import psycopg2.extensions
 
-from models.database import KEEPALIVE
+from models.database import KEEPALIVE, SERVER_KEEPALIVE
 
 #: Any number will do, as long as every scheduler of every version agrees on it.
 ADVISORY_LOCK = 7_307_309_102
@@ -31,7 +31,7 @@ class Leadership:
                     connect_timeout=5,
                     **KEEPALIVE,
                     application_name="eventpulse-leader",
-                    options="-c statement_timeout=5s",
+                    options=f"-c statement_timeout=5s {SERVER_KEEPALIVE}",
                 )
                 self._connection.autocommit = True
             with self._connection.cursor() as cursor:

@@ -2,6 +2,7 @@
 
 import psycopg2
 
+from models import database
 from schedules.leader import Leadership
 
 
@@ -31,3 +32,16 @@ def test_a_leader_that_lost_its_connection_leads_no_more(database_url: str) -> N
 
 def test_nobody_leads_without_postgresql() -> None:
     assert not Leadership("postgresql://nobody@127.0.0.1:1/none").hold()
+
+
+def test_a_transaction_that_stands_still_is_ended(empty_database: str) -> None:
+    """A host that vanished in the middle of one keeps its locks no longer than this."""
+    database.configure(empty_database)
+    leadership = Leadership(empty_database)
+    assert leadership.hold()
+    assert leadership._connection is not None
+    with leadership._connection.cursor() as cursor, database.connection():
+        cursor.execute("SHOW idle_in_transaction_session_timeout")
+        pooled = database.database.execute_sql("SHOW idle_in_transaction_session_timeout")
+        assert cursor.fetchone() == pooled.fetchone() == ("30s",)
+    leadership.release()
