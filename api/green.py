@@ -5,6 +5,7 @@ costs the others nothing, and there is no lock of the interpreter to fight for.
 """
 
 from contextlib import suppress
+from socket import SHUT_RDWR, fromfd, socket
 from types import FrameType
 from typing import Any
 
@@ -26,13 +27,22 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn is untyped
     """Ends connections at once that are between two requests when it stops, or whose client sends without end."""
 
     def init_process(self) -> None:
-        self._idle: set[gevent.Greenlet[Any, Any]] = set()
+        self._clients: dict[Any, socket] = {}
+        self._idle: set[socket] = set()
         extensions.set_wait_callback(wait)
         super().init_process()
 
+    def handle(self, listener: Any, client: socket, addr: Any) -> None:
+        connection = gevent.getcurrent()
+        self._clients[connection] = client
+        try:
+            super().handle(listener, client, addr)
+        finally:
+            del self._clients[connection]
+
     def timeout_ctx(self) -> "_Idle":
         """Around the wait for a connection's next request."""
-        return _Idle(self._idle, super().timeout_ctx())
+        return _Idle(self._idle, self._clients[gevent.getcurrent()], super().timeout_ctx())
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         super().handle_request(listener_name, req, sock, addr)
@@ -41,7 +51,10 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn is untyped
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
-        gevent.spawn(gevent.killall, list(self._idle), block=False)
+        for client in list(self._idle):
+            # A twin, for gevent takes it for an error when a socket that is waited for is shut down itself.
+            with suppress(OSError), fromfd(client.fileno(), client.family, client.type) as twin:
+                twin.shutdown(SHUT_RDWR)
 
 
 def _is_read(body: Any) -> bool:
@@ -57,19 +70,19 @@ def _is_read(body: Any) -> bool:
 
 
 class _Idle:
-    """Knows the current greenlet for one that may be ended, while it waits."""
+    """Counts a client among the idle while its next request is waited for, with that much patience."""
 
-    def __init__(self, idle: set["gevent.Greenlet[Any, Any]"], patience: gevent.Timeout) -> None:
+    def __init__(self, idle: set[socket], client: socket, patience: gevent.Timeout) -> None:
         self._idle = idle
+        self._client = client
         self._patience = patience
-        self._waiting: Any = gevent.getcurrent()
 
     def __enter__(self) -> None:
-        self._idle.add(self._waiting)
+        self._idle.add(self._client)
         self._patience.__enter__()
 
     def __exit__(self, *raised: Any) -> bool | None:
-        self._idle.discard(self._waiting)
+        self._idle.discard(self._client)
         ended: bool | None = self._patience.__exit__(*raised)
         return ended
 

@@ -39,7 +39,8 @@ end
 local function take_apart(bundle)
     local head, parts = nil, {}
     local deaths = redis.call('HGET', full .. '.deaths', bundle)
-    for line in string.gmatch(redis.call('HGET', messages, bundle) or '', '[^\n]+') do
+    local data = redis.call('HGET', messages, bundle) or ''
+    for line in string.gmatch(data, '[^\n]+') do
         if head then
             local id = #parts + 1 .. '.' .. bundle
             local options, argument = string.match(line, '^(%S+) (.*)$')
@@ -53,6 +54,10 @@ local function take_apart(bundle)
             end
         end
         head = head or line
+    end
+    if #parts == 0 then -- it is no bundle at all: its bytes are kept as those of one message that nobody can read
+        parts[1] = '1.' .. bundle
+        redis.call('HSET', messages, parts[1], data)
     end
     for i = #parts, 1, -1 do
         redis.call('LPUSH', suspects, parts[i])

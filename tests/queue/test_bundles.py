@@ -147,6 +147,15 @@ def test_a_bundle_with_an_unreadable_head_dies_line_by_line(broker: RedisBroker,
     assert depth(broker) == 0
 
 
+def test_bytes_that_are_no_bundle_are_kept_among_the_dead(broker: RedisBroker, start_worker: StartWorker) -> None:
+    stage(broker)
+    broker.scripts["accept"](keys=[broker.namespace], args=["stage", 100, 100, "3*abc", b"\xff\x00 garbage"])
+    start_worker(broker)
+    until(lambda: queue_is_empty(broker, "stage"))
+    assert broker.client.hgetall("eventpulse:stage.XQ.msgs") == {b"1.3*abc": b"\xff\x00 garbage"}
+    assert depth(broker) == 0
+
+
 def test_an_orderly_stop_gives_a_bundle_back_whole(broker: RedisBroker) -> None:
     stage(broker)
     queue(broker, "stage", *numbered(*range(9)))
