@@ -8,7 +8,7 @@ from notifiers import registry
 
 __all__ = ["broker", "setup"]
 
-#: A connection for each thread that may want one at once: the calls of all stages, and a few spare.
+#: In a worker one for each call that may want it at once, and a few spare; in the API for as many requests at once.
 DATABASE_CONNECTIONS = 12
 
 

@@ -62,12 +62,15 @@ class Consumer(dramatiq.Consumer):
         self._underway = 0
         self._settled = threading.Condition()
         self._next_fetch_at = 0.0
+        #: A suspect is next, or under way: nothing else is taken until it is settled.
+        self._alone = False
 
     def __next__(self) -> MessageProxy | None:
         """The next work, or None after at most `HEARTBEAT_SECONDS`."""
         try:
-            if self._underway >= self.concurrency:
-                self._beat_until(lambda: self._underway < self.concurrency)
+            most = 1 if self._alone else self.concurrency
+            if self._underway >= most:
+                self._beat_until(lambda: self._underway < most)
             elif self._waiting:
                 return self._hand_out(self._waiting.popleft())
             elif (early := self._next_fetch_at - monotonic()) > 0:
@@ -102,6 +105,7 @@ class Consumer(dramatiq.Consumer):
     def _fetch(self) -> Work | None:
         started = monotonic()
         mode, next_due_ms, *found = self._call_fetch(self.batch)
+        self._alone = mode == SUSPECT
         if mode == DRAIN_FIRST:
             self._beat_until(lambda: self._underway == 0)
             return None
@@ -116,7 +120,7 @@ class Consumer(dramatiq.Consumer):
                 self._put_aside(entry_id, data, error)
                 continue
             # What failed before, or may have killed a worker, is not mixed with others again.
-            alone = mode == SUSPECT or "retries" in work.options
+            alone = self._alone or "retries" in work.options
             if alone or (batch and batch[0].actor_name != work.actor_name):
                 self._waiting.append(work)
             else:

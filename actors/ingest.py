@@ -82,8 +82,11 @@ class Door:
                 group.refusal = self._refusal = self._queue(group.lines)
                 if group.refusal is not None:
                     self._shut_until = monotonic() + SHUT_SECONDS
-        except BaseException as error:
-            group.refusal = f"{type(error).__name__} while it was queued"
+        except BaseException:
+            group.refusal = "the request that queued it was interrupted"
+            with self._lock:
+                if self._gathering is group:
+                    self._gathering = None
             raise
         finally:
             group.settled.set()
@@ -113,11 +116,12 @@ def admit() -> None:
 
 
 def accept(events: Sequence[bytes], request_id: str | None) -> None:
-    """Queue one `persist` message for each event, all or none, in one round trip to Redis.
+    """Queue one `persist` message for each event, all or none, in a call to Redis that other requests may share.
 
     `events` are JSON objects; they are queued as they are. When this returns, Redis has confirmed them.
     Raises `Unavailable` when Redis is away, or the backlog or Redis' memory is above its high-water mark.
-    Then nothing was queued or, after a time-out, these very events were: to send them again is safe.
+    Then nothing was queued or, after a time-out, these very events were: to send them again with the same ids is
+    safe.
     """
     _check(door.pass_through([line(event, request_id) for event in events]))
 

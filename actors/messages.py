@@ -110,12 +110,16 @@ def bundles(actor_name: str, lines: Sequence[bytes], batch: int) -> Iterator[byt
 
 
 def decode_bundle(bundle_id: str, data: bytes) -> tuple[Message[Any], list[bytes]]:
-    """A bundle as one message, of all its events as `msgspec.Raw`, and its lines. Raises `ValueError`."""
+    """A bundle as one message, of all its events as `msgspec.Raw`, and its lines; the options are those of one alone.
+
+    Raises `ValueError`.
+    """
     head, *lines = data.split(b"\n")
     common = _head.decode(head + b"}")
     events = tuple([msgspec.Raw(event_of(line)) for line in lines])
+    options = msgspec.json.decode(lines[0].partition(b" ")[0]) if len(lines) == 1 else {}
     message: Message[Any] = Message(
-        common.queue_name, common.actor_name, events, common.kwargs, {}, bundle_id, common.message_timestamp
+        common.queue_name, common.actor_name, events, common.kwargs, options, bundle_id, common.message_timestamp
     )
     return message, lines
 

@@ -43,9 +43,10 @@ def depths(client: redis.Redis) -> dict[str, QueueState]:
         pipeline.get(f"{full}.count")
         pipeline.zcard(f"{full}.delayed")
         pipeline.zcard(f"{full}.XQ")
+        pipeline.lindex(f"{full}.suspects", 0)
         pipeline.lindex(full, 0)
     replies = pipeline.execute()
-    found = [replies[start : start + 4] for start in range(0, len(replies), 4)]
+    found = [(*replies[at : at + 3], replies[at + 3] or replies[at + 4]) for at in range(0, len(replies), 5)]
     for name, (*_, head) in zip(names, found, strict=True):
         pipeline.hget(f"{broker.namespace}:{name}.msgs", head or "")
     return {

@@ -10,6 +10,8 @@ from uuid import uuid4
 import dramatiq
 import redis
 from dramatiq.message import Message
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from actors import scripts
 from actors.batching import Consumer
@@ -48,6 +50,7 @@ class RedisBroker(dramatiq.Broker):
             url,
             socket_timeout=SOCKET_TIMEOUT_SECONDS,
             socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
+            retry=Retry(NoBackoff(), 0),  # a script whose reply was lost has run: whoever called it knows what to do
         )
         self.scripts = scripts.load(self.client)
 

@@ -75,14 +75,14 @@ def _pieces(req: falcon.Request, declared: int | None, limit: int) -> Iterator[b
 
 @contextmanager
 def _patience(req: falcon.Request) -> Iterator[None]:
-    """Wait a bounded time for each piece: a client that falls silent must not keep a thread of the few there are."""
+    """Wait a bounded time for each piece: a client that falls silent is told so."""
     connection: socket | None = req.env.get("gunicorn.socket")
     if connection is None:
         yield
         return
     connection.settimeout(SILENCE_SECONDS)
     yield
-    connection.settimeout(None)  # not after a failure: the server then reads the rest, to throw it away
+    connection.settimeout(None)  # not after a failure: the server then reads a little of the rest, to throw it away
 
 
 def _unzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -71,7 +71,7 @@ class Channels:
         resp.media = {"status": "delivered", "receipt": receipt}
 
 
-#: Trials at once: each holds a thread for as long as its channel takes, and the API has few.
+#: Trials at once: each takes as long as its channel does, and tells its caller whether an inner address answers.
 TRIALS = BoundedSemaphore(2)
 
 

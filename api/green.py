@@ -4,6 +4,7 @@ Each request runs in a greenlet, as plain synchronous code. One that waits, for 
 costs the others nothing, and there is no lock of the interpreter to fight for.
 """
 
+import sys
 from contextlib import suppress
 from socket import SHUT_RDWR, fromfd, socket
 from types import FrameType
@@ -16,8 +17,6 @@ from gunicorn.http.errors import ParseException
 from gunicorn.workers.ggevent import GeventWorker
 from psycopg2 import extensions
 
-from models.database import CONNECT_TIMEOUT_SECONDS
-
 #: Of a body that a request was refused without: more of it, or longer, and the connection ends instead.
 LARGEST_REST_BYTES = 64 * 1024
 REST_SECONDS = 0.5
@@ -29,6 +28,8 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn is untyped
     def init_process(self) -> None:
         self._clients: dict[Any, socket] = {}
         self._idle: set[socket] = set()
+        # peewee makes its locks and its connection of a thread when it is imported: gevent has to patch these first.
+        assert "peewee" not in sys.modules
         extensions.set_wait_callback(wait)
         super().init_process()
 
@@ -48,6 +49,7 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn is untyped
         super().handle_request(listener_name, req, sock, addr)
         if not _is_read(req.body):
             raise StopIteration  # ends the connection
+        sock.settimeout(None)  # a body that was broken may have left its own behind
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
@@ -92,6 +94,8 @@ def wait(connection: extensions.connection) -> None:
 
     The driver's own limit does not apply here: a connection that is not made in time raises `OperationalError`.
     """
+    from models.database import CONNECT_TIMEOUT_SECONDS  # see above
+
     connecting = connection.status == extensions.STATUS_SETUP
     late = psycopg2.OperationalError(f"no connection within {CONNECT_TIMEOUT_SECONDS} s")
     with gevent.Timeout(CONNECT_TIMEOUT_SECONDS if connecting else None, late):

@@ -2,18 +2,22 @@
 
 import logging
 import re
-from time import perf_counter
+import threading
+from time import monotonic, perf_counter
 from typing import Any
 
 import falcon
 import structlog
 
 from actors.messages import new_id
-from models.database import database
+from api import problems
+from models.database import database, is_outage
 
 log = structlog.get_logger()
 debugging = logging.getLogger(__name__)
 
+#: How long nobody asks for PostgreSQL again after it was found to be away.
+AWAY_SECONDS = 1.0
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -48,8 +52,24 @@ class DatabaseConnection:
     A resource that does not say so never waits for PostgreSQL.
     """
 
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._away_until = 0.0
+
     def process_resource(self, req: falcon.Request, _resp: falcon.Response, resource: Any, _params: Any) -> None:
-        req.context.connected = _applies("needs_database", resource, req) and database.connect(reuse_if_open=True)
+        req.context.connected = _applies("needs_database", resource, req) and self._connect()
+
+    def _connect(self) -> bool:
+        """Connect; while PostgreSQL is away one request waits for it, and those behind it hear what that one heard."""
+        with self._turn:
+            if monotonic() < self._away_until:
+                raise problems.unavailable("PostgreSQL cannot be reached")
+            try:
+                return bool(database.connect(reuse_if_open=True))
+            except Exception as error:
+                if is_outage(error):
+                    self._away_until = monotonic() + AWAY_SECONDS
+                raise
 
     def process_response(self, req: falcon.Request, _resp: falcon.Response, _resource: Any, _succeeded: bool) -> None:
         if req.context.get("connected"):  # what is not routed has no resource

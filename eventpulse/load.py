@@ -164,7 +164,7 @@ class _Connection(asyncio.Protocol):
         self.received += data
         head, blank, body = self.received.partition(b"\r\n\r\n")
         fields = head.lower().split(b"\r\n")
-        length = next((int(each[15:]) for each in fields if each.startswith(b"content-length:")), 0)
+        length = next((int(each.partition(b":")[2]) for each in fields if each.startswith(b"content-length:")), 0)
         if not blank or len(body) < length:
             return
         self.received = b""

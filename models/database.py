@@ -10,7 +10,7 @@ from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 
 POOL_WAIT_SECONDS = 5
 CONNECT_TIMEOUT_SECONDS = 5
-STATEMENT_TIMEOUT_SECONDS = 30  # below the actors' time limit: a query is cut off by PostgreSQL, not by Python
+STATEMENT_TIMEOUT_SECONDS = 30  # a query is cut off by PostgreSQL, not by Python
 
 # SQLSTATE: connection exception, insufficient resources, operator intervention (less a cancelled statement), read-only.
 OUTAGE_CODES = ("08", "53", "57P", "25006")
@@ -36,7 +36,7 @@ database = PooledPostgresqlDatabase(None, autoconnect=False)
 def configure(url: str, *, connections: int = 16, name: str = "eventpulse") -> None:
     """Point the models at the PostgreSQL of `url`; connects nothing yet.
 
-    At most `connections` are open at once; a thread that finds them all taken waits for
+    At most `connections` are open at once; who finds them all taken waits for
     `POOL_WAIT_SECONDS`. `name` is what `pg_stat_activity` shows.
     """
     database.close_idle()  # what is pooled still leads to the server of before

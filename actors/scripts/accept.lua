@@ -36,9 +36,10 @@ end
 
 local accepted = 0
 for i = 4, #ARGV, 2 do
-    redis.call('HSET', full .. '.msgs', ARGV[i], ARGV[i + 1])
-    redis.call('RPUSH', full, ARGV[i])
-    accepted = accepted + size(ARGV[i])
+    if redis.call('HSET', full .. '.msgs', ARGV[i], ARGV[i + 1]) == 1 then
+        redis.call('RPUSH', full, ARGV[i])
+        accepted = accepted + size(ARGV[i])
+    end
 end
 redis.call('INCRBY', full .. '.count', accepted)
 

@@ -39,7 +39,11 @@ end
 local function take_apart(bundle)
     local head, parts = nil, {}
     local deaths = redis.call('HGET', full .. '.deaths', bundle)
-    local data = redis.call('HGET', messages, bundle) or ''
+    local data = redis.call('HGET', messages, bundle)
+    if not data then -- it was acknowledged by a worker that had lost its lease
+        redis.call('HDEL', full .. '.deaths', bundle)
+        return
+    end
     for line in string.gmatch(data, '[^\n]+') do
         if head then
             local id = #parts + 1 .. '.' .. bundle

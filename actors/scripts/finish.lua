@@ -65,8 +65,7 @@ while at <= #ARGV do
     local queued = 0
     for _ = 1, tonumber(take()) do
         local id, message, delay = take(), take(), tonumber(take())
-        redis.call('HSET', target .. '.msgs', id, message)
-        queued = queued + size(id)
+        queued = queued + redis.call('HSET', target .. '.msgs', id, message) * size(id)
         if delay > 0 then
             redis.call('ZADD', target .. '.delayed', now + delay, id)
         else

@@ -1,4 +1,4 @@
--- Give back what a consumer still holds, when it stops in order: first in line again, and no suspicion.
+-- Give back what a consumer still holds, when it stops in order: first in line again, and no new suspicion.
 --
 -- KEYS[1] = namespace
 -- ARGV = queue, lease
@@ -9,7 +9,9 @@ local full, leased = ns .. ':' .. ARGV[1], ns .. ':__acks__.' .. ARGV[2]
 local given = 0
 for _, id in ipairs(redis.call('SMEMBERS', leased)) do
     if redis.call('HEXISTS', full .. '.msgs', id) == 1 then
-        redis.call('LPUSH', full, id)
+        -- a part of a bundle that was taken apart is under suspicion still
+        local suspect = string.find(id, '^%d+%.') or redis.call('HEXISTS', full .. '.deaths', id) == 1
+        redis.call('LPUSH', suspect and full .. '.suspects' or full, id)
         given = given + size(id)
     end
 end

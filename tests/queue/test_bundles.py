@@ -156,6 +156,51 @@ def test_bytes_that_are_no_bundle_are_kept_among_the_dead(broker: RedisBroker, s
     assert depth(broker) == 0
 
 
+def test_a_bundle_of_one_keeps_its_request(broker: RedisBroker, start_worker: StartWorker) -> None:
+    stage(broker, hurts=3)
+    queue(broker, "stage", *numbered(3))
+    start_worker(broker)
+    until(lambda: queue_is_empty(broker, "stage"))
+    (dead,) = broker.client.hvals("eventpulse:stage.XQ.msgs")
+    assert msgspec.json.decode(dead)["options"]["request_id"] == "the-request"
+
+
+def test_nothing_is_taken_beside_a_suspect(broker: RedisBroker) -> None:
+    stage(broker)
+    queue(broker, "stage", *numbered(1))
+    consumer = Consumer(broker, "stage", batch=100, concurrency=2, timeout_ms=20)
+    work = taken(consumer)
+    work.split = True
+    consumer.ack(work)
+    suspect = taken(consumer)
+    queue(broker, "stage", *numbered(2))
+    assert next(consumer) is None
+    assert broker.client.llen("eventpulse:stage") == 1
+    consumer.ack(suspect)
+    assert [number_of(event) for event in taken(consumer).args] == [2]
+
+
+def test_a_suspect_that_is_given_back_stays_one(broker: RedisBroker) -> None:
+    stage(broker)
+    queue(broker, "stage", *numbered(1, 2))
+    consumer = Consumer(broker, "stage", 100, 1, 50)
+    work = taken(consumer)
+    work.split = True
+    consumer.ack(work)
+    taken(consumer)
+    consumer.close()
+    assert broker.client.llen("eventpulse:stage.suspects") == 2
+    assert broker.client.llen("eventpulse:stage") == 0
+
+
+def test_a_suspect_that_was_settled_meanwhile_is_nothing(broker: RedisBroker) -> None:
+    stage(broker)
+    broker.client.rpush("eventpulse:stage.suspects", "3*gone")
+    consumer = Consumer(broker, "stage", 100, 1, 20)
+    assert next(consumer) is None
+    assert not broker.client.exists("eventpulse:stage.suspects", "eventpulse:stage.msgs", "eventpulse:stage.count")
+
+
 def test_an_orderly_stop_gives_a_bundle_back_whole(broker: RedisBroker) -> None:
     stage(broker)
     queue(broker, "stage", *numbered(*range(9)))

@@ -106,7 +106,7 @@ def test_an_error_of_the_one_who_leads_leaves_nobody_waiting(
     for thread in (first, *others):
         thread.join(10)
     assert [type(error) for error in leader_failed] == [MemoryError]
-    assert refused == ["MemoryError while it was queued"] * 2
+    assert refused == ["the request that queued it was interrupted"] * 2
 
 
 def test_a_refusal_holds_for_a_moment_and_costs_redis_nothing(
