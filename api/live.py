@@ -108,7 +108,10 @@ class Gateway:
             async with asyncio.TaskGroup() as background:
                 following = background.create_task(self._follow())
                 yield server
-                following.cancel()
+                # Again and again: a cancellation that comes together with a time-out of redis-py's is taken for that.
+                while not following.done():
+                    following.cancel()
+                    await asyncio.wait([following], timeout=0.1)
         finally:
             server.close()
             with contextlib.suppress(TimeoutError):
