@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import redis
@@ -76,6 +76,7 @@ class Door:
     def _lead(self, group: _Group) -> None:
         try:
             with self._turn:
+                sleep(0)  # lets run who is ready to join, and returns at once when nobody is
                 with self._lock:
                     if self._gathering is group:
                         self._gathering = None  # who comes now belongs to the next group
