@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def draw_all(saved: Path, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
     for series in found["series"]:
-        path = folder / f"{series['name'].replace(' ', '-').replace(',', '')}.svg"
+        path = folder / f"{re.sub('[^a-z0-9]+', '-', series['name'].lower()).strip('-')}.svg"
         draw(series, found["date"], path)
         drawn.append(path)
     return drawn
