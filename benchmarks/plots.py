@@ -24,6 +24,7 @@ def draw(series: dict[str, Any], date: str, path: Path) -> None:
         axes.plot(*zip(*points, strict=True), marker="o", label=label)
     if series["x"] in LOGARITHMIC:
         axes.set_xscale("symlog")
+        axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     axes.set_title(series["name"], loc="left", fontsize=11)
     axes.set_xlabel(series["x"])
