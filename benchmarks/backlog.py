@@ -38,18 +38,17 @@ PEER_EVENTS = {"dramatiq": 6_000, "streams": 4_000, "celery": 2_000}
 
 
 def make(count: int) -> list[bytes]:
-    """Events as the API queues them, about 300 bytes with the id and the time that it adds."""
-    now = datetime.now(UTC)
+    """Events as the API queues them, 275 bytes with the id and the times, of ten types and twenty sources."""
     return [
         msgspec.json.encode(
             {
                 "event_id": uuid7(),
                 "event_type": f"bench.step-{number % 10}",
                 "source": f"bench-{number // 10 % 20:02d}",
-                "timestamp": now,
+                "timestamp": datetime.now(UTC),
                 "payload": {"order": random.randrange(10**6), "amount": 12.5, "currency": "EUR"},
                 "metadata": {"region": "eu-west"},
-                "received_at": now,
+                "received_at": datetime.now(UTC),
             }
         )
         for number in range(count)

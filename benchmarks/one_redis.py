@@ -12,15 +12,11 @@ for an event that waits, PostgreSQL's write-ahead log, and the table with its in
 """
 
 import argparse
-import random
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
-import msgspec
-from backlog import accept, drain
+from backlog import accept, drain, make
 from report import Line, Report
 from servers import Servers, servers
-from uuid_utils.compat import uuid7
 
 import actors
 from actors import rulebook
@@ -44,25 +40,6 @@ CASES = [
     (10, "200 windows a batch"),
 ]
 CASES += [(1, "20 windows a batch"), (1, "a window an event")]
-
-
-def make(count: int) -> list[bytes]:
-    """Events as the API queues them, of ten types and twenty sources, each with a time of its own."""
-    return [_event(number, datetime.now(UTC)) for number in range(count)]
-
-
-def _event(number: int, now: datetime) -> bytes:
-    return msgspec.json.encode(
-        {
-            "event_id": uuid7(),
-            "event_type": f"bench.step-{number % 10}",
-            "source": f"bench-{number // 10 % 20:02d}",
-            "timestamp": now,
-            "payload": {"order": random.randrange(10**6), "amount": 12.5, "currency": "EUR"},
-            "metadata": {"region": "eu-west"},
-            "received_at": now,
-        }
-    )
 
 
 def write_rules(count: int, group_by: Sequence[str]) -> None:
