@@ -7,10 +7,13 @@ from time import monotonic, sleep
 from typing import Any
 
 import redis
+import structlog
 
 from actors.broker import broker
 from actors.messages import LARGEST_BUNDLE, bundles, line
 from actors.queues import Unavailable
+
+log = structlog.get_logger()
 
 QUEUE = "persist"
 RETRY_AFTER_SECONDS = 2.0
@@ -98,7 +101,8 @@ class Door:
         arguments += bundles(QUEUE, lines, self.batch)
         try:
             accepted = broker.scripts["accept"](keys=[broker.namespace], args=arguments)
-        except redis.RedisError:
+        except redis.RedisError as error:
+            log.warning("queue_unavailable", error=f"{type(error).__name__}: {error}")
             return "Redis cannot be reached or cannot write"
         if accepted == -1:
             return f"more than {marks.backlog} events wait to be stored"
