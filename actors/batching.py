@@ -160,7 +160,10 @@ class Consumer(dramatiq.Consumer):
         # Redis cuts a time-out below a millisecond down to 0, which means for ever.
         timeout = max(timeout, 0.005)
         queue = f"{self.broker.namespace}:{self.queue_name}"
-        self.broker.client.blmove(queue, queue, timeout, "LEFT", "LEFT")  # type: ignore[arg-type]
+        try:
+            self.broker.client.blmove(queue, queue, timeout, "LEFT", "LEFT")  # type: ignore[arg-type]
+        except redis.exceptions.OutOfMemoryError:
+            self._pause(PACE_SECONDS)  # a full Redis moves nothing, but the scripts that empty it go on
 
     def ack(self, message: MessageProxy) -> None:
         """Settle a work that went well or is to be tried again: its outbox has what follows.

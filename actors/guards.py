@@ -14,6 +14,7 @@ from dramatiq.middleware import Middleware, Retries
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from actors.messages import event_id_of
+from actors.transport import is_full
 from actors.work import current_work
 from models.database import is_outage
 
@@ -21,7 +22,7 @@ log = structlog.get_logger()
 
 P = ParamSpec("P")
 R = TypeVar("R")
-REDIS_OUTAGES = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.OutOfMemoryError)
+REDIS_OUTAGES = (redis.ConnectionError, redis.TimeoutError)
 LONGEST_PAUSE_SECONDS = 5.0
 
 _stopping = threading.Event()
@@ -45,7 +46,7 @@ def through_outages(step: Callable[P, R]) -> Callable[P, R]:
             try:
                 return step(*args, **kwargs)
             except Exception as error:
-                if not (isinstance(error, REDIS_OUTAGES) or is_outage(error)):
+                if not (isinstance(error, REDIS_OUTAGES) or is_full(error) or is_outage(error)):
                     raise
                 if work := current_work():
                     work.outbox.clear()  # the next attempt sends it again

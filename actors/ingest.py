@@ -12,10 +12,13 @@ import structlog
 from actors.broker import broker
 from actors.messages import LARGEST_BUNDLE, bundles, line
 from actors.queues import Unavailable
+from actors.transport import is_full
 
 log = structlog.get_logger()
 
 QUEUE = "persist"
+#: What `accept.lua` answers in place of a number of messages.
+BACKLOG_FULL, MEMORY_FULL, FORGETFUL = -1, -2, -3
 RETRY_AFTER_SECONDS = 2.0
 #: Of requests that share a call; one alone may be larger.
 LARGEST_GROUP_BYTES = 4 * 1024 * 1024
@@ -29,6 +32,16 @@ class HighWaterMarks:
 
     backlog: int = 1_000_000
     redis_memory_percent: int = 80
+
+    def reason(self, answer: int) -> str | None:
+        """What an answer of `accept.lua` means, if it took nothing."""
+        if answer == BACKLOG_FULL:
+            return f"more than {self.backlog} events wait to be stored"
+        if answer == MEMORY_FULL:
+            return f"Redis uses more than {self.redis_memory_percent} % of its memory"
+        if answer == FORGETFUL:
+            return "Redis is set up to evict what it holds: `eventpulse doctor` tells more"
+        return None
 
 
 @dataclass(slots=True)
@@ -83,9 +96,8 @@ class Door:
                 with self._lock:
                     if self._gathering is group:
                         self._gathering = None  # who comes now belongs to the next group
-                group.refusal = self._refusal = self._queue(group.lines)
-                if group.refusal is not None:
-                    self._shut_until = monotonic() + SHUT_SECONDS
+                # Who waited for a call that failed does not wait for another.
+                group.refusal = self.why_shut() or self._queue(group.lines)
         except BaseException:
             group.refusal = "the request that queued it was interrupted"
             with self._lock:
@@ -96,19 +108,16 @@ class Door:
             group.settled.set()
 
     def _queue(self, lines: Sequence[bytes]) -> str | None:
-        marks = self.marks
-        arguments: list[Any] = [QUEUE, marks.backlog, marks.redis_memory_percent]
+        arguments: list[Any] = [QUEUE, self.marks.backlog, self.marks.redis_memory_percent]
         arguments += bundles(QUEUE, lines, self.batch)
         try:
-            accepted = broker.scripts["accept"](keys=[broker.namespace], args=arguments)
+            refusal = self.marks.reason(broker.scripts["accept"](keys=[broker.namespace], args=arguments))
         except redis.RedisError as error:
             log.warning("queue_unavailable", error=f"{type(error).__name__}: {error}")
-            return "Redis cannot be reached or cannot write"
-        if accepted == -1:
-            return f"more than {marks.backlog} events wait to be stored"
-        if accepted == -2:
-            return f"Redis uses more than {marks.redis_memory_percent} % of its memory"
-        return None
+            refusal = self.marks.reason(MEMORY_FULL) if is_full(error) else "Redis cannot be reached or cannot write"
+        if refusal is not None:
+            self._refusal, self._shut_until = refusal, monotonic() + SHUT_SECONDS
+        return refusal
 
 
 #: Replaced when the settings are known.

@@ -18,12 +18,19 @@ from actors.batching import Consumer
 from actors.messages import new_id
 from actors.work import current_work
 
-#: Above the longest blocking call of a consumer, below the time after which its lease is taken away.
-SOCKET_TIMEOUT_SECONDS = 5
+#: A worker's: above the longest blocking call of a consumer, below the time after which its lease is taken away.
+SOCKET_TIMEOUT_SECONDS = 5.0
 #: A consumer that has not called for this long is dead: its leases are recovered.
 HEARTBEAT_TIMEOUT_MS = 15_000
 #: A message that was held by this many dying workers is taken for what kills them.
 MOST_DEATHS = 3
+
+
+def is_full(error: Exception) -> bool:
+    """Whether Redis has no memory left for a write; before version 7 it says so of a script in words alone."""
+    return isinstance(error, redis.exceptions.OutOfMemoryError) or (
+        isinstance(error, redis.ResponseError) and "OOM command not allowed" in str(error)
+    )
 
 
 class RedisBroker(dramatiq.Broker):
@@ -44,12 +51,12 @@ class RedisBroker(dramatiq.Broker):
         self.client: redis.Redis
         self.scripts: dict[str, Any]
 
-    def connect(self, url: str) -> None:
-        """Use the Redis of `url`; connects when first used."""
+    def connect(self, url: str, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> None:
+        """Use the Redis of `url`, which must answer each call in time; connects when first used."""
         self.client = redis.Redis.from_url(
             url,
-            socket_timeout=SOCKET_TIMEOUT_SECONDS,
-            socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
             retry=Retry(NoBackoff(), 0),  # a script whose reply was lost has run: whoever called it knows what to do
         )
         self.scripts = scripts.load(self.client)

@@ -9,10 +9,13 @@ from api import anomalies, channels, events, health, limits, metrics, openapi, p
 from api.middleware import DatabaseConnection, RequestLog
 from eventpulse.settings import Settings
 
+#: A request waits for at most two calls of Redis, the one before its own and its own: then comes an honest 503.
+REDIS_TIMEOUT_SECONDS = 0.45
+
 
 def create_app(settings: Settings) -> problems.App:
     """The WSGI application; connects to Redis and PostgreSQL when first needed."""
-    actors.setup(settings, "api")
+    actors.setup(settings, "api", redis_timeout_seconds=REDIS_TIMEOUT_SECONDS)
     app: problems.App = falcon.App(middleware=[RequestLog(), DatabaseConnection()])
     # UUIDs and times are JSON of their own to msgspec: rows need no converting.
     app.resp_options.media_handlers[falcon.MEDIA_JSON] = falcon.media.JSONHandler(dumps=msgspec.json.encode)

@@ -16,6 +16,14 @@ CLAIM_SECONDS = 15
 #: A delivery whose time is so long past has no message in the queue any more.
 OVERDUE_SECONDS = 60
 
+#: By PostgreSQL's clock: a worker whose own is wrong would take a claim of another's for one that ran out.
+PRESENT = peewee.fn.clock_timestamp()
+
+
+def _after(seconds: float) -> peewee.Expression:
+    later: peewee.Expression = PRESENT + timedelta(seconds=seconds)
+    return later
+
 
 class Delivery(Row):
     """State of one announcement.
@@ -35,7 +43,7 @@ class Delivery(Row):
     channel_name = peewee.TextField()
     status = peewee.TextField(default="pending")
     attempts = peewee.IntegerField(default=0)
-    due_at = time(default=now)
+    due_at = time()
     receipt = peewee.TextField(null=True)
     last_error = peewee.TextField(null=True)
     delivered_at = time(null=True)
@@ -49,7 +57,8 @@ class Delivery(Row):
     def plan(cls, anomaly: Anomaly, channels: Iterable[Channel]) -> list[Self]:
         """Make the missing deliveries of an anomaly; returns those that are still to be sent."""
         rows = [
-            {"anomaly": anomaly, "channel_id": channel.channel_id, "channel_name": channel.name} for channel in channels
+            {"anomaly": anomaly, "channel_id": channel.channel_id, "channel_name": channel.name, "due_at": PRESENT}
+            for channel in channels
         ]
         if rows:
             cls.insert_many(rows).on_conflict_ignore().execute()
@@ -58,9 +67,9 @@ class Delivery(Row):
     @classmethod
     def claim(cls, anomaly_id: UUID, channel_id: UUID) -> Self | None:
         """Take the delivery, to send it; None: it is done, or somebody is at it."""
-        free = cls.status.in_(["pending", "dead"]) | ((cls.status == "sending") & (cls.due_at <= now()))
+        free = cls.status.in_(["pending", "dead"]) | ((cls.status == "sending") & (cls.due_at <= PRESENT))
         claimed = (
-            cls.update(status="sending", attempts=cls.attempts + 1, due_at=now() + timedelta(seconds=CLAIM_SECONDS))
+            cls.update(status="sending", attempts=cls.attempts + 1, due_at=_after(CLAIM_SECONDS))
             .where(*cls._key(anomaly_id, channel_id), free)
             .execute()
         )
@@ -69,14 +78,13 @@ class Delivery(Row):
     @classmethod
     def postpone(cls, anomaly_id: UUID, channel_id: UUID, seconds: float, reason: str) -> None:
         """The channel did not take it, for this reason: it is to be sent again in so many seconds."""
-        due_at = now() + timedelta(seconds=seconds)
-        again = cls.update(status="pending", due_at=due_at, last_error=reason)
+        again = cls.update(status="pending", due_at=_after(seconds), last_error=reason)
         again.where(*cls._key(anomaly_id, channel_id), cls._undone()).execute()
 
     @classmethod
     def put_off(cls, anomaly_id: UUID, channel_id: UUID, seconds: float) -> None:
         """It is to be sent in so many seconds, unless somebody is at it."""
-        later = cls.update(due_at=now() + timedelta(seconds=seconds))
+        later = cls.update(due_at=_after(seconds))
         later.where(*cls._key(anomaly_id, channel_id), cls.status == "pending").execute()
 
     def delivered(self, receipt: str) -> None:
@@ -88,10 +96,10 @@ class Delivery(Row):
     @classmethod
     def overdue(cls, limit: int = 1_000) -> list[Self]:
         """Those that wait for a message which was lost with its worker, each as due from now on."""
-        late = cls._undone() & (cls.due_at < now() - timedelta(seconds=OVERDUE_SECONDS))
+        late = cls._undone() & (cls.due_at < _after(-OVERDUE_SECONDS))
         found = list(cls.select().where(late).order_by(cls.due_at).limit(limit))
         for delivery in found:
-            cls.update(due_at=now()).where(*cls._key(delivery.anomaly_id, delivery.channel_id)).execute()
+            cls.update(due_at=PRESENT).where(*cls._key(delivery.anomaly_id, delivery.channel_id)).execute()
         return found
 
     @classmethod

@@ -3,13 +3,13 @@
 -- KEYS[1] = namespace
 -- ARGV = queue, most messages that may wait, most per cent of maxmemory that may be used,
 --        then an id and the messages of each bundle
--- Returns the number of messages queued; -1 when too many wait, -2 when Redis' memory is too full:
--- the workers still have to write before they can free any of it.
+-- Returns the number of messages queued; -1 when too many wait; -2 when Redis' memory is too full: the workers still
+-- have to write before they can free any of it; -3 when Redis would evict messages rather than refuse them.
 --
 --   $ns:$queue        list of the ids that wait, the next one at its head
 --   $ns:$queue.msgs   hash of id -> messages, until they are acknowledged
 --   $ns:$queue.count  how many messages $queue.msgs holds
---   $ns:full          '1' or '0': whether memory was too full, looked at once a second
+--   $ns:memory        '0', or the -2 or -3 that memory made us answer when it was looked at, once a second
 --   $ns:counts:$min   hash of what happened in a minute of the epoch
 
 local ns, queue = KEYS[1], ARGV[1]
@@ -23,15 +23,16 @@ if backlog >= tonumber(ARGV[2]) then
     return -1
 end
 
-local memory_full = redis.call('GET', ns .. ':full')
-if not memory_full then
+local refusal = redis.call('GET', ns .. ':memory')
+if not refusal then
     local memory = redis.call('INFO', 'memory')
     local used, most = string.match(memory, 'used_memory:(%d+)'), tonumber(string.match(memory, 'maxmemory:(%d+)'))
-    memory_full = most > 0 and used * 100 > most * ARGV[3] and '1' or '0'
-    redis.call('SET', ns .. ':full', memory_full, 'PX', 1000)
+    local keeps = string.find(memory, 'maxmemory_policy:noeviction', 1, true)
+    refusal = not keeps and '-3' or most > 0 and used * 100 > most * ARGV[3] and '-2' or '0'
+    redis.call('SET', ns .. ':memory', refusal, 'PX', 1000)
 end
-if memory_full == '1' then
-    return -2
+if refusal ~= '0' then
+    return tonumber(refusal)
 end
 
 local accepted = 0

@@ -19,6 +19,7 @@ local most, idle = tonumber(ARGV[3]), ARGV[4] == '1'
 local full = ns .. ':' .. queue
 local messages, leased, delayed, suspects = full .. '.msgs', ns .. ':__acks__.' .. lease, full .. '.delayed', full .. '.suspects'
 
+redis.call('DEL', ns .. ':nothing') -- lets a full Redis go on, see bundle.lua
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZADD', ns .. ':__heartbeats__', now, lease)

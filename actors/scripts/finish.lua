@@ -25,6 +25,7 @@ local function take()
     return ARGV[at - 1]
 end
 
+redis.call('DEL', ns .. ':nothing') -- lets a full Redis go on, see bundle.lua
 local settled = {}
 for _ = 1, tonumber(take()) do
     local id = take()

@@ -12,6 +12,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local heartbeats = ns .. ':__heartbeats__'
 local again, dead = 0, 0
+redis.call('DEL', ns .. ':nothing') -- lets a full Redis go on, see bundle.lua
 
 -- Nobody could call while Redis was away: those who live are given time to.
 local uptime = string.match(redis.call('INFO', 'server'), 'uptime_in_seconds:(%d+)')

@@ -6,6 +6,7 @@
 
 local ns = KEYS[1]
 local full, leased = ns .. ':' .. ARGV[1], ns .. ':__acks__.' .. ARGV[2]
+redis.call('DEL', ns .. ':nothing') -- lets a full Redis go on, see bundle.lua
 local given = 0
 for _, id in ipairs(redis.call('SMEMBERS', leased)) do
     if redis.call('HEXISTS', full .. '.msgs', id) == 1 then

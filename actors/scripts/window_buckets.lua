@@ -6,6 +6,7 @@
 -- eventpulse:window:<rule>:<condition>:<group>           hash: bucket number -> count, "first" -> first bucket of all.
 -- eventpulse:window:<rule>:<condition>:<group>:<bucket>  set of the ids counted, so that a redelivery counts once.
 
+redis.call('DEL', 'eventpulse:nothing') -- lets a full Redis go on, see bundle.lua
 local found = {}
 
 local function name(bucket)

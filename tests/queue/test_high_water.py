@@ -17,7 +17,7 @@ def test_the_backlog_has_a_high_water_mark(broker: RedisBroker) -> None:
 
 def test_a_full_redis_takes_no_more_events(broker: RedisBroker) -> None:
     def accept() -> int:
-        broker.client.delete("eventpulse:full")
+        broker.client.delete("eventpulse:memory")
         return int(
             broker.scripts["accept"](
                 keys=[broker.namespace], args=["persist", 100, 80, *bundles("persist", [line(b"{}", None)], 250)]

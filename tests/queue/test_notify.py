@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 import redis
+import time_machine
 from making import accept, anomalies, event, idle, rule
 from staging import StartWorker
 from waiting import until
@@ -53,6 +54,19 @@ def announce_through(notifier: Any, start_worker: StartWorker, client: redis.Red
     until(lambda: idle(client) and anomalies(), 30)
     with connection():
         return Delivery.get()
+
+
+def test_a_worker_whose_clock_is_ahead_leaves_what_another_is_sending(
+    pipeline: redis.Redis, start_worker: StartWorker
+) -> None:
+    sent = announce_through(Moody("receipt"), start_worker, pipeline)
+    key = (sent.anomaly_id, sent.channel_id)
+    with connection():
+        Delivery.update(status="pending").execute()
+        assert Delivery.claim(*key)
+        with time_machine.travel(now() + timedelta(seconds=61)):
+            assert Delivery.claim(*key) is None
+            assert Delivery.overdue() == []
 
 
 def test_a_channel_that_is_busy_is_tried_again_after_the_time_it_asked_for(
