@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from contextlib import suppress
 
 import dramatiq
 import redis
@@ -13,6 +14,7 @@ from eventpulse.settings import Settings
 
 log = structlog.get_logger()
 
+#: How often it is seen to that our threads live, and that no dead worker keeps what it held.
 WATCH_SECONDS = 1.0
 #: What is still running then is given up; its leases run out, and others do it again.
 GRACE_MS = 2_000
@@ -30,8 +32,13 @@ def run(settings: Settings) -> int:
         log.critical("redis_would_lose_events", problem=problem)
         return 1
     stop = threading.Event()
+
+    def end(*_: object) -> None:
+        stop.set()
+        end_within(END_SECONDS, code=0)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, end)
     threads = sum(actor.options.get("concurrency", 1) for actor in actors.broker.actors.values())
     worker = dramatiq.Worker(actors.broker, worker_threads=threads, worker_timeout=500)
     worker.start()
@@ -39,12 +46,21 @@ def run(settings: Settings) -> int:
     healthy = True
     while healthy and not stop.wait(WATCH_SECONDS):
         healthy = all(thread.is_alive() for thread in (*worker.workers, *worker.consumers.values()))
+        reap()
     if not healthy:
         # A worker without one of its threads looks alive and does nothing: better to start afresh.
         log.critical("worker_thread_died")
-    end_within(END_SECONDS, code=0 if healthy else 1)
+        end_within(END_SECONDS, code=1)
     worker.stop(timeout=GRACE_MS)
     return 0 if healthy else 1
+
+
+def reap() -> None:
+    """Give what dead workers held to the living. Every worker does: this must not depend on a scheduler."""
+    with suppress(redis.RedisError):  # the consumers tell that it is away
+        again, dead = actors.broker.recover()
+        if again or dead:
+            log.warning("dead_workers_leases_recovered", messages=again, dead_letters=dead)
 
 
 def end_within(seconds: float, code: int) -> None:

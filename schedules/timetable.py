@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from actors import dead_letters, notify, rulebook
-from actors.broker import broker
 from eventpulse.settings import Settings
 from schedules.retention import drop_old_anomalies, drop_old_events
 from schedules.rollup import roll_up
@@ -23,8 +22,6 @@ def timetable(settings: Settings) -> dict[str, Duty]:
     return {
         # Heals a change of the rules whose announcement was missed, and a Redis that was emptied.
         "publish_rules": Duty(5, rulebook.publish),
-        # Work of a killed worker runs again within 20 s: 15 for its heartbeat to run out, and this.
-        "recover_leases": Duty(2, broker.recover),
         # An anomaly is announced even when its worker died between recording it and queueing its notifications.
         "resend_overdue_deliveries": Duty(10, notify.resend_overdue),
         # Operators see a dead letter soon after its death.

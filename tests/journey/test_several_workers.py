@@ -93,7 +93,7 @@ def test_a_killed_worker_loses_nothing_and_repeats_nothing(client: redis.Redis, 
     start_worker()
 
     def recovered() -> bool:
-        actors.broker.recover(timeout_ms=3_000)  # the scheduler's duty, with less patience
+        actors.broker.recover(timeout_ms=3_000)  # as the workers do, with less patience
         return everything_is_done(client)
 
     until(recovered, 40)

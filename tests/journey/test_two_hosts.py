@@ -108,7 +108,7 @@ def test_a_host_that_is_cut_off_loses_nothing_and_repeats_nothing(
 
     def recovered() -> bool:
         nonlocal taken_back
-        again, _ = actors.broker.recover(timeout_ms=3_000)  # the scheduler's duty, with less patience
+        again, _ = actors.broker.recover(timeout_ms=3_000)  # as the workers do, with less patience
         taken_back += again
         return everything_is_done(client)
 
