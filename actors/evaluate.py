@@ -23,6 +23,7 @@ from models.channel import Channel
 from models.database import connection, database, is_too_slow
 from models.delivery import Delivery
 from models.event import Event as EventRow
+from models.handover import Handover
 from rules.evaluate import Firing
 from rules.evaluate import evaluate as decide
 from rules.event import Event, microseconds, moment
@@ -57,6 +58,8 @@ def evaluate(*raw: msgspec.Raw) -> None:
         requests = {event.event_id: request_id_of(line) for event, line in zip(events, work.lines, strict=True)}
         spoken = [record(firing, requests.get(firing.event_id)) for firing in found.firings]
         window.claim([claim for claim in spoken if claim.cooldown])
+    with connection():
+        Handover.confirm(work.ids)
     work.outbox.counts.update(evaluated=len(events), late=found.late)
 
 

@@ -7,8 +7,8 @@ they are to be processed one by one; their ids are the bundle's with their place
 
 import re
 import secrets
-from collections.abc import Iterator, Sequence
-from itertools import count
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count, islice
 from time import time_ns
 from typing import Any
 
@@ -107,6 +107,18 @@ def bundles(actor_name: str, lines: Sequence[bytes], batch: int) -> Iterator[byt
         part = lines[start : start + largest]
         yield f"{len(part)}*{new_id()}".encode()
         yield b"\n".join((head, *part))
+
+
+def event_ids(bundle_ids: Iterable[bytes], lines: Iterable[bytes]) -> dict[str, list[str]]:
+    """The ids of the events of each bundle, of those that `bundles` makes of these lines.
+
+    Raises `msgspec.DecodeError`.
+    """
+    found = (_identified.decode(event_of(line)).event_id for line in lines)
+    return {
+        bundle_id.decode(): [each for each in islice(found, int(bundle_id.partition(b"*")[0])) if each]
+        for bundle_id in bundle_ids
+    }
 
 
 def decode_bundle(bundle_id: str, data: bytes) -> tuple[Message[Any], list[bytes]]:

@@ -4,7 +4,7 @@ import dramatiq
 import msgspec
 
 from actors.guards import through_outages
-from actors.messages import bundles
+from actors.messages import bundles, event_ids
 from actors.work import current_work
 from models.database import connection
 from models.event import Event
@@ -17,9 +17,10 @@ def persist(*events: msgspec.Raw) -> None:
 
     A repeated event changes nothing in the database and is evaluated again, which changes nothing either.
     """
-    with connection():
-        Event.store(events)
     work = current_work()
     assert work is not None
-    work.outbox.add_bundles("evaluate", bundles("evaluate", work.lines, work.consumer.batch))
+    following = list(bundles("evaluate", work.lines, work.consumer.batch))
+    with connection():
+        Event.store(events, event_ids(following[::2], work.lines))
+    work.outbox.add_bundles("evaluate", following)
     work.outbox.counts["persisted"] = len(events)

@@ -4,18 +4,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
-from typing import Any
+from typing import Any, Self
+from uuid import UUID
 
 import msgspec
 import peewee
 
 from models.base import Row, jsonb, time, utc
 from models.database import database
+from models.dead_letter import DeadLetter
 
 SAMPLES = 3
 
-# Sorted, so that two workers with overlapping batches take their row locks in the same order and never deadlock.
+# One statement, for one round trip, and so that no event is stored without its handover. Sorted, so that two workers
+# with overlapping batches take their row locks in the same order and never deadlock.
 INSERT = """
+    WITH handed_over AS (
+        INSERT INTO handovers (bundle_id, event_ids)
+        SELECT bundle_id, event_ids::uuid[] FROM unnest(%s::text[], %s::text[]) AS h(bundle_id, event_ids)
+    )
     INSERT INTO events (event_id, event_type, source, timestamp, payload, metadata, received_at)
     SELECT event_id, event_type, source, timestamp, payload, metadata, received_at
     FROM jsonb_to_recordset(%s::jsonb) AS e(event_id uuid, event_type text, source text, timestamp timestamptz,
@@ -50,14 +57,24 @@ class Event(Row):
         table_name = "events"
 
     @classmethod
-    def store(cls, encoded: Iterable[bytes]) -> int:
-        """Insert events given as JSON objects, in one statement; returns how many were new.
+    def store(cls, encoded: Iterable[bytes], handovers: Mapping[str, Sequence[str]] | None = None) -> int:
+        """Insert events given as JSON objects, with the ids of those that each bundle hands over (`models.handover`).
 
-        An event whose id is already stored changes nothing. Raises `peewee.DataError` when
-        PostgreSQL refuses one of them: then none is stored.
+        Returns how many were new. An event whose id is already stored changes nothing. Raises `peewee.DataError`
+        when PostgreSQL refuses one of them: then none is stored.
         """
-        cursor = database.execute_sql(INSERT, ("[" + b",".join(encoded).decode() + "]",))
+        handovers = handovers or {}
+        ids = ["{" + ",".join(event_ids) + "}" for event_ids in handovers.values()]
+        cursor = database.execute_sql(INSERT, (list(handovers), ids, "[" + b",".join(encoded).decode() + "]"))
         return int(cursor.rowcount)
+
+    @classmethod
+    def alive(cls, event_ids: Sequence[UUID]) -> list[Self]:
+        """Those of these events that are stored, and of which no dead letter tells that they cannot be evaluated."""
+        dead = DeadLetter.select(DeadLetter.event_id).where(
+            DeadLetter.event_id.in_(event_ids), DeadLetter.queue_name == "evaluate"
+        )
+        return list(cls.select().where(cls.event_id.in_(event_ids), cls.event_id.not_in(dead)))
 
     @classmethod
     def evidence(cls, equal: Mapping[str, Sequence[Any]], after: datetime, until: datetime) -> Evidence:

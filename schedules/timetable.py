@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from actors import dead_letters, notify, rulebook
+from actors import dead_letters, handovers, notify, rulebook
 from eventpulse.settings import Settings
 from schedules.retention import drop_old_anomalies, drop_old_events
 from schedules.rollup import roll_up
@@ -24,6 +24,8 @@ def timetable(settings: Settings) -> dict[str, Duty]:
         "publish_rules": Duty(5, rulebook.publish),
         # An anomaly is announced even when its worker died between recording it and queueing its notifications.
         "resend_overdue_deliveries": Duty(10, notify.resend_overdue),
+        # What was lost on its way from being stored to being evaluated is evaluated after all.
+        "resume_handovers": Duty(10, handovers.resume),
         # Operators see a dead letter soon after its death.
         "reconcile_dead_letters": Duty(2, dead_letters.reconcile),
         # The minute that is passing is rolled up again and again, so that the last one is complete.

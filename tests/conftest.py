@@ -16,7 +16,7 @@ from eventpulse import embedded
 from models import database, migrations
 
 TEMPORARY = pytest.StashKey[str]()
-TABLES = "events, rules, anomalies, deliveries, throughput, dead_letters"
+TABLES = "events, handovers, rules, anomalies, deliveries, throughput, dead_letters"
 
 
 def pytest_configure(config: pytest.Config) -> None:

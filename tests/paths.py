@@ -97,7 +97,7 @@ def empty(client: redis.Redis) -> None:
     """Forget everything but the rules."""
     client.flushdb()
     with connection():
-        database.execute_sql("TRUNCATE events, anomalies, deliveries, dead_letters")
+        database.execute_sql("TRUNCATE events, handovers, anomalies, deliveries, dead_letters")
     rulebook.publish()
 
 

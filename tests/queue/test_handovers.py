@@ -1,0 +1,97 @@
+"""Between being stored and being evaluated nothing gets lost, not even with Redis' data."""
+
+import msgspec
+import pytest
+import redis
+from making import accept, anomalies, event, idle, rule
+from staging import StartWorker
+from waiting import until
+
+import actors
+from actors import dead_letters, evaluate, handovers
+from models.database import connection, database
+from models.handover import Handover
+
+
+def handed_over() -> int:
+    with connection():
+        return int(Handover.select().count())
+
+
+def stored_only(
+    client: redis.Redis, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch, *events: bytes
+) -> None:
+    """Let the events be stored, and their evaluation vanish from Redis."""
+    with monkeypatch.context() as patch:
+        patch.setitem(actors.broker.actors["evaluate"].options, "concurrency", 0)
+        accept(*events)
+        worker = start_worker()
+        until(lambda: not client.exists("eventpulse:persist.msgs"))
+        worker.stop(5_000)
+    assert handed_over() == 1
+    client.flushdb()
+
+
+def test_what_was_evaluated_is_not_waited_for(pipeline: redis.Redis, start_worker: StartWorker) -> None:
+    accept(*[event() for _ in range(300)])
+    start_worker()
+    until(lambda: idle(pipeline))
+    assert handed_over() == 0
+
+
+def test_events_that_were_stored_and_never_evaluated_are(
+    pipeline: redis.Redis, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule()
+    stored_only(pipeline, start_worker, monkeypatch, *[event() for _ in range(3)])
+    assert handovers.resume() == 0, "it may be under way"
+    assert handovers.resume(overdue_seconds=0) == 3
+    assert pipeline.get("eventpulse:evaluate.count") == b"3"
+    start_worker()
+    until(lambda: idle(pipeline))
+    assert len(anomalies()) == 1
+    assert handed_over() == 0
+    assert handovers.resume(overdue_seconds=0) == 0
+
+
+def test_what_waits_for_its_turn_is_left_alone(
+    pipeline: redis.Redis, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "flushdb", lambda: None)
+    stored_only(pipeline, start_worker, monkeypatch, event())
+    assert handovers.resume(overdue_seconds=0) == 0
+    assert pipeline.get("eventpulse:evaluate.count") == b"1"
+    assert handed_over() == 1
+
+
+def test_what_cannot_be_evaluated_dies_once_and_its_neighbours_do_not(
+    pipeline: redis.Redis, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = evaluate.decode
+
+    def refuse(raw: msgspec.Raw) -> object:
+        if b'"poison"' in bytes(raw):
+            raise ValueError("it cannot be evaluated")
+        return decode(raw)
+
+    monkeypatch.setattr(evaluate, "decode", refuse)
+    monkeypatch.setitem(actors.broker.actors["evaluate"].options, "max_retries", 0)
+    accept(event(), event(source="poison"), event())
+    start_worker()
+    until(lambda: idle(pipeline))
+    assert dead_letters.reconcile() == 1
+    assert handed_over() == 1, "a bundle that was taken apart is not confirmed"
+    assert handovers.resume(overdue_seconds=0) == 2
+    until(lambda: idle(pipeline))
+    assert handed_over() == 0
+    assert dead_letters.reconcile() == 0
+
+
+def test_events_that_are_forgotten_by_now_are_not_waited_for(
+    pipeline: redis.Redis, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored_only(pipeline, start_worker, monkeypatch, event())
+    with connection():
+        database.execute_sql("TRUNCATE events")
+    assert handovers.resume(overdue_seconds=0) == 0
+    assert handed_over() == 0
