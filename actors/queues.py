@@ -11,6 +11,9 @@ from actors.broker import broker
 from actors.messages import queued_at
 from actors.transport import HEARTBEAT_TIMEOUT_MS
 
+#: Work that has waited this long has workers that do not keep up, or that hang.
+LAGGING_SECONDS = 30
+
 
 class Unavailable(Exception):
     """The queue cannot take more now; `retry_after` is the number of seconds to wait before trying again."""

@@ -10,6 +10,7 @@ import redis
 import structlog
 
 import actors
+from eventpulse import fitness
 from eventpulse.settings import Settings
 
 log = structlog.get_logger()
@@ -23,14 +24,13 @@ END_SECONDS = 3.0
 
 
 def run(settings: Settings) -> int:
-    """Work until SIGTERM or SIGINT; returns 0 then, and 1 when a thread of ours died or Redis is set up to forget.
+    """Work until SIGTERM or SIGINT; returns 0 then, and 1 when a thread of ours died.
 
-    Raises `redis.ConnectionError` when Redis cannot be reached at the start.
+    Raises `Unfit` when a server would lose events, and `redis.ConnectionError` when Redis is away at the start.
     """
+    fitness.ensure_both(settings)
     actors.setup(settings)
-    if problem := forgetful(actors.broker.client):
-        log.critical("redis_would_lose_events", problem=problem)
-        return 1
+    actors.broker.client.ping()
     stop = threading.Event()
 
     def end(*_: object) -> None:
@@ -73,11 +73,3 @@ def end_within(seconds: float, code: int) -> None:
     timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
-
-
-def forgetful(client: redis.Redis) -> str | None:
-    """Why this Redis must not be used, if so: one that evicts keys drops events without a word."""
-    policy = client.info("memory")["maxmemory_policy"]
-    if policy == "noeviction":
-        return None
-    return f"its maxmemory-policy is {policy}; set it to noeviction"

@@ -6,9 +6,6 @@ import redis
 from actors import queues
 from actors.broker import broker
 
-#: Work that has waited this long has workers that do not keep up, or that hang.
-LAGGING_SECONDS = 30
-
 
 class Health:
     """`GET /api/v1/events/health`: Redis, and whether workers take from the queue."""
@@ -29,7 +26,7 @@ def _worker() -> str:
     if not queues.workers_alive(broker.client):
         return "unknown"
     oldest = max((state.oldest_age_seconds for state in queues.depths(broker.client).values()), default=0)
-    return "degraded" if oldest > LAGGING_SECONDS else "ok"
+    return "degraded" if oldest > queues.LAGGING_SECONDS else "ok"
 
 
 class Live:

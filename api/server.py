@@ -9,7 +9,7 @@ import gunicorn.glogging
 import gunicorn.http.wsgi
 import structlog
 
-from eventpulse import ports
+from eventpulse import fitness, ports
 from eventpulse.settings import Settings
 
 log = structlog.get_logger()
@@ -21,8 +21,13 @@ KEEPALIVE_SECONDS = 75  # longer than what proxies in front keep a connection, s
 
 
 def run(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit code. Raises `PortError` when the address is taken."""
+    """Serve until SIGTERM or SIGINT; returns the exit code.
+
+    Raises `PortError` when the address is taken, and `Unfit` when Redis would lose events.
+    """
+    assert settings.redis_url is not None
     ports.ensure_free(settings.host, settings.port, "EVENTPULSE_PORT")
+    fitness.ensure(fitness.of_redis(settings.redis_url))  # PostgreSQL has no part in taking events
     gunicorn.http.wsgi.SERVER = "EventPulse"  # the Server header: what runs beneath is nobody's business
     try:
         _Server(settings).run()

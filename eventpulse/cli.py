@@ -5,6 +5,7 @@ Data goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 error, 2 usa
 """
 
 import sys
+from dataclasses import asdict
 
 import click
 
@@ -13,7 +14,7 @@ from eventpulse.child import die_with_parent
 from eventpulse.connect import connected_settings, explained
 from eventpulse.dlq import dlq, dry_run, yes
 from eventpulse.errors import INTERRUPTED, OK, Trouble
-from eventpulse.settings import Settings, SettingsError
+from eventpulse.settings import Settings, SettingsError, describe
 
 # What a command needs is imported when it runs: `--help` and completion have to be quick.
 
@@ -93,10 +94,19 @@ def migrate(direction: str, target: str | None, form: str, yes: bool, dry_run: b
 @commands.command()
 @output.format_option
 def check(form: str) -> int:
-    """Show every setting and where it comes from, and whether the servers are fit for use."""
-    from eventpulse import check
+    """Show every setting, and where it comes from."""
+    Settings.from_environ()  # says what is wrong with them
+    output.emit([asdict(setting) for setting in describe()], form, ("variable", "value", "source", "meaning"))
+    return OK
 
-    return check.run(form=form)
+
+@commands.command()
+@output.format_option
+def doctor(form: str) -> int:
+    """See whether the servers are fit to keep what is accepted, and whether the work gets done."""
+    from eventpulse import doctor
+
+    return doctor.run(form=form)
 
 
 @commands.command()

@@ -11,7 +11,7 @@ import httpx
 import psycopg2
 import redis
 
-from eventpulse import datadir, embedded, logs, migrate, ports
+from eventpulse import datadir, embedded, fitness, logs, migrate, ports
 from eventpulse.board import Board
 from eventpulse.child import Child
 from eventpulse.daemon import Daemon
@@ -35,6 +35,7 @@ def up(settings: Settings) -> int:
         settings = _with_urls(settings, servers)
         _verify(settings)
         _prepare_database(settings)
+        fitness.ensure_both(settings)
         supervisor = Supervisor(_phases(settings, servers, board), board)
         supervisor.start()
         _supervise(supervisor, settings)

@@ -11,6 +11,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 import actors
 from actors.worker import end_within
+from eventpulse import fitness
 from eventpulse.settings import Settings
 from schedules.leader import Leadership
 from schedules.timetable import Duty, timetable
@@ -24,7 +25,11 @@ END_SECONDS = 1.5
 
 
 def run(settings: Settings) -> int:
-    """Keep the timetable, in turn with other schedulers, until SIGTERM or SIGINT; returns 0."""
+    """Keep the timetable, in turn with other schedulers, until SIGTERM or SIGINT; returns 0.
+
+    Raises `Unfit` when a server would lose events.
+    """
+    fitness.ensure_both(settings)
     actors.setup(settings, name="scheduler")
     assert settings.database_url is not None
     stop = threading.Event()

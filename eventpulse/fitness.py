@@ -1,0 +1,141 @@
+"""Whether the servers are fit to keep what is accepted: what `eventpulse doctor` and every starting process ask."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import psycopg2
+import redis
+import structlog
+
+from eventpulse.errors import Trouble
+from eventpulse.masking import masked
+from eventpulse.settings import Settings
+
+log = structlog.get_logger()
+
+MAX_SKEW_SECONDS = 5.0  # above it, events seem late or early to the rules, and no two logs agree
+ROOM = 0.8  # the share of its memory that the backlog may use, unless told otherwise
+OLDEST_REDIS = (6, 2)  # BLMOVE, and LPOP of several
+TIMEOUT_SECONDS = 5
+
+State = Literal["ok", "warning", "fatal", "unreachable"]
+
+
+class Unfit(Trouble):
+    """A server is set up so that accepted events would be lost; the message says what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found. `fatal`: no process of ours starts like this."""
+
+    server: str
+    check: str
+    state: State
+    found: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.server}: {self.check}: {self.found}; {self.remedy}"
+
+
+def ensure(findings: Iterator[Finding]) -> None:
+    """Log what is not as it should be. Raises `Unfit` on what is fatal; a server that is away will be back."""
+    for finding in findings:
+        if finding.state == "fatal":
+            raise Unfit(str(finding))
+        if finding.state != "ok":
+            log.warning("unfit", server=finding.server, check=finding.check, found=finding.found, do=finding.remedy)
+
+
+def ensure_both(settings: Settings) -> None:
+    """See `ensure`; `settings` must have both URLs."""
+    assert settings.redis_url is not None
+    assert settings.database_url is not None
+    ensure(of_redis(settings.redis_url))
+    ensure(of_postgres(settings.database_url))
+
+
+def of_redis(url: str) -> Iterator[Finding]:
+    """The checks of the Redis of `url`."""
+    try:
+        with redis.Redis.from_url(
+            url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS
+        ) as client:
+            info = client.info()
+            seconds, microseconds = client.time()
+            skew = abs(time.time() - (seconds + microseconds / 1_000_000))
+            fsync = _configured(client, "appendfsync")
+    except redis.RedisError as error:
+        yield _away("Redis", error, "REDIS_URL")
+        return
+
+    def result(check: str, ok: bool, found: str, remedy: str, otherwise: State = "fatal") -> Finding:
+        return Finding("Redis", check, "ok" if ok else otherwise, found, "" if ok else remedy)
+
+    version, policy = info["redis_version"], info["maxmemory_policy"]
+    recent = tuple(map(int, version.split(".")[:2])) >= OLDEST_REDIS
+    yield result("version", recent, version, "use 6.2 or newer")
+    yield result(
+        "eviction", policy == "noeviction", f"maxmemory-policy {policy}", "set noeviction: it would drop events"
+    )
+    yield result("clock", skew <= MAX_SKEW_SECONDS, f"{skew:.1f} s from ours", "synchronize the machines' clocks")
+    kept = f"appendonly {'yes' if info['aof_enabled'] else 'no'}, appendfsync {fsync or 'not told'}"
+    durable = bool(info["aof_enabled"]) and fsync in (None, "always")
+    remedy = "set appendonly yes and appendfsync always: a crash forgets events that were accepted"
+    yield result("durability", durable, kept, remedy, "warning")
+    written = info.get("aof_last_write_status", "ok")
+    yield result("disk", written == "ok", f"last write {written}", "its log tells why it cannot write", "warning")
+    most = info["maxmemory"]
+    memory = f"{info['used_memory_human']} of {info['maxmemory_human'] if most else 'no limit'}"
+    room = not most or info["used_memory"] < most * ROOM
+    yield result("memory", room, memory, "ingest is refused until workers have made room, or give it more", "warning")
+
+
+def of_postgres(url: str) -> Iterator[Finding]:
+    """The checks of the PostgreSQL of `url`; points this process's models at it."""
+    # The API must not import these before gevent has patched its process.
+    import peewee
+
+    from models import database, migrations
+
+    try:
+        with psycopg2.connect(url, connect_timeout=TIMEOUT_SECONDS) as connection, connection.cursor() as cursor:
+            names = ("fsync", "full_page_writes", "synchronous_commit", "transaction_read_only")
+            cursor.execute(f"SELECT {', '.join(f'current_setting({name!r})' for name in names)}")
+            settings = dict(zip(names, next(cursor), strict=True))
+        connection.close()
+        database.configure(url, name="eventpulse doctor")
+        pending = [migration.name for migration in migrations.status() if not migration.applied]
+    except (psycopg2.Error, peewee.PeeweeException) as error:
+        yield _away("PostgreSQL", error, "DATABASE_URL")
+        return
+
+    def result(check: str, ok: bool, found: str, remedy: str, otherwise: State = "fatal") -> Finding:
+        return Finding("PostgreSQL", check, "ok" if ok else otherwise, found, "" if ok else remedy)
+
+    missing = f"pending: {', '.join(pending)}" if pending else "up to date"
+    yield result("schema", not pending, missing, "run `eventpulse migrate`")
+    writes = settings.pop("transaction_read_only") == "off"
+    yield result("writes", writes, "taken" if writes else "refused", "it is read-only, or a standby", "warning")
+    unsafe = [name for name, value in settings.items() if value == "off"]
+    found = f"off: {', '.join(unsafe)}" if unsafe else "on"
+    yield result("durability", not unsafe, found, "set them on: a crash forgets what was stored", "warning")
+
+
+def _away(server: str, error: Exception, variable: str) -> Finding:
+    reason = masked(" ".join(str(error).split()))
+    return Finding(
+        server, "answer", "unreachable", f"does not answer as it should ({reason})", f"start it, or correct {variable}"
+    )
+
+
+def _configured(client: "redis.Redis", name: str) -> str | None:
+    """A setting of Redis; None when its provider does not let us ask."""
+    try:
+        found: Any = client.config_get(name)
+    except redis.ResponseError:
+        return None
+    return str(found[name])

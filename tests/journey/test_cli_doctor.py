@@ -1,0 +1,158 @@
+"""`eventpulse doctor`, and what each process looks at before it starts."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg2
+import pytest
+import redis
+import time_machine
+from commanding import Run
+from launching import environ, free_ports
+from making import accept, event
+
+import actors
+from eventpulse.settings import Settings
+
+
+@contextmanager
+def configured(client: redis.Redis, **values: Any) -> Iterator[None]:
+    """Redis with these settings instead of its own."""
+    names = {name.replace("_", "-"): value for name, value in values.items()}
+    before = {name: client.config_get(name)[name] for name in names}
+    try:
+        for name, value in names.items():
+            client.config_set(name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            client.config_set(name, value)
+
+
+def states(out: str) -> dict[str, str]:
+    return {f"{row['server']} {row['check']}": row["state"] for row in json.loads(out)}
+
+
+@pytest.fixture
+def pipeline(redis_url: str, redis_client: redis.Redis, empty_database: str) -> redis.Redis:
+    """The queues at an empty Redis and an empty database; nobody works."""
+    actors.setup(Settings(redis_url=redis_url, database_url=empty_database), name="tests")
+    return redis_client
+
+
+@pytest.fixture
+def working(pipeline: redis.Redis) -> redis.Redis:
+    """A Redis that a worker was heard of at, just now."""
+    seconds, _ = pipeline.time()
+    pipeline.zadd("eventpulse:__heartbeats__", {"persist|a-worker.1": seconds * 1000})
+    return pipeline
+
+
+def test_all_is_well(with_servers: Run, working: redis.Redis) -> None:
+    ended = with_servers("doctor", "-o", "json")
+    assert (ended.code, ended.err) == (0, "All is well.\n")
+    assert set(states(ended.out).values()) == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "check", "state", "remedy"),
+    [
+        ({"maxmemory_policy": "allkeys-lru"}, "eviction", "fatal", "set noeviction"),
+        ({"appendonly": "no"}, "durability", "warning", "set appendonly yes"),
+        ({"appendfsync": "everysec"}, "durability", "warning", "appendfsync always"),
+        ({"maxmemory": 1}, "memory", "warning", "give it more"),
+    ],
+)
+def test_an_unfit_redis_is_found_and_the_remedy_told(
+    settings: dict[str, Any], check: str, state: str, remedy: str, with_servers: Run, working: redis.Redis
+) -> None:
+    with configured(working, **settings):
+        ended = with_servers("doctor", "-o", "json")
+    assert ended.code == 3
+    assert states(ended.out)[f"Redis {check}"] == state
+    assert remedy in ended.err
+
+
+def test_clocks_that_differ_are_found(with_servers: Run, working: redis.Redis) -> None:
+    with time_machine.travel(time.time() + 61):
+        ended = with_servers("doctor", "-o", "json")
+    assert states(ended.out)["Redis clock"] == "fatal"
+    assert "synchronize the machines' clocks" in ended.err
+
+
+def test_a_postgresql_that_may_forget_or_refuses_is_found(
+    with_servers: Run, working: redis.Redis, empty_database: str
+) -> None:
+    admin = psycopg2.connect(empty_database)
+    admin.autocommit = True
+    cursor = admin.cursor()
+    try:
+        cursor.execute("ALTER ROLE CURRENT_USER SET synchronous_commit = off")
+        cursor.execute("ALTER ROLE CURRENT_USER SET default_transaction_read_only = on")
+        ended = with_servers("doctor", "-o", "json")
+    finally:
+        cursor.execute("SET default_transaction_read_only = off")
+        cursor.execute("ALTER ROLE CURRENT_USER RESET ALL")
+        admin.close()
+    assert ended.code == 3
+    found = states(ended.out)
+    assert (found["PostgreSQL durability"], found["PostgreSQL writes"]) == ("warning", "warning")
+    assert "off: synchronous_commit" in ended.err
+
+
+def test_work_that_is_not_done_and_what_died_is_found(with_servers: Run, pipeline: redis.Redis) -> None:
+    accept(event())
+    pipeline.zadd("eventpulse:persist.XQ", {"an-id": 1})
+    ended = with_servers("doctor")
+    assert ended.code == 3
+    assert "workers: 0 at work; start one" in ended.err
+    assert "dead letters: 1; see why: `eventpulse dlq list`" in ended.err
+
+
+def test_a_server_that_is_away_is_told_and_the_other_examined_exit_69(with_servers: Run, pipeline: redis.Redis) -> None:
+    (closed,) = free_ports(1)
+    ended = with_servers("doctor", "-o", "json", REDIS_URL=f"redis://:s3cret@127.0.0.1:{closed}")
+    assert ended.code == 69
+    found = states(ended.out)
+    assert (found["Redis answer"], found["PostgreSQL schema"]) == ("unreachable", "ok")
+    assert "s3cret" not in ended.out + ended.err
+
+
+@pytest.mark.parametrize("command", ["api", "worker", "scheduler", "up"])
+def test_nothing_starts_on_a_redis_that_would_forget(
+    command: str, redis_url: str, empty_database: str, redis_client: redis.Redis
+) -> None:
+    (port,) = free_ports(1)
+    settings = environ(REDIS_URL=redis_url, DATABASE_URL=empty_database, EVENTPULSE_PORT=str(port))
+    with configured(redis_client, maxmemory_policy="volatile-ttl"):
+        ended = subprocess.run(
+            [sys.executable, "-m", "eventpulse", command], env=settings, capture_output=True, text=True, timeout=60
+        )
+    assert ended.returncode == 1
+    assert "Error: Redis: eviction: maxmemory-policy volatile-ttl; set noeviction" in ended.stderr
+
+
+@pytest.mark.parametrize("command", ["worker", "scheduler"])
+def test_no_work_is_done_on_a_schema_that_is_behind(command: str, redis_url: str, empty_database: str) -> None:
+    admin = psycopg2.connect(empty_database)
+    admin.autocommit = True
+    admin.cursor().execute("CREATE DATABASE behind")
+    try:
+        url = empty_database.replace("/postgres?", "/behind?")
+        settings = {**os.environ, "REDIS_URL": redis_url, "DATABASE_URL": url}
+        ended = subprocess.run(
+            [sys.executable, "-m", "eventpulse", command], env=settings, capture_output=True, text=True, timeout=60
+        )
+    finally:
+        admin.cursor().execute("DROP DATABASE behind WITH (FORCE)")
+        admin.close()
+    assert ended.returncode == 1
+    assert "PostgreSQL: schema: pending: 0001_initial" in ended.stderr
+    assert "eventpulse migrate" in ended.stderr
+    actors.setup(Settings(redis_url=redis_url, database_url=empty_database), name="tests")
