@@ -43,6 +43,14 @@ check: $(INSTALLED) ## What CI runs: format, lint, types, import layers, tests, 
 	$(BIN)/pytest --quiet --cov=rules --cov-fail-under=100 tests/pure
 	$(BIN)/pytest --cov --cov-fail-under=90
 
+.PHONY: faults
+faults: $(INSTALLED) ## Run the whole fault battery, against stock Dramatiq and against EventPulse
+	cd tests && ../$(BIN)/python -m battery --json ../docs/reliability.json
+
+.PHONY: mutants
+mutants: $(INSTALLED) ## Take each guard out in turn, and see that a test notices
+	$(BIN)/python tests/mutate.py
+
 .PHONY: bench
 bench: $(INSTALLED) ## Run every benchmark (35 minutes), and write docs/performance.json and its plots
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded,bench]'

@@ -11,6 +11,7 @@ import pytest
 from staging import queue, stages
 from waiting import until
 
+from actors.transport import RedisBroker
 from eventpulse import embedded
 from eventpulse.daemon import Daemon
 
@@ -79,3 +80,37 @@ def test_messages_queued_and_delayed_survive_the_death_of_redis(server: Daemon) 
     finally:
         worker.stop(5_000)
         broker.client.close()
+
+
+def declare(broker: RedisBroker) -> None:
+    @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=10)
+    def stage(*events: msgspec.Raw) -> None: ...
+
+
+def test_what_was_leased_before_an_outage_comes_back_with_the_next_consumer(server: Daemon) -> None:
+    """Stock Dramatiq leaves it stranded until its worker is restarted and then given up."""
+    broker = stages(server.url)
+    declare(broker)
+    queue(broker, "stage", b'{"n":1}')
+    consumer = broker.consume("stage")
+    assert next(consumer) is not None
+    kill(server)
+    consumer.close()
+    server.start()
+    broker.consume("stage")
+    assert broker.client.llen("eventpulse:stage") == 1
+    assert not broker.client.keys("eventpulse:__acks__*")
+    broker.client.close()
+
+
+def test_nobody_is_taken_for_dead_because_redis_was_away(server: Daemon) -> None:
+    broker = stages(server.url)
+    declare(broker)
+    queue(broker, "stage", b'{"n":1}')
+    consumer = broker.consume("stage")
+    assert next(consumer) is not None
+    broker.client.zadd("eventpulse:__heartbeats__", {consumer.lease: 1})
+    kill(server)
+    server.start()
+    assert broker.recover() == (0, 0)
+    broker.client.close()
