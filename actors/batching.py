@@ -33,7 +33,6 @@ HEARTBEAT_SECONDS = 1.0
 #: Least time between two calls for more, unless the first brought half a batch: of many small requests, batches form
 #: in it. What comes after a quiet moment is fetched at once.
 PACE_SECONDS = 0.02
-REDIS_AWAY = (redis.ConnectionError, redis.TimeoutError)
 #: What `fetch.lua` says of its reply: alone, because it may kill its worker; or nothing before all else is settled.
 SUSPECT, DRAIN_FIRST = 1, 2
 _incarnations = count(1)
@@ -77,7 +76,7 @@ class Consumer(dramatiq.Consumer):
                 self._pause(early)
             else:
                 return self._fetch()
-        except REDIS_AWAY as error:
+        except redis.RedisError as error:  # whatever it is: this consumer is replaced, and tries again
             raise ConnectionClosed(error) from None
         return None
 
@@ -184,8 +183,9 @@ class Consumer(dramatiq.Consumer):
             work.split = True
             self.ack(work)
             return
-        error: str = work.options.get("traceback") or repr(work._exception)
-        why = error.strip().splitlines()[-1]
+        error = work._exception
+        reason = str(error).strip().splitlines()  # PostgreSQL tells the details in further lines
+        why = f"{type(error).__name__}: {reason[0]}" if reason else repr(error)
         work.outbox.counts["dead"] = 1
         work.consumer._finish([], [work.ids[0], work._message.encode(), why], work.outbox.as_arguments())
         work.consumer._let_go()

@@ -7,14 +7,13 @@ from random import uniform
 from typing import Any, ParamSpec, TypeVar
 
 import dramatiq
-import redis
 import structlog
 from dramatiq.broker import Broker
 from dramatiq.middleware import Middleware, Retries
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from actors.messages import event_id_of
-from actors.transport import is_full
+from actors.transport import is_away
 from actors.work import current_work
 from models.database import is_outage
 
@@ -22,7 +21,6 @@ log = structlog.get_logger()
 
 P = ParamSpec("P")
 R = TypeVar("R")
-REDIS_OUTAGES = (redis.ConnectionError, redis.TimeoutError)
 LONGEST_PAUSE_SECONDS = 5.0
 
 _stopping = threading.Event()
@@ -46,7 +44,7 @@ def through_outages(step: Callable[P, R]) -> Callable[P, R]:
             try:
                 return step(*args, **kwargs)
             except Exception as error:
-                if not (isinstance(error, REDIS_OUTAGES) or is_full(error) or is_outage(error)):
+                if not (is_away(error) or is_outage(error)):
                     raise
                 if work := current_work():
                     work.outbox.clear()  # the next attempt sends it again

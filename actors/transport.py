@@ -22,6 +22,8 @@ from actors.work import current_work
 SOCKET_TIMEOUT_SECONDS = 5.0
 #: A consumer that has not called for this long is dead: its leases are recovered.
 HEARTBEAT_TIMEOUT_MS = 15_000
+#: Every worker recovers once a second. Was there none for so long, Redis was away, or nobody worked.
+LONGEST_GAP_MS = 5_000
 #: A message that was held by this many dying workers is taken for what kills them.
 MOST_DEATHS = 3
 
@@ -31,6 +33,15 @@ def is_full(error: Exception) -> bool:
     return isinstance(error, redis.exceptions.OutOfMemoryError) or (
         isinstance(error, redis.ResponseError) and "OOM command not allowed" in str(error)
     )
+
+
+def is_away(error: Exception) -> bool:
+    """Whether Redis does not answer or takes no writes: the same call will succeed later, unchanged."""
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError | redis.exceptions.ReadOnlyError):
+        return True
+    # A script's error has these in its middle: a disk that is full, and a primary that became a replica.
+    refused = isinstance(error, redis.ResponseError) and any(word in str(error) for word in ("MISCONF ", "READONLY "))
+    return refused or is_full(error)
 
 
 class RedisBroker(dramatiq.Broker):
@@ -92,5 +103,5 @@ class RedisBroker(dramatiq.Broker):
 
     def recover(self, timeout_ms: int = HEARTBEAT_TIMEOUT_MS) -> tuple[int, int]:
         """Give the work of dead workers to others; returns how many messages run again, and how many were given up."""
-        again, dead = self.scripts["recover"](keys=[self.namespace], args=[timeout_ms, MOST_DEATHS])
+        again, dead = self.scripts["recover"](keys=[self.namespace], args=[timeout_ms, MOST_DEATHS, LONGEST_GAP_MS])
         return int(again), int(dead)

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import pwd
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -16,7 +17,7 @@ import psycopg2
 import redis
 
 from eventpulse import datadir, postgres
-from eventpulse.daemon import Daemon, EmbeddedServerError
+from eventpulse.daemon import POLL_SECONDS, Daemon, EmbeddedServerError
 from eventpulse.settings import Settings
 
 REDIS_SOCKET = "redis.sock"
@@ -88,6 +89,8 @@ def _redis(data: Path, bin_folder: Path = Path()) -> Daemon:
     def identify() -> int | None:
         try:
             with redis.Redis.from_url(url, socket_timeout=2) as client:
+                while client.info("persistence")["loading"]:  # it reads its data, and answers nothing else yet
+                    time.sleep(POLL_SECONDS)
                 return int(client.info("server")["process_id"])
         except redis.RedisError:
             return None

@@ -5,8 +5,8 @@
 -- JSON; then comes a line for each, of its options and its argument, both JSON without a blank between two tokens.
 --
 -- A full Redis (`maxmemory`) refuses the first write of a script if it may enlarge memory, but not what comes after
--- a write that cannot. Fetching and settling free memory in the end, so these scripts begin with such a write; else a
--- full Redis would stop the very workers that empty it. `accept.lua` and `enqueue.lua` do not, and are refused.
+-- a write that cannot. Fetching and settling free memory in the end, so every script of theirs begins by removing
+-- something; else a full Redis would stop the very workers that empty it. `accept.lua` and `enqueue.lua` are refused.
 
 local function is_bundle(id)
     return string.find(id, '^%d+%*') ~= nil

@@ -25,7 +25,6 @@ local function take()
     return ARGV[at - 1]
 end
 
-redis.call('DEL', ns .. ':nothing') -- lets a full Redis go on, see bundle.lua
 local settled = {}
 for _ = 1, tonumber(take()) do
     local id = take()
@@ -36,7 +35,7 @@ end
 
 for _ = 1, tonumber(take()) do
     local id, message, why = take(), take(), take()
-    if redis.call('SISMEMBER', leased, id) == 1 then
+    if redis.call('SREM', leased, id) == 1 then -- first, see bundle.lua
         settled[#settled + 1] = id
         redis.call('ZADD', full .. '.XQ', now, id)
         redis.call('HSET', full .. '.XQ.msgs', id, message)

@@ -1,8 +1,11 @@
 -- Take back what dead workers held. Whoever does not call for the length of the timeout is dead.
 --
 -- KEYS[1] = namespace
--- ARGV = timeout in ms, how many deaths one message may cause
+-- ARGV = timeout in ms, how many deaths one message may cause, the longest time in ms between two calls of this
 -- Returns { messages that will run again, messages put among the dead }
+--
+--   $ns:__reaped__   when this was called last, in ms
+--   $ns:__grace__    exists while nobody is taken for dead
 --
 -- A lease is named `queue|worker.number`. A message that was held by too many dying workers is taken
 -- for what kills them, and is dead-lettered as it is.
@@ -12,18 +15,25 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local heartbeats = ns .. ':__heartbeats__'
 local again, dead = 0, 0
-redis.call('DEL', ns .. ':nothing') -- lets a full Redis go on, see bundle.lua
 
--- Nobody could call while Redis was away: those who live are given time to.
-local uptime = string.match(redis.call('INFO', 'server'), 'uptime_in_seconds:(%d+)')
-if uptime * 1000 < tonumber(ARGV[1]) then
+-- Nobody could call while Redis was away or stood still, nor this script: those who live are given time to.
+local timeout, last = tonumber(ARGV[1]), redis.call('GET', ns .. ':__reaped__')
+redis.call('DEL', ns .. ':__reaped__') -- first, see bundle.lua
+redis.call('SET', ns .. ':__reaped__', now)
+if timeout > 0 and (not last or now - last > tonumber(ARGV[3])) then
+    redis.call('SET', ns .. ':__grace__', '', 'PX', timeout)
+end
+if redis.call('EXISTS', ns .. ':__grace__') == 1 then
     return { 0, 0 }
 end
 
 for _, lease in ipairs(redis.call('ZRANGEBYSCORE', heartbeats, '-inf', now - ARGV[1])) do
     local full = ns .. ':' .. string.match(lease, '^(.-)|')
     local leased = ns .. ':__acks__.' .. lease
-    for _, id in ipairs(redis.call('SMEMBERS', leased)) do
+    local held = redis.call('SMEMBERS', leased)
+    redis.call('ZREM', heartbeats, lease)
+    redis.call('DEL', leased)
+    for _, id in ipairs(held) do
         local message = redis.call('HGET', full .. '.msgs', id)
         if message then
             local died = redis.call('HINCRBY', full .. '.deaths', id, 1)
@@ -41,8 +51,6 @@ for _, lease in ipairs(redis.call('ZRANGEBYSCORE', heartbeats, '-inf', now - ARG
             end
         end
     end
-    redis.call('DEL', leased)
-    redis.call('ZREM', heartbeats, lease)
 end
 if dead > 0 then
     local counts = ns .. ':counts:' .. math.floor(time[1] / 60)

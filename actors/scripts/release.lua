@@ -6,9 +6,9 @@
 
 local ns = KEYS[1]
 local full, leased = ns .. ':' .. ARGV[1], ns .. ':__acks__.' .. ARGV[2]
-redis.call('DEL', ns .. ':nothing') -- lets a full Redis go on, see bundle.lua
-local given = 0
-for _, id in ipairs(redis.call('SMEMBERS', leased)) do
+local given, held = 0, redis.call('SMEMBERS', leased)
+redis.call('DEL', leased) -- first, see bundle.lua
+for _, id in ipairs(held) do
     if redis.call('HEXISTS', full .. '.msgs', id) == 1 then
         -- a part of a bundle that was taken apart is under suspicion still
         local suspect = string.find(id, '^%d+%.') or redis.call('HEXISTS', full .. '.deaths', id) == 1
@@ -16,6 +16,5 @@ for _, id in ipairs(redis.call('SMEMBERS', leased)) do
         given = given + size(id)
     end
 end
-redis.call('DEL', leased)
 redis.call('ZREM', ns .. ':__heartbeats__', ARGV[2])
 return given

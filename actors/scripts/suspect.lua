@@ -5,7 +5,6 @@
 -- Returns how many of the ids were still ours.
 
 local full, leased = KEYS[1] .. ':' .. ARGV[1], KEYS[1] .. ':__acks__.' .. ARGV[2]
-redis.call('DEL', KEYS[1] .. ':nothing') -- lets a full Redis go on, see bundle.lua
 local held = 0
 for i = 3, #ARGV do
     if redis.call('SREM', leased, ARGV[i]) == 1 then

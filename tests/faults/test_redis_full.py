@@ -45,7 +45,7 @@ def test_a_full_redis_is_emptied_by_its_workers_and_takes_events_again(client: r
     rule()
     for _ in range(20):
         accept(*[event(payload={"text": "x" * 500}) for _ in range(100)])
-    accept(event(event_type="odd"))
+    accept(event(event_type="odd"), event(payload={"text": "\0"}))
     fill(client)
     with pytest.raises(Unavailable, match="memory"):
         accept(event())
@@ -70,7 +70,7 @@ def test_a_full_redis_is_emptied_by_its_workers_and_takes_events_again(client: r
     with connection():
         assert Event.select().count() == 2_002
     assert len(anomalies()) == 1
-    assert not client.keys("eventpulse:*.XQ")
+    assert client.hvals("eventpulse:persist.XQ.why")[0].startswith(b"DataError: unsupported Unicode")
 
 
 def test_a_worker_with_nothing_to_do_stays_well_in_a_full_redis(client: redis.Redis) -> None:
@@ -84,6 +84,17 @@ def test_a_worker_with_nothing_to_do_stays_well_in_a_full_redis(client: redis.Re
         assert beats(client).keys() == first.keys(), "a consumer was replaced"
     finally:
         worker.stop(5_000)
+
+
+def test_what_is_held_in_a_full_redis_is_given_back_and_recovered(client: redis.Redis) -> None:
+    accept(event())
+    consumer = actors.broker.consume("persist")
+    assert next(consumer) is not None
+    fill(client)
+    consumer.close()
+    assert client.llen("eventpulse:persist") == 1
+    assert next(actors.broker.consume("persist")) is not None
+    until(lambda: actors.broker.recover(timeout_ms=0) == (1, 0))
 
 
 def test_an_evicting_redis_is_given_no_events(client: redis.Redis) -> None:

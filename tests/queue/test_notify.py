@@ -89,7 +89,7 @@ def test_a_channel_that_never_answers_ends_as_a_dead_letter(
     announce_through(Moody(*[TryAgain("away", after_seconds=0.01)] * 2), start_worker, pipeline)
     assert dead_letters.reconcile() == 1
     with connection():
-        assert (Delivery.get().status, Delivery.get().last_error) == ("dead", "dramatiq.errors.Retry: away")
+        assert (Delivery.get().status, Delivery.get().last_error) == ("dead", "Retry: away")
     (letter,) = dead_letters.list_(10)
     assert letter.actor_name == "notify"
     assert actors.broker.client.zcard("eventpulse:notify.XQ") == 0

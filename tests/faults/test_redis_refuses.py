@@ -1,0 +1,87 @@
+"""Redis answers, and takes no writes: the work waits as if it were away, and costs no retries."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dramatiq
+import pytest
+import redis
+from making import accept, event, idle, rule
+from waiting import until
+
+import actors
+from actors import evaluate
+from actors.queues import Unavailable
+from eventpulse import embedded
+from eventpulse.daemon import Daemon
+from eventpulse.settings import Settings
+from models.database import connection
+from models.event import Event
+
+
+@pytest.fixture
+def server(tmp_path: Path, empty_database: str) -> Iterator[Daemon]:
+    """A Redis of our own with the pipeline pointed at it."""
+    server = embedded.start_redis(tmp_path / "redis")
+    actors.setup(Settings(redis_url=server.url, database_url=empty_database), name="tests")
+    yield server
+    actors.broker.client.close()
+    server.stop()
+
+
+def become_a_replica(client: redis.Redis, data: Path) -> Callable[[], object]:
+    """As in a failover: what was the primary is read-only."""
+    client.replicaof("127.0.0.1", 1)
+    return lambda: client.replicaof("NO", "ONE")
+
+
+def fail_to_save(client: redis.Redis, data: Path) -> Callable[[], object]:
+    """As with a full disk: after a snapshot that failed, Redis refuses to write (MISCONF)."""
+    (data / "taken.rdb").mkdir()
+    client.config_set("dbfilename", "taken.rdb")
+    client.config_set("save", "3600 1")
+    client.bgsave()
+    until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
+    return lambda: client.config_set("save", "")
+
+
+@pytest.mark.parametrize("refuse", [become_a_replica, fail_to_save])
+def test_a_redis_that_takes_no_writes_is_waited_for(
+    refuse: Callable[[redis.Redis, Path], Callable[[], object]],
+    server: Daemon,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = redis.Redis.from_url(server.url)
+    decide = evaluate.decide
+    undo: list[Callable[[], object]] = []
+    refused: list[Exception] = []
+
+    def refuse_then_decide(*arguments: object) -> object:
+        if not undo:
+            undo.append(refuse(client, tmp_path / "redis"))
+        try:
+            return decide(*arguments)  # type: ignore[arg-type]
+        except redis.RedisError as error:
+            refused.append(error)
+            raise
+
+    monkeypatch.setattr(evaluate, "decide", refuse_then_decide)
+    for stage in ("persist", "evaluate"):
+        monkeypatch.setitem(actors.broker.actors[stage].options, "max_retries", 0)
+    rule()
+    accept(*[event() for _ in range(20)])
+    worker = dramatiq.Worker(actors.broker, worker_threads=8, worker_timeout=50)
+    worker.start()
+    try:
+        until(lambda: refused)
+        with pytest.raises(Unavailable):
+            accept(event())
+        undo[0]()
+        until(lambda: idle(client), 30)
+    finally:
+        worker.stop(5_000)
+    assert not client.keys("eventpulse:*.XQ")
+    with connection():
+        assert Event.select().count() == 20
+    client.close()
