@@ -40,7 +40,8 @@ CHANNEL = {
     "minimum_severity": "warning",
 }
 
-BATCH = {"anyOf": [array(EventSchema), {"type": "object", "properties": {"events": array(EventSchema)}}]}  # type: ignore[arg-type]
+EVENTS = array(EventSchema) | {"minItems": 1}  # type: ignore[arg-type]
+BATCH = {"anyOf": [EVENTS, shape({"events": EVENTS}) | {"additionalProperties": False}]}
 ACCEPTED = shape({"status": choice("accepted"), "event_id": UUID})
 BATCH_ACCEPTED = shape({"status": choice("accepted"), "count": {"type": "integer"}, "event_ids": array(UUID)})
 HEALTH = shape({"status": STRING, "redis": STRING, "worker": choice("ok", "degraded", "unknown")})

@@ -14,6 +14,7 @@ from eventpulse.child import die_with_parent
 from eventpulse.connect import connected_settings, explained
 from eventpulse.dlq import dlq, dry_run, yes
 from eventpulse.errors import INTERRUPTED, OK, Trouble
+from eventpulse.options import Positive, url_option
 from eventpulse.settings import Settings, SettingsError, describe
 
 # What a command needs is imported when it runs: `--help` and completion have to be quick.
@@ -110,7 +111,7 @@ def doctor(form: str) -> int:
 
 
 @commands.command()
-@click.option("--url", help="Where the API is; by default as the settings say.")
+@url_option
 def demo(url: str | None) -> int:
     """Send realistic traffic, then a burst of payment errors, and show the alert that follows."""
     from eventpulse import demo
@@ -119,10 +120,10 @@ def demo(url: str | None) -> int:
 
 
 @commands.command()
-@click.option("--url", help="Where the API is; by default as the settings say.")
+@url_option
 @click.option("--batch", type=click.IntRange(1, 1_000), default=100, show_default=True, help="Events a request.")
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Events a second; by default all it takes.")
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=10, show_default=True)
+@click.option("--rate", type=Positive(), help="Events a second; by default all it takes.")
+@click.option("--seconds", type=Positive(), default=10, show_default=True)
 @click.option("--connections", type=click.IntRange(1, 500), default=8, show_default=True)
 @output.format_option
 def bench(url: str | None, batch: int, rate: float | None, seconds: float, connections: int, form: str) -> int:

@@ -10,6 +10,14 @@ _PASSWORD_PARAMETER = re.compile(r"(\bpassword=)[^\s&\"']+")
 _SLACK_WEBHOOK = re.compile(r"(https://hooks\.slack(?:-gov)?\.com/)[^\s\"'<>]+")
 
 
+_WHOLE_URL_PASSWORD = re.compile(r"(?s)\A([^/]*://[^/:@]*:)(?!\d+[/?#]).*@")
+
+
+def masked_url(url: str) -> str:
+    """A URL by itself with its secrets replaced by `***`, whatever they are made of."""
+    return masked(_WHOLE_URL_PASSWORD.sub(rf"\1{MASK}@", url))
+
+
 def masked(text: str) -> str:
     """The text with the passwords of its URLs and the paths of its Slack webhooks replaced by `***`."""
     if "://" in text:

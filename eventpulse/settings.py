@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import platformdirs
 from environs import Env, EnvValidationError, ValidationError, validate
 
-from eventpulse.masking import MASK, masked
+from eventpulse.masking import MASK, masked_url
 
 CORES = os.cpu_count() or 1
 PREFIX = "EVENTPULSE_"
@@ -170,7 +170,7 @@ def describe() -> list[Described]:
 def _shown(name: str, value: Any) -> str:
     if value is None:
         return ""
-    return MASK if name == "slack_webhook_url" else masked(str(value))
+    return MASK if name == "slack_webhook_url" else masked_url(str(value))
 
 
 class _Environment(Env):

@@ -63,6 +63,9 @@ local function take_apart(bundle)
     if #parts == 0 then -- it is no bundle at all: its bytes are kept as those of one message that nobody can read
         parts[1] = '1.' .. bundle
         redis.call('HSET', messages, parts[1], data)
+        if deaths then
+            redis.call('HSET', full .. '.deaths', parts[1], deaths)
+        end
     end
     for i = #parts, 1, -1 do
         redis.call('LPUSH', suspects, parts[i])

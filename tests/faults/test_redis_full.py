@@ -86,6 +86,17 @@ def test_a_worker_with_nothing_to_do_stays_well_in_a_full_redis(client: redis.Re
         worker.stop(5_000)
 
 
+def test_what_cannot_be_stored_dies_in_a_full_redis(client: redis.Redis) -> None:
+    accept(event(payload={"text": "\0"}))
+    fill(client)
+    worker = dramatiq.Worker(actors.broker, worker_threads=8, worker_timeout=50)
+    worker.start()
+    try:
+        until(lambda: client.zcard("eventpulse:persist.XQ"))
+    finally:
+        worker.stop(5_000)
+
+
 def test_what_is_held_in_a_full_redis_is_given_back_and_recovered(client: redis.Redis) -> None:
     accept(event())
     consumer = actors.broker.consume("persist")

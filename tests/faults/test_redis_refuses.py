@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import dramatiq
 import pytest
@@ -56,12 +57,14 @@ def test_a_redis_that_takes_no_writes_is_waited_for(
     decide = evaluate.decide
     undo: list[Callable[[], object]] = []
     refused: list[Exception] = []
+    sizes: set[int] = set()
 
-    def refuse_then_decide(*arguments: object) -> object:
+    def refuse_then_decide(*arguments: Any) -> object:
+        sizes.add(len(arguments[0]))
         if not undo:
             undo.append(refuse(client, tmp_path / "redis"))
         try:
-            return decide(*arguments)  # type: ignore[arg-type]
+            return decide(*arguments)
         except redis.RedisError as error:
             refused.append(error)
             raise
@@ -82,6 +85,7 @@ def test_a_redis_that_takes_no_writes_is_waited_for(
     finally:
         worker.stop(5_000)
     assert not client.keys("eventpulse:*.XQ")
+    assert sizes == {20}, "the batch was blamed, and taken apart"
     with connection():
         assert Event.select().count() == 20
     client.close()

@@ -81,3 +81,23 @@ def test_a_request_that_had_to_wait_for_a_slow_server_counts_its_waiting(slow: T
 def test_percentiles_are_those_of_the_nearest_rank() -> None:
     found = Outcome(latencies=[number / 1000 for number in range(1, 101)])
     assert [found.percentile(share) for share in (0, 0.5, 0.95, 1)] == pytest.approx([1, 50, 95, 100])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--url", "nonsense"),
+        ("--url", "http://"),
+        ("--url", "http://[::1"),
+        ("--url", "http://127.0.0.1:99999"),
+        ("--url", "ftp://127.0.0.1"),
+        ("--rate", "nan"),
+        ("--rate", "inf"),
+        ("--rate", "0"),
+        ("--seconds", "nan"),
+    ],
+)
+def test_what_cannot_be_measured_is_a_usage_error(arguments: tuple[str, str], eventpulse: Run) -> None:
+    ended = eventpulse("bench", *arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert f"Invalid value for '{arguments[0]}'" in ended.err

@@ -1,0 +1,115 @@
+"""The API holds to its own description, whatever schemathesis makes of it."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from uuid import UUID
+
+import msgspec
+import pytest
+import schemathesis
+from falcon.testing import TestClient
+from fuzzing import examples
+from hypothesis import given
+from hypothesis import strategies as st
+from making import event
+from schemathesis import Case, GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from api.operations import CHANNEL, EVENT, OPERATIONS, RULE
+from models.anomaly import Anomaly
+from models.channel import Channel
+from models.database import connection
+from models.event import Event
+from models.rule import Rule
+
+CONFORMANCE = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+]
+DOCUMENT = "/api/v1/openapi.json"
+TRIAL = "POST /api/v1/channels/{channel_id}/test"
+#: What takes neither a body nor parameters cannot be asked for something wrong.
+ASKED = [name for name, operation in OPERATIONS.items() if operation.body or operation.query or "{" in name]
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def ids(client: TestClient) -> Iterator[dict[str, str]]:
+    """A row of each kind, by the name that its id has in a path; the channels of the test go with it."""
+    with connection():
+        before = [channel.channel_id for channel in Channel.select()]
+        row = event()
+        Event.store([row])
+        anomaly = Anomaly.create(
+            dedupe="1",
+            series="rule:group",
+            quiet_around=NOON,
+            rule_id=UUID(int=1),
+            rule_name="High error rate",
+            rule_version=3,
+            severity="critical",
+            group_key='{"source": "payments"}',
+            event_id=UUID(int=2),
+            message="many errors",
+            evidence={"observed": 6, "threshold": 5, "samples": []},
+            occurred_at=NOON,
+        )
+        rule = Rule.add(**RULE, allowed_lateness_seconds=60)
+        channel = Channel.create(**CHANNEL)
+    yield {
+        "event_id": msgspec.json.decode(row)["event_id"],
+        "anomaly_id": str(anomaly.anomaly_id),
+        "rule_id": str(rule.rule_id),
+        "channel_id": str(channel.channel_id),
+    }
+    with connection():
+        Channel.delete().where(Channel.channel_id.not_in(before)).execute()
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_what_is_described_is_answered_as_described(name: str, client: TestClient, ids: dict[str, str]) -> None:
+    if name == TRIAL:  # the other channels are not of this machine
+        with connection():
+            ids["channel_id"] = str(Channel.get(kind="console").channel_id)
+    fuzz(name, GenerationMode.POSITIVE, client, ids)
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_what_is_not_described_is_refused_as_described(name: str, client: TestClient, ids: dict[str, str]) -> None:
+    fuzz(name, GenerationMode.NEGATIVE, client, ids)
+
+
+@pytest.mark.parametrize("batch", [[], {}, {"events": []}, {"events": [EVENT], "more": 1}])
+def test_a_batch_that_the_description_does_not_allow_is_refused(batch: object, client: TestClient) -> None:
+    operation = client.simulate_get(DOCUMENT).json["paths"]["/api/v1/events/batch"]["post"]
+    listed, wrapped = operation["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
+    assert listed["minItems"] == wrapped["properties"]["events"]["minItems"] == 1
+    assert (wrapped["required"], wrapped["additionalProperties"]) == (["events"], False)
+    assert client.simulate_post("/api/v1/events/batch", json=batch).status_code == 400
+
+
+def fuzz(name: str, mode: GenerationMode, client: TestClient, ids: dict[str, str]) -> None:
+    method, path = name.split()
+    operation = schemathesis.openapi.from_wsgi(DOCUMENT, client.app)[path][method]
+
+    @examples(12)
+    @given(operation.as_strategy(generation_mode=mode), st.booleans())
+    def holds(case: Case, of_a_row: bool) -> None:
+        if of_a_row and mode is GenerationMode.POSITIVE:
+            case.path_parameters |= {name: ids[name] for name in case.path_parameters}
+        answer = case.call_and_validate(checks=CONFORMANCE)
+        if answer.status_code >= 400:
+            assert answer.headers["content-type"] == ["application/problem+json"]
+
+    holds()

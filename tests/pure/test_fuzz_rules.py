@@ -1,0 +1,147 @@
+"""Whatever is written as a rule is understood or refused; and what is understood can be applied to any event."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Any
+
+import msgspec
+from deciding import NOON, decide, row
+from fuzzing import examples
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rules.event import Event
+from rules.memory import MemoryWindow
+from rules.rule import InvalidRule, Rule, RuleSchema, parse_rule
+
+SECONDS = 2  # far more than any rule takes, far less than for ever
+FIELDS = tuple(RuleSchema().fields)
+
+text = st.text(max_size=4) | st.sampled_from(["", "\x00", "error", "shop", "a", "b", "x" * 256])
+name = st.sampled_from(["error", "shop"])
+number = (
+    st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from([0, 1, 1.0, True, -0.0, 5e-324, 1e308, 2**53, 2**63, 10**400])
+)
+scalar = st.none() | st.booleans() | number | text
+tree = st.recursive(
+    scalar, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3), max_leaves=6
+)
+
+#: Mostly fit to be a path; some are not, and one is long.
+path = st.sampled_from(
+    [*["event_type", "source", "payload.a", "payload.a.b", "metadata.b"] * 4, "payload", "payload..a", "a." * 5_000]
+)
+filters = st.dictionaries(path, name | scalar | st.lists(scalar, min_size=1, max_size=3), max_size=2)
+group_by = st.lists(path, max_size=2)
+seconds = st.integers(1, 86_400)
+bucket = st.fixed_dictionaries(
+    {"bucket_seconds": seconds, "baseline_buckets": st.integers(2, 1_000), "threshold": st.floats(5e-324, 1e308)},
+)
+scoped = st.fixed_dictionaries({}, optional={"filters": filters, "group_by": group_by})
+threshold = st.fixed_dictionaries(
+    {
+        "operator": st.sampled_from([">", ">=", "<", "<=", "==", "!="]),
+        "value": st.integers(0, 10_000) | st.floats(0, 10_000),
+    },
+    optional={"metric": st.just("count")},
+)
+paths = st.lists(st.sampled_from(["a", "a.b", "b", "c"]), min_size=1, max_size=3)
+required = st.dictionaries(name, paths, min_size=1)
+kinds = {
+    "threshold": threshold,
+    "rate_spike": st.fixed_dictionaries({"max_events": st.integers(1, 10_000)}),
+    "invalid_payload": st.fixed_dictionaries({"required_fields": required}),
+    "timestamp_drift": st.fixed_dictionaries({"max_drift_seconds": st.floats(5e-324, 1e308) | st.integers(1)}),
+    "zscore": bucket,
+}
+written = st.sampled_from(sorted(kinds)).flatmap(
+    lambda kind: st.builds(lambda scope, rest: {"type": kind, **scope, **rest}, scoped, kinds[kind])
+)
+
+
+@st.composite
+def conditions(draw: st.DrawFn) -> Any:
+    """A condition; of one in four a field is changed, added or left out."""
+    condition = draw(written)
+    if draw(st.sampled_from([True, False, False, False])):
+        field = draw(st.sampled_from(sorted(condition)) | text)
+        condition |= {field: draw(tree)}
+        if draw(st.booleans()):
+            del condition[field]
+    return condition
+
+
+sound = st.fixed_dictionaries(
+    {},
+    optional={
+        "window_seconds": seconds,
+        "cooldown_seconds": st.integers(0, 7 * 86_400),
+        "allowed_lateness_seconds": st.integers(0, 7 * 86_400),
+    },
+)
+anything = st.dictionaries(st.sampled_from(FIELDS), tree, max_size=2)
+rows = st.builds(
+    lambda condition, fields, odd: row(condition, **fields) | odd,
+    conditions(),
+    sound,
+    st.just({}) | st.just({}) | anything,
+)
+
+times = st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31)).map(lambda time: time.replace(tzinfo=UTC))
+around_noon = st.integers(-90_000, 90).map(lambda late: NOON + timedelta(seconds=late))
+objects = st.dictionaries(st.sampled_from(["a", "b"]) | text, tree, max_size=3)
+events = st.builds(
+    Event,
+    event_id=st.uuids().map(str),
+    event_type=name | text.filter(bool),
+    source=name | text.filter(bool),
+    timestamp=around_noon | times,
+    payload=objects,
+    metadata=objects,
+    received_at=st.just(NOON),
+)
+
+
+def parsed(fields: Mapping[str, Any]) -> Rule | None:
+    """The rule of a row, None when it is refused; in a bounded time."""
+    started = monotonic()
+    try:
+        return parse_rule(fields)
+    except InvalidRule as refusal:
+        reasons = refusal.errors
+    finally:
+        assert monotonic() - started < SECONDS
+    assert reasons
+    assert all(reason.keys() == {"field", "message"} for reason in reasons)
+    return None
+
+
+@examples(100)
+@given(tree, st.dictionaries(st.sampled_from(FIELDS), tree, max_size=7))
+def test_any_json_is_a_rule_or_is_refused(condition: Any, fields: dict[str, Any]) -> None:
+    parsed(row() | fields)
+    parsed(row() | {"condition": condition})
+
+
+@examples(150)
+@given(rows)
+def test_a_rule_is_still_the_same_when_it_was_stored(fields: dict[str, Any]) -> None:
+    rule = parsed(fields)
+    if rule is not None:
+        loaded = RuleSchema().load({name: value for name, value in fields.items() if name in FIELDS})
+        stored = msgspec.json.decode(msgspec.json.encode(loaded))
+        assert parse_rule({**stored, "rule_id": rule.rule_id, "version": rule.version}) == rule
+
+
+@examples(150)
+@given(st.lists(rows, min_size=1, max_size=4), st.lists(events, max_size=6))
+def test_a_rule_that_was_understood_can_be_applied_to_any_event(written: list[Any], happened: list[Event]) -> None:
+    rules = [parsed(fields | {"rule_id": str(place)}) for place, fields in enumerate(written)]
+    evaluation = decide(happened, MemoryWindow(), *filter(None, rules))
+    assert evaluation.faults == []
+    for firing in evaluation.firings:
+        assert firing.verdict.reason
+        msgspec.json.encode([firing.verdict, firing.group, firing.selection])

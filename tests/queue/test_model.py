@@ -1,0 +1,40 @@
+"""The scripts against a model, in any order that hypothesis can think of: nothing is lost, nothing is done twice."""
+
+import os
+import signal
+from pathlib import Path
+
+import redis
+from fuzzing import examples
+from hypothesis.stateful import rule, run_state_machine_as_test
+from shuffling import Queues
+from waiting import until
+
+from eventpulse import embedded
+from eventpulse.daemon import Daemon
+
+
+class RestartedQueues(Queues):
+    """The same, at a Redis that is killed now and then."""
+
+    def __init__(self, server: Daemon) -> None:
+        self.server = server
+        super().__init__(redis.Redis.from_url(server.url))
+
+    @rule()
+    def kill_redis(self) -> None:
+        os.kill(self.server.pid, signal.SIGKILL)
+        until(lambda: self.server.exit_status() is not None)
+        self.server.start()
+
+
+def test_no_order_of_calls_loses_or_repeats_a_message(redis_client: redis.Redis) -> None:
+    run_state_machine_as_test(lambda: Queues(redis_client), settings=examples(120, stateful_step_count=50))
+
+
+def test_no_restart_of_redis_loses_or_repeats_a_message(tmp_path: Path) -> None:
+    server = embedded.start_redis(tmp_path / "redis")
+    try:
+        run_state_machine_as_test(lambda: RestartedQueues(server), settings=examples(10, stateful_step_count=40))
+    finally:
+        server.stop()
