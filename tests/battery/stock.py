@@ -1,0 +1,193 @@
+"""Stock Dramatiq as a plant: `stock_app` under gunicorn and Dramatiq's own command line, on servers of its own."""
+
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import psutil
+import psycopg2
+import redis
+from battery.keeping import Keeper
+from battery.ours import START_SECONDS, Through, put_away, set_fsync
+from battery.plant import Holdings
+from launching import free_ports
+from waiting import until
+
+from eventpulse import embedded
+from eventpulse.daemon import Daemon
+
+TESTS = Path(__file__).parent.parent
+THREADS = 8
+TABLES = """
+    CREATE TABLE IF NOT EXISTS events (
+        event_id uuid PRIMARY KEY, event_type text NOT NULL, source text NOT NULL, timestamp timestamptz NOT NULL,
+        payload jsonb NOT NULL
+    );
+    CREATE TABLE IF NOT EXISTS evaluations (event_id uuid NOT NULL);
+"""
+QUEUES = [queue + suffix for queue in ("persist", "evaluate", "notify") for suffix in ("", ".DQ")]
+#: All that Dramatiq keeps of a queue at one moment; see `brokers/redis/dispatch.lua` of Dramatiq.
+LOOK = """
+    local leased = {}
+    for _, key in ipairs(redis.call('KEYS', 'dramatiq:__acks__.*.' .. ARGV[1])) do
+        leased[#leased + 1] = { key, redis.call('SMEMBERS', key) }
+    end
+    local queue = 'dramatiq:' .. ARGV[1]
+    return { redis.call('HGETALL', queue .. '.msgs'), redis.call('LRANGE', queue, 0, -1), leased }
+"""
+
+
+class Stock:
+    """A running stock Dramatiq. See `Plant`."""
+
+    name = "stock"
+
+    def __init__(self, redis_server: Daemon, postgres: Daemon, folder: Path, environ: Mapping[str, str]) -> None:
+        self.redis, self.postgres, self.folder = redis_server, postgres, folder
+        self.broker_ids, self.log = folder / "brokers", folder / "processes.log"
+        self.broker_ids.mkdir()
+        self.environ = {**environ, "BROKER_IDS": str(self.broker_ids), "PYTHONPATH": str(TESTS)}
+        (self._port,) = free_ports(1)
+        self.url = f"http://127.0.0.1:{self._port}/api/v1"
+        self.keepers: dict[str, list[Keeper]] = {"api": [], "worker": []}
+        #: The proxy that its processes reach Redis through, if any.
+        self.through: Any = None
+
+    def start(self, workers: int) -> None:
+        # fmt: off
+        api = ["gunicorn", "battery.stock_app:app", "--bind", f"127.0.0.1:{self._port}", "--worker-class", "gthread",
+               "--workers", "1", "--threads", str(THREADS), "--no-control-socket"]
+        # fmt: on
+        worker = ["dramatiq", "battery.stock_app", "--processes", "1", "--threads", str(THREADS)]
+        for unit, command in [("api", api)] + [("worker", worker)] * workers:
+            self.keepers[unit].append(Keeper([sys.executable, "-m", *command], self.environ, self.log))
+        until(lambda: self._answers() and len(self._living() & self._called()) > workers - 1, START_SECONDS)
+
+    def pids(self, unit: str) -> Sequence[int]:
+        parents = [(each.started_at, each.process) for each in self.keepers[unit]]
+        found: list[int] = []
+        for _, parent in sorted(((at, parent) for at, parent in parents if parent), key=lambda pair: pair[0]):
+            with suppress(psutil.NoSuchProcess):
+                found += [each.pid for each in parent.children() if each.status() != psutil.STATUS_ZOMBIE]
+        return found
+
+    def stop(self, unit: str, which: int) -> None:
+        self.keepers[unit][which % len(self.keepers[unit])].terminate()
+
+    def holdings(self) -> Holdings:
+        """In the order in which events move. What a living worker leased and forgot is among those under way."""
+        living, underway = self._living(), Counter[str]()
+        dead: set[str] = set()
+        stranded: set[str] = set()
+        with self._redis() as client:
+            for queue in QUEUES:
+                flat, waiting, leased = client.eval(LOOK, 0, queue)
+                messages = dict(zip(flat[::2], map(_event_id, flat[1::2]), strict=True))
+                underway.update(messages.values())
+                held = {entry for key, entries in leased if _holder(key) in living for entry in entries}
+                stranded.update(messages[entry] for entry in messages.keys() - held - set(waiting))
+                dead.update(map(_event_id, client.hvals(f"dramatiq:{queue}.XQ.msgs")))
+        return Holdings(Counter(self._rows("SELECT event_id::text, 1 FROM events")), dead, underway, stranded)
+
+    def evaluations(self) -> Mapping[str, int]:
+        return self._rows("SELECT event_id::text, count(*) FROM evaluations GROUP BY event_id")
+
+    def quiet(self) -> bool:
+        with self._redis() as client:
+            return not client.exists(*[f"dramatiq:{queue}.msgs" for queue in QUEUES])
+
+    def tail(self) -> str:
+        """The last lines that the processes wrote."""
+        return self.log.read_text(errors="replace")[-6_000:] if self.log.exists() else ""
+
+    def end(self) -> None:
+        """Stop every process; afterwards nothing of them is left."""
+        for keeper in self.keepers["api"] + self.keepers["worker"]:
+            keeper.end()
+
+    def _redis(self) -> "redis.Redis":
+        return redis.Redis.from_url(self.redis.url, socket_timeout=5)
+
+    def _rows(self, query: str) -> dict[str, int]:
+        connection = psycopg2.connect(self.postgres.url, connect_timeout=5)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(query)
+                return dict(cursor.fetchall())
+        finally:
+            connection.close()
+
+    def _living(self) -> set[str]:
+        """The ids under which the worker processes that exist lease; one that is held up has no less than others."""
+        files = [self.broker_ids / str(pid) for pid in self.pids("worker")]
+        return {file.read_text() for file in files if file.exists()}
+
+    def _called(self) -> set[str]:
+        with self._redis() as client:
+            return {broker_id.decode() for broker_id in client.zrange("dramatiq:__heartbeats__", 0, -1)}
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health", timeout=2).is_success
+        except httpx.TransportError:
+            return False
+
+
+@contextmanager
+def stock(
+    fsync: str = "always",
+    webhook_url: str | None = None,
+    workers: int = 2,
+    through: Through | None = None,
+    start_postgres: Callable[[Path], Daemon] = embedded.start_postgres,
+) -> Iterator[Stock]:
+    """Stock Dramatiq on a Redis with this `appendfsync` and a PostgreSQL of its own, ready.
+
+    `through` makes a proxy of Redis' URL that has a `url` of its own, which the processes use: the plant's `through`.
+    Whatever happens, nothing is left of it when the block ends.
+    """
+    with ExitStack() as undo:
+        made = tempfile.TemporaryDirectory(prefix="battery-", ignore_cleanup_errors=True)
+        folder = Path(undo.enter_context(made))
+        folder.chmod(0o755)  # as root, PostgreSQL runs as another user
+        redis_server = embedded.start_redis(folder / "redis")
+        undo.callback(put_away, redis_server)
+        set_fsync(redis_server, fsync)
+        postgres = start_postgres(folder / "postgres")
+        undo.callback(put_away, postgres)
+        _make_tables(postgres.url)
+        proxy = undo.enter_context(through(redis_server.url) if through else nullcontext())
+        environ = os.environ | {"REDIS_URL": proxy.url if proxy else redis_server.url, "DATABASE_URL": postgres.url}
+        environ |= {"WEBHOOK_URL": webhook_url} if webhook_url else {}
+        plant = Stock(redis_server, postgres, folder, environ)
+        plant.through = proxy
+        undo.callback(plant.end)
+        try:
+            plant.start(workers)
+            yield plant
+        except BaseException:
+            sys.stderr.write(plant.tail())
+            raise
+
+
+def _make_tables(url: str) -> None:
+    connection = psycopg2.connect(url)
+    with connection, connection.cursor() as cursor:
+        cursor.execute(TABLES)
+    connection.close()
+
+
+def _holder(key: bytes) -> str:
+    """The worker of `dramatiq:__acks__.<worker>.<queue>`; its id is a UUID."""
+    return key.decode().split(".")[1]
+
+
+def _event_id(message: bytes) -> str:
+    return str(msgspec.json.decode(message)["args"][0]["event_id"])
