@@ -7,14 +7,15 @@ from uuid import UUID
 import dramatiq
 import structlog
 
+from actors import queues
 from actors.broker import broker
 from actors.guards import through_outages
 from actors.traffic import Traffic
 from actors.work import current_work
 from models.anomaly import Anomaly
 from models.channel import Channel
-from models.database import connection
-from models.delivery import Delivery
+from models.database import connection, database
+from models.delivery import OVERDUE_SECONDS, Delivery
 from notifiers.base import Notification, Notifier, TryAgain, Undeliverable
 
 log = structlog.get_logger()
@@ -61,9 +62,14 @@ def put_off(anomaly_id: str, channel_id: str, seconds: float) -> None:
 
 
 def deliver(anomaly_id: str, channel_id: str) -> None:
-    """Claim the delivery, send it, record what became of it. Raises `TryAgain`."""
+    """Claim the delivery, send it, record what became of it. Raises `TryAgain`.
+
+    One that somebody is at is looked at again when his claim runs out: he may be dead.
+    """
     claimed = claim(anomaly_id, channel_id)
-    if claimed is None:
+    if not isinstance(claimed, tuple):
+        if claimed:
+            put_off(anomaly_id, channel_id, claimed)
         return
     delivery, channel = claimed
     try:
@@ -77,12 +83,16 @@ def deliver(anomaly_id: str, channel_id: str) -> None:
 
 
 @through_outages
-def claim(anomaly_id: str, channel_id: str) -> tuple[Delivery, Channel | None] | None:
-    """The delivery with its anomaly, and the channel unless it was deleted; None: there is nothing left to do."""
-    with connection():
+def claim(anomaly_id: str, channel_id: str) -> tuple[Delivery, Channel | None] | float:
+    """The delivery with its anomaly, and the channel unless it was deleted.
+
+    Or for how many seconds somebody has claimed it; 0: there is nothing left to do.
+    """
+    # In one transaction: a claim that nobody knows of would keep the delivery from everybody.
+    with connection(), database.atomic():
         delivery = Delivery.claim(UUID(anomaly_id), UUID(channel_id))
         if delivery is None:
-            return None
+            return Delivery.claimed_seconds(UUID(anomaly_id), UUID(channel_id))
         delivery.anomaly = Anomaly.get_by_id(delivery.anomaly_id)
         return delivery, Channel.get_or_none(Channel.channel_id == channel_id)
 
@@ -111,7 +121,12 @@ def send(anomaly: Anomaly, channel: Channel | None) -> str:
 
 
 def resend_overdue() -> int:
-    """Queue a notification for every delivery whose own was lost; returns how many. Doubles do no harm."""
+    """Queue a notification for every delivery whose own was lost; returns how many. Doubles do no harm.
+
+    While the queue is behind, nobody can tell what was lost from what waits: then none is queued.
+    """
+    if queues.depths(broker.client)["notify"].oldest_age_seconds > OVERDUE_SECONDS / 2:
+        return 0
     with connection():
         overdue = Delivery.overdue()
     for delivery in overdue:

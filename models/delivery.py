@@ -14,7 +14,7 @@ from models.channel import Channel
 #: A claim older than this belongs to a worker that died while it was sending: longer than any notifier may take.
 CLAIM_SECONDS = 15
 #: A delivery whose time is so long past has no message in the queue any more.
-OVERDUE_SECONDS = 60
+OVERDUE_SECONDS = 10
 
 #: By PostgreSQL's clock: a worker whose own is wrong would take a claim of another's for one that ran out.
 PRESENT = peewee.fn.clock_timestamp()
@@ -74,6 +74,13 @@ class Delivery(Row):
             .execute()
         )
         return cls.get(*cls._key(anomaly_id, channel_id)) if claimed else None
+
+    @classmethod
+    def claimed_seconds(cls, anomaly_id: UUID, channel_id: UUID) -> float:
+        """For how long somebody has claimed it; 0 when nobody has, or it is done."""
+        left = peewee.fn.EXTRACT(peewee.NodeList((peewee.SQL("EPOCH FROM"), cls.due_at - PRESENT)))
+        claimed = cls.select(left).where(*cls._key(anomaly_id, channel_id), cls.status == "sending").scalar()
+        return max(0.001, float(claimed)) if claimed is not None else 0.0
 
     @classmethod
     def postpone(cls, anomaly_id: UUID, channel_id: UUID, seconds: float, reason: str) -> None:

@@ -23,7 +23,7 @@ def timetable(settings: Settings) -> dict[str, Duty]:
         # Heals a change of the rules whose announcement was missed, and a Redis that was emptied.
         "publish_rules": Duty(5, rulebook.publish),
         # An anomaly is announced even when its worker died between recording it and queueing its notifications.
-        "resend_overdue_deliveries": Duty(10, notify.resend_overdue),
+        "resend_overdue_deliveries": Duty(5, notify.resend_overdue),
         # What was lost on its way from being stored to being evaluated is evaluated after all.
         "resume_handovers": Duty(10, handovers.resume),
         # Operators see a dead letter soon after its death.

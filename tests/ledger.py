@@ -42,6 +42,11 @@ class Entry:
         return [number for piece in self.pieces for number in piece]
 
 
+def is_suspect(entry_id: str, entry: Entry) -> bool:
+    """Whether it is to be processed alone: two workers died with it, or it was taken apart."""
+    return entry.deaths >= 2 or "." in entry_id
+
+
 @dataclass(eq=False)
 class Ledger:
     """Every entry that is somewhere, and every message that a queue is done with."""
@@ -89,7 +94,7 @@ class Ledger:
             if entry.place in leases:
                 entry.deaths += 1
                 if entry.deaths < MOST_DEATHS:
-                    entry.place = SUSPECTS
+                    entry.place = SUSPECTS if is_suspect(entry_id, entry) else WAITING
                     again += entry.size
                 else:
                     self.bury(entry_id)

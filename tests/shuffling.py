@@ -21,6 +21,7 @@ from ledger import (
     Ledger,
     assert_counted,
     assert_holds,
+    is_suspect,
     made,
     read,
     single,
@@ -163,7 +164,7 @@ class Queues(machines.RuleBasedStateMachine):
         entries = self.ledger.of(worker.queue, worker.lease)
         assert self.run("release", worker.queue, worker.lease) == sum(entry.size for entry in entries.values())
         for entry_id, entry in entries.items():
-            entry.place = SUSPECTS if entry.deaths or "." in entry_id else WAITING
+            entry.place = SUSPECTS if is_suspect(entry_id, entry) else WAITING
         if reply_lost:
             assert self.run("release", worker.queue, worker.lease) == 0
         worker.lease = self.worker(worker.queue).lease

@@ -16,6 +16,12 @@ local function size(id)
     return tonumber(string.match(id, '^(%d+)%*')) or 1
 end
 
+-- Most workers die of something else than what they hold: only who held it when two died, or whose batch failed (it is
+-- a part of one that was taken apart), is to be processed alone.
+local function is_suspect(id, deaths)
+    return tonumber(deaths or 0) >= 2 or string.find(id, '^%d+%.') ~= nil
+end
+
 local function sizes(ids)
     local sum = 0
     for _, id in ipairs(ids) do

@@ -7,7 +7,7 @@
 --
 --   $ns:__heartbeats__     sorted set of leases by the time (ms) their consumers last called
 --   $ns:__acks__.$lease    set of the ids leased and not yet acknowledged
---   $ns:$queue.suspects    list of the ids whose worker died while it held them, or whose batch failed
+--   $ns:$queue.suspects    list of the ids that two workers died with, or whose batch failed
 --   $ns:$queue.deaths      hash of id -> how many workers died while they held it
 --
 -- All times are Redis' own, so that the clocks of the workers do not matter.

@@ -37,8 +37,8 @@ for _, lease in ipairs(redis.call('ZRANGEBYSCORE', heartbeats, '-inf', now - ARG
         local message = redis.call('HGET', full .. '.msgs', id)
         if message then
             local died = redis.call('HINCRBY', full .. '.deaths', id, 1)
-            if died < most then -- so it is with a bundle, which is taken apart before it is given out again
-                redis.call('RPUSH', full .. '.suspects', id)
+            if died < most then -- so it is with a bundle, which is taken apart before it is given out a third time
+                redis.call('LPUSH', is_suspect(id, died) and full .. '.suspects' or full, id)
                 again = again + size(id)
             else
                 redis.call('HDEL', full .. '.msgs', id)

@@ -10,8 +10,7 @@ local given, held = 0, redis.call('SMEMBERS', leased)
 redis.call('DEL', leased) -- first, see bundle.lua
 for _, id in ipairs(held) do
     if redis.call('HEXISTS', full .. '.msgs', id) == 1 then
-        -- a part of a bundle that was taken apart is under suspicion still
-        local suspect = string.find(id, '^%d+%.') or redis.call('HEXISTS', full .. '.deaths', id) == 1
+        local suspect = is_suspect(id, redis.call('HGET', full .. '.deaths', id))
         redis.call('LPUSH', suspect and full .. '.suspects' or full, id)
         given = given + size(id)
     end

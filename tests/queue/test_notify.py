@@ -5,7 +5,9 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
+import dramatiq
 import msgspec
+import peewee
 import pytest
 import redis
 import time_machine
@@ -16,6 +18,7 @@ from waiting import until
 import actors
 from actors import dead_letters, notify
 from actors.traffic import Traffic
+from models.anomaly import Anomaly
 from models.base import now
 from models.channel import Channel
 from models.database import connection
@@ -145,6 +148,56 @@ def test_a_notification_lost_with_its_worker_is_sent_all_the_same(
     notifier.moods.append("again")
     assert notify.resend_overdue() == 1
     assert notify.resend_overdue() == 0
+    until(lambda: idle(pipeline))
+    with connection():
+        assert Delivery.get().receipt == "again"
+
+
+def test_a_claim_that_was_cut_off_is_no_claim(
+    pipeline: redis.Redis, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL goes away when the claim is made and its anomaly not read yet."""
+    read = Anomaly.get_by_id
+    cut: list[str] = []
+
+    def cut_off_once(anomaly_id: object) -> Anomaly:
+        if not cut:
+            cut.append("once")
+            raise peewee.OperationalError("server closed the connection unexpectedly")
+        return read(anomaly_id)
+
+    monkeypatch.setattr(Anomaly, "get_by_id", cut_off_once)
+    delivery = announce_through(Moody("receipt"), start_worker, pipeline)
+    assert cut
+    assert (delivery.status, delivery.attempts) == ("delivered", 1)
+
+
+def test_what_a_dead_worker_was_sending_is_sent_when_its_claim_runs_out(
+    pipeline: redis.Redis, start_worker: StartWorker
+) -> None:
+    notifier = Moody("receipt", "again")
+    announce_through(notifier, start_worker, pipeline)
+    with connection():
+        Delivery.update(status="sending", due_at=now() + timedelta(seconds=1)).execute()
+        delivery = Delivery.get()
+    notify.notify.send(str(delivery.anomaly_id), str(delivery.channel_id))
+    until(lambda: idle(pipeline))
+    with connection():
+        assert Delivery.get().receipt == "again"
+
+
+def test_nothing_counts_as_lost_while_the_queue_is_behind(pipeline: redis.Redis, start_worker: StartWorker) -> None:
+    notifier = Moody("receipt", *["again"] * 9)
+    started: list[dramatiq.Worker] = []
+    announce_through(notifier, lambda: started.append(start_worker()), pipeline)
+    started[0].stop(5_000)
+    with connection():
+        Delivery.update(status="pending", due_at=now() - timedelta(seconds=OVERDUE_SECONDS + 1)).execute()
+        delivery = Delivery.get()
+    waits = notify.notify.message(str(delivery.anomaly_id), str(delivery.channel_id))
+    actors.broker.enqueue(waits.copy(message_timestamp=waits.message_timestamp - 3_600_000))
+    assert notify.resend_overdue() == 0
+    start_worker()
     until(lambda: idle(pipeline))
     with connection():
         assert Delivery.get().receipt == "again"
