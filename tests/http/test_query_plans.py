@@ -51,14 +51,14 @@ def plan(rows: Any) -> str:
     return "\n".join(line for (line,) in database.execute_sql(f"EXPLAIN {sql}", params))
 
 
-@pytest.mark.parametrize("period", PERIODS, ids=str)
+@pytest.mark.parametrize("period", PERIODS, ids="-".join)
 @pytest.mark.parametrize("filters", [{}, {"event_type": "type 3"}, {"source": "source 3"}], ids=str)
 def test_a_page_of_events_is_read_from_an_index(filled, filters, period):
     rows = matching(EventQuery().load(filters | period), events.NEWEST_FIRST, events.FILTERS).limit(51)
     assert_indexed(plan(rows))
 
 
-@pytest.mark.parametrize("period", PERIODS, ids=str)
+@pytest.mark.parametrize("period", PERIODS, ids="-".join)
 @pytest.mark.parametrize("filters", [{}, {"rule_id": UUID}, {"severity": "info"}], ids=str)
 def test_a_page_of_anomalies_is_read_from_an_index(filled, filters, period):
     rows = matching(AnomalyQuery().load(filters | period), anomalies.NEWEST_FIRST, anomalies.FILTERS).limit(51)
@@ -70,7 +70,7 @@ def test_the_few_anomalies_of_an_event_are_found_by_an_index(filled):
     assert "Index Cond: (event_id" in plan(rows)
 
 
-@pytest.mark.parametrize("period", PERIODS, ids=str)
+@pytest.mark.parametrize("period", PERIODS, ids="-".join)
 def test_a_page_of_minutes_is_read_from_an_index(filled, period):
     assert_indexed(plan(matching(ThroughputQuery().load(period), throughput.NEWEST_FIRST, {}).limit(51)))
 
