@@ -7,7 +7,7 @@ from typing import Any
 
 from battery.judging import wrong_anomalies
 from battery.ledger import ACKED, INDETERMINATE, REFUSED, Ledger
-from battery.observing import Delivered, Observed
+from battery.observing import Alarm, Delivered, Observed
 from battery.plant import Holdings, Plant
 from battery.webhooks import Webhook
 
@@ -79,6 +79,7 @@ def settle(plant: Plant, ledger: Ledger, before: Holdings, doomed: Set[str] = fr
     observed = getattr(plant, "observed", None)
     if observed is None:
         _of_effects(made, plant.evaluations(), acked & stored)
+        _of_alarms(made, plant.alarms(), plant.webhooks)
     else:
         _of_findings(made, observed)
         _of_deliveries(made, observed, getattr(plant, "webhooks", []))
@@ -98,17 +99,29 @@ def _of_findings(made: Account, observed: Observed) -> None:
 
 
 def _of_deliveries(made: Account, observed: Observed, webhooks: list[Webhook]) -> None:
-    recorded = observed.deliveries()
+    recorded, alarms = observed.deliveries(), observed.alarms()
     made.deliveries = len(recorded)
-    detected = dict(observed.rows("SELECT anomaly_id::text, extract(epoch FROM detected_at)::float FROM anomalies"))
     for webhook in webhooks:
-        told, taken = webhook.times_told(), webhook.times_taken()
         mine = {each.anomaly_id: each for each in recorded if each.channel_name == webhook.name}
-        made.duplicate_deliveries += sum(times - 1 for times in taken.values() if times > 1)
-        made.find("missing_deliveries", detected.keys() - set(taken))
+        _of_webhook(made, webhook, alarms, mine)
+        told = webhook.times_told()
         unrecorded = {each for each, times in told.items() if each not in mine or times > mine[each].attempts}
         made.find("unrecorded_deliveries", unrecorded)
-        for at, anomaly_id, is_taken in webhook.told:
-            delay = at - detected.get(anomaly_id, at)
-            if is_taken and delay > (made.slowest_alert or 0.0):
-                made.slowest_alert, made.slowest_delivery = delay, mine.get(anomaly_id)
+
+
+def _of_alarms(made: Account, alarms: Mapping[str, Alarm], webhooks: list[Webhook]) -> None:
+    """Of those who record no deliveries: what the channels took."""
+    made.anomalies = len(alarms)
+    for webhook in webhooks:
+        made.deliveries += len(webhook.times_taken())
+        _of_webhook(made, webhook, alarms, {})
+
+
+def _of_webhook(made: Account, webhook: Webhook, alarms: Mapping[str, Alarm], mine: Mapping[str, Delivered]) -> None:
+    taken = webhook.times_taken()
+    made.duplicate_deliveries += sum(times - 1 for times in taken.values() if times > 1)
+    made.find("missing_deliveries", alarms.keys() - set(taken))
+    for at, alarm_id, is_taken in webhook.told:
+        delay = at - alarms[alarm_id].at if alarm_id in alarms else 0.0
+        if is_taken and delay > (made.slowest_alert or 0.0):
+            made.slowest_alert, made.slowest_delivery = delay, mine.get(alarm_id)

@@ -43,12 +43,44 @@ class Spoken(NamedTuple):
         return self.rule_name, self.group_key, self.event_id
 
 
+class Alarm(NamedTuple):
+    """What the channels are to be told: the event that set it off, and when it was recorded, in seconds since 1970."""
+
+    event_id: str
+    at: float
+
+
+class Leases:
+    """Who has which entries in hand; EventPulse and stock Dramatiq keep them alike, under keys of their own.
+
+    `pattern` finds the keys of the leases of a `{queue}`.
+    """
+
+    def __init__(self, client: "redis.Redis", namespace: str, pattern: str) -> None:
+        self.client, self.namespace, self.pattern = client, namespace, pattern
+
+    def of(self, queue: str) -> dict[bytes, dict[bytes, list[str]]]:
+        """Of each lease its entries, and of each entry the ids of its events; none of what nobody can read."""
+        found = {}
+        for key in self.client.scan_iter(f"{self.namespace}:{self.pattern.format(queue=queue)}", count=1_000):
+            entry_ids = list(self.client.smembers(key))
+            data = self.client.hmget(f"{self.namespace}:{queue}.msgs", entry_ids) if entry_ids else []
+            found[key] = {each: ids_in(made or b"") for each, made in zip(entry_ids, data, strict=True)}
+        return found
+
+    def entries(self, *queues: str) -> dict[tuple[bytes, bytes], list[str]]:
+        """The same of several queues, by lease and entry."""
+        leases = [lease for queue in queues for lease in self.of(queue).items()]
+        return {(key, each): ids for key, entries in leases for each, ids in entries.items()}
+
+
 class Observed:
     """Both servers of an EventPulse. Every method raises one of `AWAY` while one of them is."""
 
     def __init__(self, redis_url: str, database_url: str) -> None:
         self.redis_url, self.database_url = redis_url, database_url
         self.client = redis.Redis.from_url(redis_url, socket_timeout=5, retry=Retry(NoBackoff(), 0))
+        self.leases = Leases(self.client, NAMESPACE, "__acks__.{queue}|*")
 
     @contextmanager
     def sql(self) -> Iterator["psycopg2.extensions.cursor"]:
@@ -119,6 +151,20 @@ class Observed:
                    FROM anomalies ORDER BY quiet_around"""
         return [Spoken(*row) for row in self.rows(query)]
 
+    def alarms(self) -> dict[str, Alarm]:
+        """Those that were recorded, by what the channels call them."""
+        query = "SELECT anomaly_id::text, event_id::text, extract(epoch FROM detected_at)::float FROM anomalies"
+        return {anomaly_id: Alarm(event_id, at) for anomaly_id, event_id, at in self.rows(query)}
+
+    def unreadable(self) -> int:
+        """How many entries that nobody can read an operator sees."""
+        ((count,),) = self.rows("SELECT count(*) FROM dead_letters WHERE actor_name IS NULL")
+        return int(count)
+
+    def reasons(self, event_id: str) -> list[str]:
+        """Of each dead letter of an event, why it is one."""
+        return [error for (error,) in self.rows("SELECT error FROM dead_letters WHERE event_id = %s", event_id)]
+
     def stream(self, query: str, at_once: int = 2_000) -> Iterator[list[tuple[Any, ...]]]:
         """The rows of a query, so many at a time."""
         connection = psycopg2.connect(self.database_url, connect_timeout=5, options="-c timezone=UTC")
@@ -162,6 +208,11 @@ class Observed:
 
     def close(self) -> None:
         self.client.close()
+
+
+def seen(plant: Any) -> Any:
+    """What looks into a plant's servers."""
+    return getattr(plant, "observed", plant)
 
 
 def ids_in(data: bytes) -> list[str]:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
 import psutil
 import psycopg2
 import redis
 from battery.keeping import Keeper
+from battery.observing import Alarm, Leases, ids_in
 from battery.ours import START_SECONDS, Through, put_away, set_fsync
 from battery.plant import Holdings
+from battery.webhooks import Webhook, webhook
 from launching import free_ports
 from waiting import until
 
@@ -28,9 +29,11 @@ THREADS = 8
 TABLES = """
     CREATE TABLE IF NOT EXISTS events (
         event_id uuid PRIMARY KEY, event_type text NOT NULL, source text NOT NULL, timestamp timestamptz NOT NULL,
-        payload jsonb NOT NULL
+        payload jsonb NOT NULL, metadata jsonb, received_at timestamptz NOT NULL DEFAULT clock_timestamp()
     );
-    CREATE TABLE IF NOT EXISTS evaluations (event_id uuid NOT NULL);
+    CREATE TABLE IF NOT EXISTS evaluations (
+        event_id uuid NOT NULL, evaluated_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    );
 """
 QUEUES = [queue + suffix for queue in ("persist", "evaluate", "notify") for suffix in ("", ".DQ")]
 #: All that Dramatiq keeps of a queue at one moment; see `brokers/redis/dispatch.lua` of Dramatiq.
@@ -59,6 +62,9 @@ class Stock:
         self.keepers: dict[str, list[Keeper]] = {"api": [], "worker": []}
         #: The proxy that its processes reach Redis through, if any.
         self.through: Any = None
+        self.webhooks: list[Webhook] = []
+        self.client = self._redis()
+        self.leases = Leases(self.client, "dramatiq", "__acks__.*.{queue}")
 
     def start(self, workers: int) -> None:
         # fmt: off
@@ -89,15 +95,48 @@ class Stock:
         with self._redis() as client:
             for queue in QUEUES:
                 flat, waiting, leased = client.eval(LOOK, 0, queue)
-                messages = dict(zip(flat[::2], map(_event_id, flat[1::2]), strict=True))
-                underway.update(messages.values())
+                listed = set(waiting)
+                messages = dict(zip(flat[::2], map(ids_in, flat[1::2]), strict=True))
                 held = {entry for key, entries in leased if _holder(key) in living for entry in entries}
-                stranded.update(messages[entry] for entry in messages.keys() - held - set(waiting))
-                dead.update(map(_event_id, client.hvals(f"dramatiq:{queue}.XQ.msgs")))
-        return Holdings(Counter(self._rows("SELECT event_id::text, 1 FROM events")), dead, underway, stranded)
+                for entry_id, ids in messages.items():
+                    underway.update(ids)
+                    if entry_id not in held and entry_id not in listed:
+                        stranded.update(ids or [f"{queue} {entry_id.decode(errors='replace')}"])
+                for data in client.hvals(f"dramatiq:{queue}.XQ.msgs"):
+                    dead.update(ids_in(data))
+        return Holdings(Counter(dict(self.rows("SELECT event_id::text, 1 FROM events"))), dead, underway, stranded)
 
     def evaluations(self) -> Mapping[str, int]:
-        return self._rows("SELECT event_id::text, count(*) FROM evaluations GROUP BY event_id")
+        return dict(self.rows("SELECT event_id::text, count(*) FROM evaluations GROUP BY event_id"))
+
+    def alarms(self) -> dict[str, Alarm]:
+        """Those whose event was evaluated, by what the channels call them, which is their event's id."""
+        query = """SELECT event_id::text, extract(epoch FROM min(evaluated_at))::float
+                   FROM evaluations JOIN events USING (event_id) WHERE payload->>'alarm' = 'true' GROUP BY event_id"""
+        return {event_id: Alarm(event_id, at) for event_id, at in self.rows(query)}
+
+    def unreadable(self) -> int:
+        """How many entries that nobody can read are among the dead letters."""
+        letters = [data for queue in QUEUES for data in self.client.hvals(f"dramatiq:{queue}.XQ.msgs")]
+        return sum(not ids_in(data) for data in letters)
+
+    def reasons(self, event_id: str) -> list[str]:
+        """Of each dead letter of an event, why it is one."""
+        letters = [data for queue in QUEUES for data in self.client.hvals(f"dramatiq:{queue}.XQ.msgs")]
+        return [data.decode() for data in letters if event_id in ids_in(data)]
+
+    def put(self, queue: str, entry_id: str, data: bytes) -> None:
+        """Put an entry into a queue, whatever it is, as somebody else might."""
+        pipeline = self.client.pipeline()
+        pipeline.hset(f"dramatiq:{queue}.msgs", entry_id, data)
+        pipeline.rpush(f"dramatiq:{queue}", entry_id)
+        pipeline.execute()
+
+    def holders(self, leases: Sequence[bytes]) -> list[int]:
+        """The workers that have these leases."""
+        ids = {_holder(key) for key in leases}
+        files = [self.broker_ids / str(pid) for pid in self.pids("worker")]
+        return [int(file.name) for file in files if file.exists() and file.read_text() in ids]
 
     def quiet(self) -> bool:
         with self._redis() as client:
@@ -111,16 +150,17 @@ class Stock:
         """Stop every process; afterwards nothing of them is left."""
         for keeper in self.keepers["api"] + self.keepers["worker"]:
             keeper.end()
+        self.client.close()
 
     def _redis(self) -> "redis.Redis":
         return redis.Redis.from_url(self.redis.url, socket_timeout=5)
 
-    def _rows(self, query: str) -> dict[str, int]:
-        connection = psycopg2.connect(self.postgres.url, connect_timeout=5)
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        connection = psycopg2.connect(self.postgres.url, connect_timeout=5, application_name="battery")
         try:
             with connection.cursor() as cursor:
-                cursor.execute(query)
-                return dict(cursor.fetchall())
+                cursor.execute(query, values or None)
+                return cursor.fetchall()
         finally:
             connection.close()
 
@@ -143,7 +183,6 @@ class Stock:
 @contextmanager
 def stock(
     fsync: str = "always",
-    webhook_url: str | None = None,
     workers: int = 2,
     through: Through | None = None,
     start_postgres: Callable[[Path], Daemon] = embedded.start_postgres,
@@ -165,8 +204,10 @@ def stock(
         _make_tables(postgres.url)
         proxy = undo.enter_context(through(redis_server.url) if through else nullcontext())
         environ = os.environ | {"REDIS_URL": proxy.url if proxy else redis_server.url, "DATABASE_URL": postgres.url}
-        environ |= {"WEBHOOK_URL": webhook_url} if webhook_url else {}
+        webhooks = [undo.enter_context(webhook(name)) for name in ("first", "second")]
+        environ |= {"WEBHOOK_URLS": " ".join(each.url for each in webhooks)}
         plant = Stock(redis_server, postgres, folder, environ)
+        plant.webhooks = webhooks
         plant.through = proxy
         undo.callback(plant.end)
         try:
@@ -187,7 +228,3 @@ def _make_tables(url: str) -> None:
 def _holder(key: bytes) -> str:
     """The worker of `dramatiq:__acks__.<worker>.<queue>`; its id is a UUID."""
     return key.decode().split(".")[1]
-
-
-def _event_id(message: bytes) -> str:
-    return str(msgspec.json.decode(message)["args"][0]["event_id"])

@@ -1,7 +1,8 @@
 """Stock Dramatiq as a team sets it up from its manual: a Falcon app that sends, and three actors.
 
 `gunicorn battery.stock_app:app` and `dramatiq battery.stock_app`, with REDIS_URL, DATABASE_URL and, for alarms,
-WEBHOOK_URL in the environment. Its one addition is a file, in the folder BROKER_IDS, that tells whose leases are whose.
+WEBHOOK_URLS (separated by blanks) in the environment. Its one addition is a file, in the folder BROKER_IDS, that tells
+whose leases are whose.
 """
 
 import os
@@ -20,6 +21,7 @@ dramatiq.set_broker(broker)
 database = PooledPostgresqlDatabase(os.environ["DATABASE_URL"], max_connections=16, timeout=5, autoconnect=False)
 (Path(os.environ["BROKER_IDS"]) / str(os.getpid())).write_text(broker.broker_id)
 
+WEBHOOK_URLS = os.environ.get("WEBHOOK_URLS", "").split()
 COLUMNS = ("event_id", "event_type", "source", "timestamp", "payload")
 INSERT = f"INSERT INTO events ({', '.join(COLUMNS)}) VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
 
@@ -39,13 +41,14 @@ def evaluate(event: Event) -> None:
     with database.connection_context(), database.atomic():
         database.execute_sql("INSERT INTO evaluations (event_id) VALUES (%s)", [event["event_id"]])
     if event.get("payload", {}).get("alarm"):
-        notify.send(event)
+        for url in WEBHOOK_URLS:
+            notify.send(event, url)
 
 
 @dramatiq.actor(queue_name="notify")
-def notify(event: Event) -> None:
-    if url := os.environ.get("WEBHOOK_URL"):
-        httpx.post(url, json=event, timeout=5).raise_for_status()
+def notify(event: Event, url: str) -> None:
+    text = f"Anomaly `{event['event_id']}` of {event['source']}"
+    httpx.post(url, json={"text": text}, timeout=5).raise_for_status()
 
 
 class Batch:

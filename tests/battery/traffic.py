@@ -28,6 +28,8 @@ RULE: dict[str, Any] = {
         "value": 4,
     },
 }
+#: An event after so many others of its episode carries an alarm, for those who have no rules: as many as `RULE` finds.
+QUIET_EVENTS = 4
 #: Of a source that fires for nearly every event, all but the first in each cooldown are to be silenced.
 QUIET_RULE: dict[str, Any] = {
     "name": "Busy source",
@@ -71,7 +73,7 @@ def event(rng: random.Random, episode: str, n: int) -> Event:
         "event_id": str(UUID(int=rng.getrandbits(128), version=4)),
         "event_type": EVENT_TYPE,
         "source": rng.choice(SOURCES),
-        "payload": {"episode": episode, "n": n},
+        "payload": {"episode": episode, "n": n} | ({"alarm": True} if n >= QUIET_EVENTS else {}),
     }
 
 
