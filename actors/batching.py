@@ -61,6 +61,7 @@ class Consumer(dramatiq.Consumer):
         self._underway = 0
         self._settled = threading.Condition()
         self._next_fetch_at = 0.0
+        self._may_hold = False
         #: A suspect is next, or under way: nothing else is taken until it is settled.
         self._alone = False
 
@@ -98,7 +99,12 @@ class Consumer(dramatiq.Consumer):
     def _call_fetch(self, most: int) -> list[Any]:
         idle = int(self._underway == 0)
         arguments = [self.queue_name, self.lease, most, idle]
-        reply: list[Any] = self.broker.scripts["fetch"](keys=[self.broker.namespace], args=arguments)
+        held, self._may_hold = self._may_hold, True  # even when its reply is lost
+        try:
+            reply: list[Any] = self.broker.scripts["fetch"](keys=[self.broker.namespace], args=arguments)
+        except redis.ResponseError:
+            self._may_hold = held
+            raise
         return reply
 
     def _fetch(self) -> Work | None:
@@ -210,8 +216,14 @@ class Consumer(dramatiq.Consumer):
 
     def close(self) -> None:
         """Give back what is still leased; when Redis is away the next consumer sees to it, or the lease runs out."""
+        if self._may_hold and not self.give_back():
+            self.broker.unreleased.append(self)
+
+    def give_back(self) -> bool:
+        """Give back what is still leased; returns whether Redis took it."""
         try:
             self.broker.scripts["release"](keys=[self.broker.namespace], args=[self.queue_name, self.lease])
         except redis.RedisError as error:
             log.warning("lease_not_released", queue=self.queue_name, error=str(error))
-            self.broker.unreleased.append(self)
+            return False
+        return True

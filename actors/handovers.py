@@ -1,12 +1,13 @@
 """Events that were stored and, by whatever misfortune, never evaluated: found, and evaluated after all.
 
-No guard sees what is lost with Redis' data itself: a machine that lost power, a backup that was restored, a key that
-somebody deleted. PostgreSQL knows what it handed over.
+No guard sees what is lost with Redis' data itself: by a machine that lost power, a backup that was restored, a Redis
+that somebody emptied. PostgreSQL knows what it handed over.
 """
 
 import msgspec
 import structlog
 
+from actors import queues
 from actors.broker import broker
 from actors.messages import bundles, line
 from models.database import connection
@@ -21,14 +22,17 @@ QUEUE = "evaluate"
 def resume(overdue_seconds: float = OVERDUE_SECONDS) -> int:
     """Evaluate again what was handed over so long ago and not confirmed; returns how many events.
 
-    What merely waits in its queue is left there. Events among the dead stay dead. Redelivery changes nothing, so that
-    one too many does no harm. Raises `redis.RedisError` or `peewee.PeeweeException` when a server is away.
+    What merely waits in its queue is left there; while the queue is behind, nothing is done, for what was taken apart
+    cannot be told from what is lost. Events among the dead stay dead. Redelivery changes nothing, so that one too many
+    does no harm. Raises `redis.RedisError` or `peewee.PeeweeException` when a server is away.
     """
+    if queues.depths(broker.client)[QUEUE].oldest_age_seconds > OVERDUE_SECONDS / 2:
+        return 0
     with connection():
         overdue = Handover.overdue(overdue_seconds)
         waiting = _waiting([handover.bundle_id for handover in overdue])
         Handover.put_off(waiting)
-        resumed = sum(_again(handover) for handover in overdue if handover.bundle_id not in waiting)
+        resumed = sum(_resumed(handover) for handover in overdue if handover.bundle_id not in waiting)
     if resumed:
         log.warning("evaluated_again", events=resumed)
     return resumed
@@ -42,15 +46,19 @@ def _waiting(bundle_ids: list[str]) -> list[str]:
     return [bundle_id for bundle_id, waits in zip(bundle_ids, pipeline.execute(), strict=True) if waits]
 
 
-def _again(handover: Handover) -> int:
-    """Hand its events over as a new bundle; returns how many."""
-    events = Event.alive(handover.event_ids)
-    if not events:
-        Handover.confirm([handover.bundle_id])
+def _resumed(handover: Handover) -> int:
+    """Hand its events over again, each by itself; returns how many. What cannot be read stops no other."""
+    try:
+        events = [row.__data__ for row in Event.alive(handover.event_ids)]
+    except ValueError as error:
+        log.error("handover_unreadable", bundle_id=handover.bundle_id, error=str(error))
+        Handover.put_off([handover.bundle_id])
         return 0
-    lines = [line(msgspec.json.encode(event.__data__), None) for event in events]
-    bundle_id, bundle = bundles(QUEUE, lines, len(lines))
+    # One by one, so that one of them that fails does not bring the others back again and again.
+    alone = list(bundles(QUEUE, [line(msgspec.json.encode(event), None) for event in events], 1))
+    parts = {bundle_id.decode(): [str(event["event_id"])] for bundle_id, event in zip(alone[::2], events, strict=True)}
     # In this order: what is lost in between is overdue again.
-    if Handover.renew(handover.bundle_id, bundle_id.decode()):
-        broker.scripts["enqueue"](keys=[broker.namespace], args=[QUEUE, bundle_id, bundle, 0])
+    if Handover.divide(handover.bundle_id, parts):
+        for bundle_id, bundle in zip(alone[::2], alone[1::2], strict=True):
+            broker.scripts["enqueue"](keys=[broker.namespace], args=[QUEUE, bundle_id, bundle, 0])
     return len(events)

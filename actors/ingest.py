@@ -21,14 +21,16 @@ QUEUE = "persist"
 BACKLOG_FULL, MEMORY_FULL, FORGETFUL = -1, -2, -3
 RETRY_AFTER_SECONDS = 2.0
 #: Of requests that share a call; one alone may be larger.
-LARGEST_GROUP_BYTES = 4 * 1024 * 1024
+LARGEST_GROUP_BYTES = 1024 * 1024
+#: Above it, a call to Redis may take longer.
+LARGE_BYTES = 512 * 1024
 #: How long a refusal holds for all: who is refused meanwhile costs neither decoding nor Redis, which have enough to do.
 SHUT_SECONDS = 0.25
 
 
 @dataclass
 class HighWaterMarks:
-    """Where ingest stops, well before Redis does: a full Redis would stop the workers too."""
+    """Where ingest stops, well before Redis does."""
 
     backlog: int = 1_000_000
     redis_memory_percent: int = 80
@@ -110,8 +112,10 @@ class Door:
     def _queue(self, lines: Sequence[bytes]) -> str | None:
         arguments: list[Any] = [QUEUE, self.marks.backlog, self.marks.redis_memory_percent]
         arguments += bundles(QUEUE, lines, self.batch)
+        client = broker.patient_client if sum(map(len, lines)) > LARGE_BYTES else broker.client
         try:
-            refusal = self.marks.reason(broker.scripts["accept"](keys=[broker.namespace], args=arguments))
+            answer = broker.scripts["accept"](keys=[broker.namespace], args=arguments, client=client)
+            refusal = self.marks.reason(answer)
         except redis.RedisError as error:
             log.warning("queue_unavailable", error=f"{type(error).__name__}: {error}")
             refusal = self.marks.reason(MEMORY_FULL) if is_full(error) else "Redis cannot be reached or cannot write"

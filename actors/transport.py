@@ -20,12 +20,19 @@ from actors.work import current_work
 
 #: A worker's: above the longest blocking call of a consumer, below the time after which its lease is taken away.
 SOCKET_TIMEOUT_SECONDS = 5.0
+#: For megabytes, which a slow network takes longer to carry than a Redis that is well to answer.
+PATIENT_TIMEOUT_SECONDS = 2.0
 #: A consumer that has not called for this long is dead: its leases are recovered.
 HEARTBEAT_TIMEOUT_MS = 15_000
 #: Every worker recovers once a second. Was there none for so long, Redis was away, or nobody worked.
 LONGEST_GAP_MS = 5_000
 #: A message that was held by this many dying workers is taken for what kills them.
 MOST_DEATHS = 3
+
+
+#: How Redis says that it takes no writes just now: a full disk, a primary that became a replica, replicas that are
+#: missing, a script of somebody's that runs. A script's error has these in its middle.
+REFUSALS = ("MISCONF ", "READONLY ", "NOREPLICAS ", "BUSY ")
 
 
 def is_full(error: Exception) -> bool:
@@ -39,8 +46,7 @@ def is_away(error: Exception) -> bool:
     """Whether Redis does not answer or takes no writes: the same call will succeed later, unchanged."""
     if isinstance(error, redis.ConnectionError | redis.TimeoutError | redis.exceptions.ReadOnlyError):
         return True
-    # A script's error has these in its middle: a disk that is full, and a primary that became a replica.
-    refused = isinstance(error, redis.ResponseError) and any(word in str(error) for word in ("MISCONF ", "READONLY "))
+    refused = isinstance(error, redis.ResponseError) and any(word in str(error) for word in REFUSALS)
     return refused or is_full(error)
 
 
@@ -60,6 +66,8 @@ class RedisBroker(dramatiq.Broker):
         #: Consumers that could not give back what they leased, because Redis was away.
         self.unreleased: list[Consumer] = []
         self.client: redis.Redis
+        #: For what takes long to send.
+        self.patient_client: redis.Redis
         self.scripts: dict[str, Any]
 
     def connect(self, url: str, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> None:
@@ -70,14 +78,21 @@ class RedisBroker(dramatiq.Broker):
             socket_connect_timeout=timeout_seconds,
             retry=Retry(NoBackoff(), 0),  # a script whose reply was lost has run: whoever called it knows what to do
         )
+        self.patient_client = redis.Redis.from_url(
+            url,
+            socket_timeout=max(timeout_seconds, PATIENT_TIMEOUT_SECONDS),
+            socket_connect_timeout=timeout_seconds,
+            retry=Retry(NoBackoff(), 0),
+        )
         self.scripts = scripts.load(self.client)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
         """A consumer for a queue; `prefetch` is not used: how much is leased at once is the actor's to say."""
         del prefetch
         orphans, self.unreleased = self.unreleased, []
-        for orphan in orphans:
-            orphan.close()
+        while orphans and orphans[0].give_back():
+            del orphans[0]
+        self.unreleased += orphans
         options = next(actor.options for actor in self.actors.values() if actor.queue_name == queue_name)
         return Consumer(self, queue_name, options.get("batch"), options.get("concurrency", 1), timeout)
 

@@ -3,13 +3,13 @@
 import os
 import signal
 import threading
-from contextlib import suppress
 
 import dramatiq
 import redis
 import structlog
 
 import actors
+from actors.transport import is_away
 from eventpulse import fitness
 from eventpulse.settings import Settings
 
@@ -57,10 +57,14 @@ def run(settings: Settings) -> int:
 
 def reap() -> None:
     """Give what dead workers held to the living. Every worker does: this must not depend on a scheduler."""
-    with suppress(redis.RedisError):  # the consumers tell that it is away
+    try:
         again, dead = actors.broker.recover()
-        if again or dead:
-            log.warning("dead_workers_leases_recovered", messages=again, dead_letters=dead)
+    except redis.RedisError as error:
+        if not is_away(error):  # of that the consumers tell
+            log.error("leases_not_recovered", error=str(error))
+        return
+    if again or dead:
+        log.warning("dead_workers_leases_recovered", messages=again, dead_letters=dead)
 
 
 def end_within(seconds: float, code: int) -> None:

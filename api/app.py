@@ -9,7 +9,7 @@ from api import anomalies, channels, events, health, limits, metrics, openapi, p
 from api.middleware import DatabaseConnection, RequestLog
 from eventpulse.settings import Settings
 
-#: A request waits for at most two calls of Redis, the one before its own and its own: then comes an honest 503.
+#: A request waits for two calls of Redis at most, the one before its own and its own; then comes an honest 503.
 REDIS_TIMEOUT_SECONDS = 0.45
 
 

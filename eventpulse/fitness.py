@@ -1,5 +1,6 @@
 """Whether the servers are fit to keep what is accepted: what `eventpulse doctor` and every starting process ask."""
 
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -68,6 +69,10 @@ def of_redis(url: str) -> Iterator[Finding]:
             seconds, microseconds = client.time()
             skew = abs(time.time() - (seconds + microseconds / 1_000_000))
             fsync = _configured(client, "appendfsync")
+    except redis.exceptions.NoPermissionError as error:
+        remedy = "allow INFO, TIME and CONFIG GET, so that it can be seen whether it is fit"
+        yield Finding("Redis", "permissions", "warning", str(error), remedy)
+        return
     except redis.RedisError as error:
         yield _away("Redis", error, "REDIS_URL")
         return
@@ -75,22 +80,25 @@ def of_redis(url: str) -> Iterator[Finding]:
     def result(check: str, ok: bool, found: str, remedy: str, otherwise: State = "fatal") -> Finding:
         return Finding("Redis", check, "ok" if ok else otherwise, found, "" if ok else remedy)
 
-    version, policy = info["redis_version"], info["maxmemory_policy"]
-    recent = tuple(map(int, version.split(".")[:2])) >= OLDEST_REDIS
-    yield result("version", recent, version, "use 6.2 or newer")
-    yield result(
-        "eviction", policy == "noeviction", f"maxmemory-policy {policy}", "set noeviction: it would drop events"
-    )
+    version, policy = str(info.get("redis_version", "not told")), info.get("maxmemory_policy", "not told")
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    yield result("version", not numbers or numbers >= OLDEST_REDIS, version, "use 6.2 or newer")
+    role = info.get("role", "master")
+    yield result("role", role == "master", role, "take its primary: a replica takes no writes", "warning")
+    unknown: State = "warning" if policy == "not told" else "fatal"
+    keeps = policy == "noeviction"
+    yield result("eviction", keeps, f"maxmemory-policy {policy}", "set noeviction: it would drop events", unknown)
     yield result("clock", skew <= MAX_SKEW_SECONDS, f"{skew:.1f} s from ours", "synchronize the machines' clocks")
-    kept = f"appendonly {'yes' if info['aof_enabled'] else 'no'}, appendfsync {fsync or 'not told'}"
-    durable = bool(info["aof_enabled"]) and fsync in (None, "always")
+    logs_writes = bool(info.get("aof_enabled"))
+    kept = f"appendonly {'yes' if logs_writes else 'no'}, appendfsync {fsync or 'not told'}"
+    durable = logs_writes and fsync in (None, "always")
     remedy = "set appendonly yes and appendfsync always: a crash forgets events that were accepted"
     yield result("durability", durable, kept, remedy, "warning")
     written = info.get("aof_last_write_status", "ok")
     yield result("disk", written == "ok", f"last write {written}", "its log tells why it cannot write", "warning")
-    most = info["maxmemory"]
-    memory = f"{info['used_memory_human']} of {info['maxmemory_human'] if most else 'no limit'}"
-    room = not most or info["used_memory"] < most * ROOM
+    most, used = info.get("maxmemory", 0), info.get("used_memory", 0)
+    memory = f"{used >> 20} MiB of {f'{most >> 20} MiB' if most else 'no limit'}"
+    room = not most or used < most * ROOM
     yield result("memory", room, memory, "ingest is refused until workers have made room, or give it more", "warning")
 
 
@@ -107,8 +115,9 @@ def of_postgres(url: str) -> Iterator[Finding]:
             cursor.execute(f"SELECT {', '.join(f'current_setting({name!r})' for name in names)}")
             settings = dict(zip(names, next(cursor), strict=True))
         connection.close()
-        database.configure(url, name="eventpulse doctor")
+        database.configure(url, name="eventpulse")
         pending = [migration.name for migration in migrations.status() if not migration.applied]
+        database.database.close_all()
     except (psycopg2.Error, peewee.PeeweeException) as error:
         yield _away("PostgreSQL", error, "DATABASE_URL")
         return
@@ -138,4 +147,5 @@ def _configured(client: "redis.Redis", name: str) -> str | None:
         found: Any = client.config_get(name)
     except redis.ResponseError:
         return None
-    return str(found[name])
+    value = found.get(name)
+    return None if value is None else str(value)

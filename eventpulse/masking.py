@@ -10,6 +10,7 @@ _PASSWORD_PARAMETER = re.compile(r"(\bpassword=)[^\s&\"']+")
 _SLACK_WEBHOOK = re.compile(r"(https://hooks\.slack(?:-gov)?\.com/)[^\s\"'<>]+")
 
 
+# Of a URL that stands alone: up to its last @.
 _WHOLE_URL_PASSWORD = re.compile(r"(?s)\A([^/]*://[^/:@]*:)(?!\d+[/?#]).*@")
 
 

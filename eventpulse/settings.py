@@ -48,7 +48,8 @@ def _url(*schemes: str) -> Callable[[str], None]:
         try:
             parts = urlsplit(value)
             scheme, _ = parts.scheme, parts.port
-            if BROKEN_ESCAPE.search(value):
+            # A second @ would make the end of the password a part of the host, which errors name.
+            if BROKEN_ESCAPE.search(value) or parts.netloc.count("@") > 1:
                 raise ValueError
         except ValueError:
             raise ValidationError(

@@ -12,8 +12,9 @@ POOL_WAIT_SECONDS = 5
 CONNECT_TIMEOUT_SECONDS = 5
 STATEMENT_TIMEOUT_SECONDS = 30  # a query is cut off by PostgreSQL, not by Python
 
-# SQLSTATE: connection exception, insufficient resources, operator intervention (less a cancelled statement), read-only.
-OUTAGE_CODES = ("08", "53", "57P", "25006")
+# SQLSTATE: connection exception, insufficient resources, operator intervention (less a cancelled statement), read-only,
+# and a transaction that gave way to another (deadlock).
+OUTAGE_CODES = ("08", "53", "57P", "25006", "40")
 STATEMENT_CANCELLED = "57014"
 
 #: A server that vanished without a word is noticed within seconds, not hours.

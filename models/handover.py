@@ -1,6 +1,6 @@
 """A handover: events that were stored and passed on to be evaluated, until that is confirmed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Self
 
@@ -10,19 +10,28 @@ from playhouse.postgres_ext import ArrayField
 from models.base import Row, time
 from models.database import database
 
-#: Longer than the retries of an evaluation take, all of them.
+#: Longer than all the retries of an evaluation take while the queue is not behind.
 OVERDUE_SECONDS = 120
-AT_ONCE = 100
+AT_ONCE = 1_000
 
 # To lose a confirmation in a crash costs one evaluation more, which changes nothing: it need not wait for the disk.
 CONFIRM = "SET LOCAL synchronous_commit = off; DELETE FROM handovers WHERE bundle_id = ANY(%s)"
+# What is being confirmed just now needs no putting off, and must not be waited for: each could wait for the other.
+PUT_OFF = """
+    UPDATE handovers SET handed_at = clock_timestamp() WHERE bundle_id IN (
+        SELECT bundle_id FROM handovers WHERE bundle_id = ANY(%s) ORDER BY bundle_id FOR UPDATE SKIP LOCKED)
+"""
+HAND_OVER = """
+    INSERT INTO handovers (bundle_id, event_ids)
+    SELECT bundle_id, event_ids::uuid[] FROM unnest(%s::text[], %s::text[]) AS h(bundle_id, event_ids)
+"""
 
 
 class Handover(Row):
     """One bundle of events on its way from persist to evaluate: stored in their transaction, deleted when it is done.
 
     So rows are made and deleted a bundle at a time, and none of the events'. A bundle that was taken apart leaves its
-    row behind, as one does that is lost: both are evaluated once more when they are overdue.
+    row behind, as one does that is lost: when it is overdue, its events are evaluated once more, each by itself.
     """
 
     bundle_id = peewee.TextField(primary_key=True)
@@ -34,8 +43,9 @@ class Handover(Row):
 
     @classmethod
     def confirm(cls, bundle_ids: Sequence[str]) -> None:
-        """These were evaluated."""
-        database.execute_sql(CONFIRM, (list(bundle_ids),))
+        """These were evaluated; a bundle of one also when it was taken apart."""
+        whole = [bundle_id[2:] if bundle_id.startswith("1.1*") else bundle_id for bundle_id in bundle_ids]
+        database.execute_sql(CONFIRM, (whole,))
 
     @classmethod
     def overdue(cls, seconds: float = OVERDUE_SECONDS) -> list[Self]:
@@ -44,12 +54,16 @@ class Handover(Row):
         return list(cls.select().where(cls.handed_at < long_ago).order_by(cls.handed_at).limit(AT_ONCE))
 
     @classmethod
-    def renew(cls, bundle_id: str, new_bundle_id: str) -> bool:
-        """It is handed over now, as this bundle; returns whether it still was to be."""
-        renewed = cls.update(bundle_id=new_bundle_id, handed_at=peewee.fn.clock_timestamp())
-        return bool(renewed.where(cls.bundle_id == bundle_id).execute())
+    def divide(cls, bundle_id: str, parts: Mapping[str, Sequence[str]]) -> bool:
+        """Hand its events over as these bundles instead, or as none; returns whether it still was to be."""
+        with database.atomic():
+            was = bool(cls.delete().where(cls.bundle_id == bundle_id).execute())
+            if was and parts:
+                ids = ["{" + ",".join(event_ids) + "}" for event_ids in parts.values()]
+                database.execute_sql(HAND_OVER, (list(parts), ids))
+        return was
 
     @classmethod
     def put_off(cls, bundle_ids: Sequence[str]) -> None:
         """These wait in their queue: they are looked at again when they are overdue again."""
-        cls.update(handed_at=peewee.fn.clock_timestamp()).where(cls.bundle_id.in_(bundle_ids)).execute()
+        database.execute_sql(PUT_OFF, (list(bundle_ids),))

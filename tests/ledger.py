@@ -83,8 +83,9 @@ class Ledger:
 
     def take_apart(self, bundle_id: str) -> None:
         bundle = self.entries.pop(bundle_id)
+        deaths = min(bundle.deaths, 1) if bundle.size > 1 else bundle.deaths
         for place, piece in enumerate(bundle.pieces, start=1):
-            part = Entry(bundle.queue, [piece], 1, SUSPECTS, bundle.deaths, spoiled=bundle.spoiled)
+            part = Entry(bundle.queue, [piece], 1, SUSPECTS, deaths, spoiled=bundle.spoiled)
             self.entries[f"{place}.{bundle_id}"] = part
 
     def crash(self, leases: set[str]) -> tuple[int, int]:

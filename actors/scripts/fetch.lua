@@ -39,7 +39,9 @@ end
 -- The messages of a bundle become entries of their own, in its place at the head of the suspects.
 local function take_apart(bundle)
     local head, parts = nil, {}
+    -- Of those who died with all of it a part has but one: it has to earn its own, for most parts are innocent.
     local deaths = redis.call('HGET', full .. '.deaths', bundle)
+    deaths = deaths and size(bundle) > 1 and 1 or deaths
     local data = redis.call('HGET', messages, bundle)
     if not data then -- it was acknowledged by a worker that had lost its lease
         redis.call('HDEL', full .. '.deaths', bundle)

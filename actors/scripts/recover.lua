@@ -28,7 +28,7 @@ if redis.call('EXISTS', ns .. ':__grace__') == 1 then
 end
 
 for _, lease in ipairs(redis.call('ZRANGEBYSCORE', heartbeats, '-inf', now - ARGV[1])) do
-    local full = ns .. ':' .. string.match(lease, '^(.-)|')
+    local full = ns .. ':' .. (string.match(lease, '^(.-)|') or '')
     local leased = ns .. ':__acks__.' .. lease
     local held = redis.call('SMEMBERS', leased)
     redis.call('ZREM', heartbeats, lease)
@@ -38,7 +38,11 @@ for _, lease in ipairs(redis.call('ZRANGEBYSCORE', heartbeats, '-inf', now - ARG
         if message then
             local died = redis.call('HINCRBY', full .. '.deaths', id, 1)
             if died < most then -- so it is with a bundle, which is taken apart before it is given out a third time
-                redis.call('LPUSH', is_suspect(id, died) and full .. '.suspects' or full, id)
+                if is_suspect(id, died) then
+                    redis.call('RPUSH', full .. '.suspects', id) -- last, lest the same one is in hand at every death
+                else
+                    redis.call('LPUSH', full, id)
+                end
                 again = again + size(id)
             else
                 redis.call('HDEL', full .. '.msgs', id)

@@ -46,7 +46,13 @@ def fail_to_save(client: redis.Redis, data: Path) -> Callable[[], object]:
     return lambda: client.config_set("save", "")
 
 
-@pytest.mark.parametrize("refuse", [become_a_replica, fail_to_save])
+def miss_replicas(client: redis.Redis, data: Path) -> Callable[[], object]:
+    """As where a write must reach a replica, and none is there."""
+    client.config_set("min-replicas-to-write", 1)
+    return lambda: client.config_set("min-replicas-to-write", 0)
+
+
+@pytest.mark.parametrize("refuse", [become_a_replica, fail_to_save, miss_replicas])
 def test_a_redis_that_takes_no_writes_is_waited_for(
     refuse: Callable[[redis.Redis, Path], Callable[[], object]],
     server: Daemon,
@@ -80,6 +86,7 @@ def test_a_redis_that_takes_no_writes_is_waited_for(
         until(lambda: refused)
         with pytest.raises(Unavailable):
             accept(event())
+        assert len(actors.broker.unreleased) <= 3, "consumers that hold nothing wait to give it back"
         undo[0]()
         until(lambda: idle(client), 30)
     finally:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -77,6 +78,34 @@ def test_an_unfit_redis_is_found_and_the_remedy_told(
     assert ended.code == 3
     assert states(ended.out)[f"Redis {check}"] == state
     assert remedy in ended.err
+
+
+def test_a_replica_is_no_place_for_a_queue(with_servers: Run, working: redis.Redis) -> None:
+    working.replicaof("127.0.0.1", 1)
+    try:
+        ended = with_servers("doctor", "-o", "json")
+    finally:
+        working.replicaof("NO", "ONE")
+    assert states(ended.out)["Redis role"] == "warning"
+
+
+@pytest.mark.parametrize(
+    ("forbidden", "check", "found"), [("config", "durability", "appendfsync not told"), ("info", "permissions", "info")]
+)
+def test_a_redis_that_does_not_tell_all_is_no_reason_to_fail(
+    forbidden: str, check: str, found: str, with_servers: Run, working: redis.Redis, tmp_path: Path
+) -> None:
+    working.acl_setuser("guest", enabled=True, passwords=["+secret"], keys=["*"], commands=["+@all", f"-{forbidden}"])
+    path = working.connection_pool.connection_kwargs["path"]
+    try:
+        ended = with_servers("doctor", "-o", "ndjson", REDIS_URL=f"unix://guest:secret@{path}")
+    finally:
+        working.acl_deluser("guest")
+    (told,) = [
+        row for row in map(json.loads, ended.out.splitlines()) if row["check"] == check and row["server"] == "Redis"
+    ]
+    assert found in told["found"]
+    assert told["state"] in ("ok", "warning")
 
 
 def test_clocks_that_differ_are_found(with_servers: Run, working: redis.Redis) -> None:

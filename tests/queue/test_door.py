@@ -141,3 +141,12 @@ def test_a_group_does_not_grow_without_end(
     for thread in threads:
         thread.join(10)
     assert pipeline.get("eventpulse:persist.count") == b"10"
+
+
+def test_a_large_request_is_given_more_time(pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes a slow network longer to carry than Redis to answer is not refused for it."""
+    large = event(payload={"text": "x" * ingest.LARGE_BYTES})
+    monkeypatch.setattr(broker, "client", redis.Redis(unix_socket_path="/nobody/is/here"))
+    ingest.accept([large], None)
+    with pytest.raises(Unavailable):
+        ingest.accept([event()], None)

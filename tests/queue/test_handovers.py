@@ -9,6 +9,7 @@ from waiting import until
 
 import actors
 from actors import dead_letters, evaluate, handovers
+from actors.messages import bundles, line
 from models.database import connection, database
 from models.handover import Handover
 
@@ -85,6 +86,47 @@ def test_what_cannot_be_evaluated_dies_once_and_its_neighbours_do_not(
     until(lambda: idle(pipeline))
     assert handed_over() == 0
     assert dead_letters.reconcile() == 0
+
+
+def test_what_fails_together_and_not_alone_is_done_after_one_more_time(
+    pipeline: redis.Redis, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide = evaluate.decide
+
+    def too_many(events: list[object], *rest: object) -> object:
+        if len(events) > 1:
+            raise ValueError("too many at once")
+        return decide(events, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(evaluate, "decide", too_many)
+    accept(*[event() for _ in range(5)])
+    start_worker()
+    until(lambda: idle(pipeline))
+    assert handovers.resume(overdue_seconds=0) == 5
+    until(lambda: idle(pipeline))
+    assert handed_over() == 0
+
+
+def test_nothing_counts_as_lost_while_evaluation_is_behind(
+    pipeline: redis.Redis, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored_only(pipeline, start_worker, monkeypatch, event())
+    old = bundles("evaluate", [line(event(), None)], 1)
+    bundle_id, bundle = (part.replace(b'"message_timestamp":1', b'"message_timestamp":') for part in old)
+    actors.broker.scripts["enqueue"](keys=["eventpulse"], args=["evaluate", bundle_id, bundle, 0])
+    assert handovers.resume(overdue_seconds=0) == 0
+    pipeline.flushdb()
+    assert handovers.resume(overdue_seconds=0) == 1
+
+
+def test_one_row_that_cannot_be_read_stops_no_other(
+    pipeline: redis.Redis, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored_only(pipeline, start_worker, monkeypatch, event())
+    with connection():
+        database.execute_sql("UPDATE events SET timestamp = '12000-01-01Z'")  # Python knows no such year
+    assert handovers.resume(overdue_seconds=0) == 0
+    assert handed_over() == 1
 
 
 def test_events_that_are_forgotten_by_now_are_not_waited_for(

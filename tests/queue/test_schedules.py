@@ -3,6 +3,7 @@
 import threading
 from datetime import UTC, datetime
 
+import pytest
 import redis
 from making import accept, event, idle, rule
 from staging import StartWorker
@@ -116,3 +117,22 @@ def test_work_of_a_vanished_worker_is_given_to_the_living_by_any_of_them(pipelin
     assert pipeline.delete("eventpulse:__grace__"), "nobody looked after the dead before: the living are given time"
     worker.reap()
     assert pipeline.llen("eventpulse:persist") == 1
+
+
+def test_a_lease_that_nobody_understands_keeps_no_other_from_being_recovered(pipeline: redis.Redis) -> None:
+    accept(event())
+    vanished = actors.broker.consume("persist")
+    assert next(vanished) is not None
+    pipeline.zadd("eventpulse:__heartbeats__", {"no lease of ours": 1, vanished.lease: 2})
+    assert actors.broker.recover(timeout_ms=1) == (0, 0)
+    until(lambda: not pipeline.exists("eventpulse:__grace__"))
+    assert actors.broker.recover(timeout_ms=1) == (1, 0)
+    assert pipeline.zcard("eventpulse:__heartbeats__") == 0
+
+
+def test_a_recovery_that_fails_is_told(pipeline: redis.Redis, capsys: pytest.CaptureFixture[str]) -> None:
+    pipeline.set("eventpulse:__heartbeats__", "not a set of heartbeats")
+    worker.reap()
+    pipeline.delete("eventpulse:__grace__")
+    worker.reap()
+    assert "leases_not_recovered" in capsys.readouterr().out

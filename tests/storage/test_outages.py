@@ -48,3 +48,9 @@ def test_a_connection_within_a_connection_leaves_the_outer_one_open(empty_databa
             pass
         assert database.database.execute_sql("SELECT 1").fetchone() == (1,)
     assert database.database.is_closed()
+
+
+def test_a_transaction_that_gave_way_to_another_is_an_outage(db: None) -> None:
+    with pytest.raises(peewee.OperationalError) as raised:
+        database.database.execute_sql("DO $$ BEGIN RAISE EXCEPTION 'deadlock' USING ERRCODE = '40P01'; END $$")
+    assert database.is_outage(raised.value)
