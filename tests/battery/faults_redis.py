@@ -135,7 +135,8 @@ def _used_percent(client: redis.Redis) -> float:
 
 
 def _everysec(fault: Fault) -> Fault:
-    return replace(fault, name=f"{fault.name}-everysec", options={"fsync": "everysec"})
+    what = f"{fault.what.removesuffix('.')}, with `appendfsync everysec`."
+    return replace(fault, name=f"{fault.name}-everysec", what=what, options={"fsync": "everysec"})
 
 
 _KILL = Fault(

@@ -26,6 +26,8 @@ TROUBLES = {
     "unrecorded_deliveries": "alerts twice, unrecorded",
     "stranded": "stranded",
 }
+#: Others have no oracle, and may be at it still when their time is over.
+OTHERS_TROUBLES = {"duplicate_anomalies": "evaluated twice", "lost": "not stored when the time was over"}
 
 
 def main(paths: Iterable[str]) -> None:
@@ -47,13 +49,15 @@ def outcome(record: Record | None) -> str:
         return "-"
     if said := record.get("skipped") or record.get("failed"):
         return str(said)
-    words = TROUBLES | ({} if record["plant"] == "ours" else {"duplicate_anomalies": "evaluated twice"})
+    words = TROUBLES | ({} if record["plant"] == "ours" else OTHERS_TROUBLES)
     wrong = [f"{record[name]} {said}" for name, said in words.items() if record.get(name)]
     if repeated := record["duplicate_deliveries"] - record["unrecorded_deliveries"]:
         wrong.append(f"{repeated} alerts twice, recorded as such")
     found = f"of {record['acked']:,} accepted: {', '.join(wrong) or '**all well**'}"
     if never := record["recovery"]["unrecovered"]:
         found += f"; {never} of {record['recovery']['blows']} times no recovery"
+    elif record["plant"] != "ours" and record["recovery"]["blows"]:
+        found += f"; recovered in {recovery(record)}"
     if not record["notes"].get("rested", True):
         found += "; not at rest"
     return found
@@ -63,7 +67,7 @@ def recovery(record: Record | None) -> str:
     found: dict[str, Any] = record["recovery"] if record else {}
     if not found.get("blows"):
         return "-"
-    return " / ".join(f"{found[name]:.1f}" for name in ("p50", "p95", "max")) + f" s ({found['blows']} times)"
+    return " / ".join(f"{found[name]:.1f}" for name in ("p50", "p95", "max")) + f" s ({found['blows']}x)"
 
 
 def answer(record: Record | None) -> str:
