@@ -91,7 +91,7 @@ def without_zscores(outcome: Outcome) -> list[Anomaly]:
     return [each for each in outcome.anomalies if each.rule_name != "zscore"]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     requests=traffic(),
     counts=st.lists(THRESHOLDS | SPIKES, min_size=1, max_size=2),
