@@ -25,6 +25,9 @@ NOTIFIERS: dict[str, Notifier] = {}
 #: How people reach EventPulse, for the link of an alert.
 public_url = ""
 
+#: How soon a delivery that somebody else is at is looked at again.
+LOOK_AGAIN_SECONDS = 1.0
+
 traffic = Traffic()
 
 
@@ -64,12 +67,12 @@ def put_off(anomaly_id: str, channel_id: str, seconds: float) -> None:
 def deliver(anomaly_id: str, channel_id: str) -> None:
     """Claim the delivery, send it, record what became of it. Raises `TryAgain`.
 
-    One that somebody is at is looked at again when his claim runs out: he may be dead.
+    One that somebody is at is looked at again until it is done or his claim runs out: he may be dead.
     """
     claimed = claim(anomaly_id, channel_id)
     if not isinstance(claimed, tuple):
         if claimed:
-            put_off(anomaly_id, channel_id, claimed)
+            put_off(anomaly_id, channel_id, min(claimed, LOOK_AGAIN_SECONDS))
         return
     delivery, channel = claimed
     try:

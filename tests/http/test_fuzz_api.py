@@ -103,7 +103,7 @@ def fuzz(name: str, mode: GenerationMode, client: TestClient, ids: dict[str, str
     method, path = name.split()
     operation = schemathesis.openapi.from_wsgi(DOCUMENT, client.app)[path][method]
 
-    @examples(12)
+    @examples(8)
     @given(operation.as_strategy(generation_mode=mode), st.booleans())
     def holds(case: Case, of_a_row: bool) -> None:
         if of_a_row and mode is GenerationMode.POSITIVE:

@@ -29,7 +29,7 @@ class RestartedQueues(Queues):
 
 
 def test_no_order_of_calls_loses_or_repeats_a_message(redis_client: redis.Redis) -> None:
-    run_state_machine_as_test(lambda: Queues(redis_client), settings=examples(120, stateful_step_count=50))
+    run_state_machine_as_test(lambda: Queues(redis_client), settings=examples(100, stateful_step_count=50))
 
 
 def test_no_restart_of_redis_loses_or_repeats_a_message(tmp_path: Path) -> None:
