@@ -120,9 +120,13 @@ def test_an_interrupted_command_is_exit_130() -> None:
         process = subprocess.Popen(
             [*COMMAND, "demo", "--url", f"http://127.0.0.1:{silent.getsockname()[1]}"], env=settings
         )
-        silent.accept()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
+        try:
+            silent.accept()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(10) == 130
+        finally:
+            process.kill()
+            process.wait()
 
 
 def test_the_compose_file_runs_commands_that_exist_and_waits_for_health() -> None:
