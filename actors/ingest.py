@@ -99,7 +99,7 @@ class Door:
                     if self._gathering is group:
                         self._gathering = None  # who comes now belongs to the next group
                 # Who waited for a call that failed does not wait for another.
-                group.refusal = self.why_shut() or self._queue(group.lines)
+                group.refusal = self.why_shut() or self._queue(group)
         except BaseException:
             group.refusal = "the request that queued it was interrupted"
             with self._lock:
@@ -109,10 +109,10 @@ class Door:
         finally:
             group.settled.set()
 
-    def _queue(self, lines: Sequence[bytes]) -> str | None:
+    def _queue(self, group: _Group) -> str | None:
         arguments: list[Any] = [QUEUE, self.marks.backlog, self.marks.redis_memory_percent]
-        arguments += bundles(QUEUE, lines, self.batch)
-        client = broker.patient_client if sum(map(len, lines)) > LARGE_BYTES else broker.client
+        arguments += bundles(QUEUE, group.lines, self.batch)
+        client = broker.patient_client if group.size > LARGE_BYTES else broker.client
         try:
             answer = broker.scripts["accept"](keys=[broker.namespace], args=arguments, client=client)
             refusal = self.marks.reason(answer)

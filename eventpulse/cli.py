@@ -96,7 +96,6 @@ def migrate(direction: str, target: str | None, form: str, yes: bool, dry_run: b
 @output.format_option
 def check(form: str) -> int:
     """Show every setting, and where it comes from."""
-    Settings.from_environ()  # says what is wrong with them
     output.emit([asdict(setting) for setting in describe()], form, ("variable", "value", "source", "meaning"))
     return OK
 

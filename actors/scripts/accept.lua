@@ -3,8 +3,8 @@
 -- KEYS[1] = namespace
 -- ARGV = queue, most messages that may wait, most per cent of maxmemory that may be used,
 --        then an id and the messages of each bundle
--- Returns the number of messages queued; -1 when too many wait; -2 when Redis' memory is too full: the workers still
--- have to write before they can free any of it; -3 when Redis would evict messages rather than refuse them.
+-- Returns the number of messages queued; -1 when too many wait; -2 when Redis' memory is too full; -3 when Redis would
+-- evict messages rather than refuse them.
 --
 --   $ns:$queue        list of the ids that wait, the next one at its head
 --   $ns:$queue.msgs   hash of id -> messages, until they are acknowledged
