@@ -10,7 +10,8 @@ from redis.exceptions import NoScriptError
 
 from rules.window import Buckets, Claim, Count, Run, Sighting, Watch
 
-SCRIPTS = Path(__file__).parent / "scripts"
+SCRIPTS = Path(__file__).parent / "scripts" / "windows"
+RETAIN = (SCRIPTS / "retain.lua").read_text()  # what the others know of how long a window is kept
 MEMBERS_PER_CALL = 1_000  # Redis serves nobody else during a script: two milliseconds at most
 
 _sightings = msgspec.msgpack.Decoder(list[Sighting])
@@ -25,15 +26,15 @@ class _Script:
     """
 
     def __init__(self, name: str) -> None:
-        self.text = (SCRIPTS / f"{name}.lua").read_text()
+        self.text = RETAIN + (SCRIPTS / f"{name}.lua").read_text()
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-FREE, CLAIM = _Script("window_free"), _Script("window_claim")
+FREE, CLAIM = _Script("free"), _Script("claim")
 OBSERVE: dict[type, _Script] = {
-    Run: _Script("window_run"),
-    Count: _Script("window_count"),
-    Buckets: _Script("window_buckets"),
+    Run: _Script("run"),
+    Count: _Script("count"),
+    Buckets: _Script("buckets"),
 }
 
 

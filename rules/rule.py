@@ -15,7 +15,7 @@ from rules.rate_spike import RateSpikeSchema
 from rules.scope import canonical
 from rules.threshold import ThresholdSchema
 from rules.timestamp_drift import TimestampDriftSchema
-from rules.window import CLOCK_SKEW_SECONDS, GRACE_SECONDS, Claim
+from rules.window import CLOCK_SKEW_SECONDS, Claim
 from rules.zscore import ZScoreSchema
 
 #: Every kind of condition, by the `type` it is written with.
@@ -101,7 +101,6 @@ class Rule:
             self.cooldown_seconds * SECOND,
             past_seconds * SECOND,
             CLAIMS,
-            past_seconds + GRACE_SECONDS,
             members,
         )
 

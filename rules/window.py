@@ -1,8 +1,8 @@
 """What the rules ask of past events: the questions, the answers, and who can answer.
 
 A window holds event ids by event time, for one rule, condition and group. Adding an event again changes
-nothing. Times and spans are whole microseconds, each `ttl` whole seconds. All that travels to a shared
-window is an array, in the order of its fields here.
+nothing. Times and spans are whole microseconds. All that travels to a shared window is an array, in the
+order of its fields here.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,6 @@ from rules.event import SECOND
 
 #: How far ahead of ours an event's clock may be.
 CLOCK_SKEW_SECONDS = 60
-#: How long after its last use a window is kept: what a queue has given out once may come again as late as this.
-GRACE_SECONDS = 3_600
-#: How long the ids of a bucket are kept for the same reason; shorter, because every id counts here, not the newest few.
-SEEN_SECONDS = 900
 
 
 class _Sliding(msgspec.Struct, array_like=True, frozen=True):
@@ -31,13 +27,11 @@ class _Sliding(msgspec.Struct, array_like=True, frozen=True):
     width: int
     keep: int
     past: int
-    ttl: int
 
     @classmethod
     def of(cls, needed: int, window_seconds: int, allowed_lateness_seconds: int) -> Self:
-        past_seconds = window_seconds + allowed_lateness_seconds
         keep = max(4 * needed, needed + 256)
-        return cls(needed, window_seconds * SECOND, keep, past_seconds * SECOND, past_seconds + GRACE_SECONDS)
+        return cls(needed, window_seconds * SECOND, keep, (window_seconds + allowed_lateness_seconds) * SECOND)
 
 
 class Run(_Sliding, frozen=True):
@@ -63,21 +57,13 @@ class Buckets(msgspec.Struct, array_like=True, frozen=True):
     size: int
     baseline: int
     keep: int
-    ttl: int
-    seen_ttl: int
 
     @classmethod
     def of(cls, bucket_seconds: int, baseline: int, allowed_lateness_seconds: int) -> Self:
         late = -(-allowed_lateness_seconds // bucket_seconds)
         skew = -(-CLOCK_SKEW_SECONDS // bucket_seconds)
         keep = baseline + late + skew + 1
-        return cls(
-            bucket_seconds * SECOND,
-            baseline,
-            keep,
-            keep * bucket_seconds + GRACE_SECONDS,
-            bucket_seconds + SEEN_SECONDS,
-        )
+        return cls(bucket_seconds * SECOND, baseline, keep)
 
 
 Question = Run | Count | Buckets
@@ -117,7 +103,6 @@ class Claim(msgspec.Struct, array_like=True, frozen=True):
     cooldown: int
     past: int
     keep: int
-    ttl: int
     members: list[tuple[int, str]]
 
 

@@ -25,7 +25,7 @@ def strike(fault: Fault, plant: Plant, seed: int, *, is_short: bool) -> dict[str
     size = fault.short if is_short else fault.full
     with tempfile.TemporaryDirectory(prefix="battery-ledger-") as folder:
         before = plant.holdings()
-        events = traffic(seed, size.per_second)
+        events = traffic(seed, size.per_second, fault.groups)
         ledger = Ledger(plant.url, events, size.per_second, Path(folder) / "ledger", repeat=fault.repeat)
         recoveries = Recoveries(plant, ledger)
         scene = Scene(plant, ledger, recoveries, random.Random(seed), size, is_short)

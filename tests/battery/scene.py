@@ -147,6 +147,8 @@ class Fault:
     counted_from: str = "the blow"
     #: The client sends again what it does not know the fate of.
     repeat: bool = False
+    #: How many groups of events there are, which come again and again; None: ever new ones.
+    groups: int | None = None
     #: How long everything may take to come to rest afterwards, in seconds.
     rest_seconds: float = 90.0
     #: Answers may not take longer; None: nothing is promised.

@@ -3,7 +3,7 @@
 import heapq
 import random
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, cycle
 from typing import Any
 from uuid import UUID
 
@@ -49,16 +49,17 @@ QUIET_RULE: dict[str, Any] = {
 MOST_ALERTS_PER_SECOND, ALERTS_TIMES_EVENTS = 5.0, 3_000.0
 
 
-def traffic(seed: int, per_second: float) -> Iterator[Event]:
+def traffic(seed: int, per_second: float, groups: int | None = None) -> Iterator[Event]:
     """Events without a timestamp, without end; `per_second` of them are meant to be sent.
 
-    An episode has 3 to 7 of them, at random within `SPREAD_SECONDS` of traffic.
+    An episode has 3 to 7 of them, at random within `SPREAD_SECONDS` of traffic. Each is a group of its own, or one of
+    so many `groups` in turn.
     """
     rng = random.Random(seed)
     sizes, weights = (3, 4, 5, 6, 7), _weights(per_second)
     waiting: list[tuple[float, int, int]] = []
     start = 0.0
-    for episode in count():
+    for episode in cycle(range(groups)) if groups else count():
         while waiting and waiting[0][0] <= start:
             _, number, n = heapq.heappop(waiting)
             yield event(rng, f"{seed}-{number}", n)

@@ -1,13 +1,14 @@
 -- Counts events by bucket of time and tells, for each, its bucket's count and the baseline before it.
 --
--- ARGV[1]  msgpack: {position, {key, {size, baseline, keep, ttl, seen_ttl}, newest, {{time, id}, …}}} for each window
+-- ARGV[1]  msgpack: {position, {key, {size, baseline, keep}, newest, {{time, id}, …}}} for each window
 -- Reply    msgpack: {position, id, time, count, total, squares} for each event whose baseline is full
 --
 -- eventpulse:window:<rule>:<condition>:<group>           hash: bucket number -> count, "first" -> first bucket of all.
 -- eventpulse:window:<rule>:<condition>:<group>:<bucket>  set of the ids counted, so that a redelivery counts once.
 
-redis.call('DEL', 'eventpulse:nothing') -- lets a full Redis go on, see bundle.lua
+redis.call('DEL', 'eventpulse:nothing') -- lets a full Redis go on, see ../bundle.lua
 local found = {}
+local SEEN_GRACE_SECONDS = 900 -- less than others have, because every id counts here, not the newest few
 
 local function name(bucket)
     return string.format('%.0f', bucket)
@@ -26,10 +27,10 @@ local function baseline_of(key, bucket, length)
 end
 
 local function look(position, key, question, bucket, times, ids)
-    local _, baseline, _, _, seen_ttl = unpack(question)
+    local size, baseline = unpack(question)
     local seen = key .. ':' .. name(bucket)
     local count = redis.call('HINCRBY', key, name(bucket), redis.call('SADD', seen, unpack(ids)))
-    redis.call('EXPIRE', seen, seen_ttl)
+    retain(seen, size / 1e6, SEEN_GRACE_SECONDS)
     local first = tonumber(redis.call('HGET', key, 'first') or math.huge)
     if bucket < first then
         redis.call('HSET', key, 'first', name(bucket))
@@ -44,7 +45,7 @@ end
 for _, entry in ipairs(cmsgpack.unpack(ARGV[1])) do
     local position, watch = unpack(entry)
     local key, question, newest, members = unpack(watch)
-    local size, _, keep, ttl = unpack(question)
+    local size, _, keep = unpack(question)
     local bucket, times, ids = nil, {}, {}
     for _, member in ipairs(members) do
         local its = math.floor(member[1] / size)
@@ -65,7 +66,7 @@ for _, entry in ipairs(cmsgpack.unpack(ARGV[1])) do
             end
         end
     end
-    redis.call('EXPIRE', key, ttl)
+    retain(key, keep * size / 1e6)
 end
 
 return cmsgpack.pack(found)

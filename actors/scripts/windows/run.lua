@@ -1,6 +1,6 @@
 -- Adds events to windows and finds those that are the last of `needed` members within `width`.
 --
--- ARGV[1]  msgpack: {position, {key, {needed, width, keep, past, ttl}, newest, {{time, id}, …}}} for each window
+-- ARGV[1]  msgpack: {position, {key, {needed, width, keep, past}, newest, {{time, id}, …}}} for each window
 -- Reply    msgpack: {position, id, time, needed} for each event found
 --
 -- eventpulse:window:<rule>:<condition>:<group>  sorted set of event ids by event time in microseconds.
@@ -14,11 +14,11 @@
 -- Commands and their replies are what this costs. So the rare questions come last: first, whether any event since the
 -- oldest new one can be the last of a run at all; then the ranks, which for events in order are those of the newest few.
 
-redis.call('DEL', 'eventpulse:nothing') -- lets a full Redis go on, see bundle.lua
+redis.call('DEL', 'eventpulse:nothing') -- lets a full Redis go on, see ../bundle.lua
 local call = redis.call
 local found = {}
 local TAIL = 4 -- members looked at beyond the new ones
-local SLACK = 64 -- a window is trimmed whenever it has grown by so many
+local SLACK = 16 -- a window is trimmed whenever it has grown by so many
 
 local function times(key, first, last)
     local reply, scores, ids = call('ZRANGE', key, first, last, 'WITHSCORES'), {}, {}
@@ -79,7 +79,7 @@ end
 for _, entry in ipairs(cmsgpack.unpack(ARGV[1])) do
     local position, watch = unpack(entry)
     local key, question, newest, members = unpack(watch)
-    local needed, width, keep, past, ttl = unpack(question)
+    local needed, width, keep, past = unpack(question)
     local additions = {}
     for i, member in ipairs(members) do
         additions[2 * i - 1], additions[2 * i] = member[1], member[2]
@@ -97,7 +97,7 @@ for _, entry in ipairs(cmsgpack.unpack(ARGV[1])) do
         call('ZREMRANGEBYSCORE', key, '-inf', newest - past)
         call('ZREMRANGEBYRANK', key, 0, -keep - 1)
     end
-    call('EXPIRE', key, ttl)
+    retain(key, past / 1e6)
 end
 
 return cmsgpack.pack(found)

@@ -1,6 +1,6 @@
 -- Tells which events may speak for their group: no other that does lies less than the cooldown away.
 --
--- ARGV[1]  msgpack: {key, cooldown, past, keep, ttl, {{time, id}, …}} for each group
+-- ARGV[1]  msgpack: {key, cooldown, past, keep, {{time, id}, …}} for each group
 -- Reply    msgpack: for each group, true or false for each of its events
 --
 -- eventpulse:cooldown:<rule>:<condition>:<group>  sorted set of the ids of events that spoke, by time in microseconds.
@@ -8,7 +8,7 @@
 
 local answer = {}
 
-local function free(key, cooldown, _, _, _, members)
+local function free(key, cooldown, _, _, members)
     local first, last = members[1][1] - cooldown, members[#members][1] + cooldown
     local reply = redis.call('ZRANGEBYSCORE', key, first, last, 'WITHSCORES')
     local claimed, mine = {}, {}
