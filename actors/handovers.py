@@ -26,7 +26,7 @@ def resume(overdue_seconds: float = OVERDUE_SECONDS) -> int:
     cannot be told from what is lost. Events among the dead stay dead. Redelivery changes nothing, so that one too many
     does no harm. Raises `redis.RedisError` or `peewee.PeeweeException` when a server is away.
     """
-    if queues.depths(broker.client)[QUEUE].oldest_age_seconds > OVERDUE_SECONDS / 2:
+    if queues.depths(broker.client, QUEUE)[QUEUE].oldest_age_seconds > OVERDUE_SECONDS / 2:
         return 0
     with connection():
         overdue = Handover.overdue(overdue_seconds)
@@ -56,9 +56,9 @@ def _resumed(handover: Handover) -> int:
         return 0
     # One by one, so that one of them that fails does not bring the others back again and again.
     alone = list(bundles(QUEUE, [line(msgspec.json.encode(event), None) for event in events], 1))
-    parts = {bundle_id.decode(): [str(event["event_id"])] for bundle_id, event in zip(alone[::2], events, strict=True)}
+    parts = {bundle.id: [str(event["event_id"])] for bundle, event in zip(alone, events, strict=True)}
     # In this order: what is lost in between is overdue again.
     if Handover.divide(handover.bundle_id, parts):
-        for bundle_id, bundle in zip(alone[::2], alone[1::2], strict=True):
-            broker.scripts["enqueue"](keys=[broker.namespace], args=[QUEUE, bundle_id, bundle, 0])
+        for bundle in alone:
+            broker.scripts["enqueue"](keys=[broker.namespace], args=[QUEUE, *bundle, 0])
     return len(events)

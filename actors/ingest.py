@@ -111,7 +111,8 @@ class Door:
 
     def _queue(self, group: _Group) -> str | None:
         arguments: list[Any] = [QUEUE, self.marks.backlog, self.marks.redis_memory_percent]
-        arguments += bundles(QUEUE, group.lines, self.batch)
+        for bundle in bundles(QUEUE, group.lines, self.batch):
+            arguments += bundle
         client = broker.patient_client if group.size > LARGE_BYTES else broker.client
         try:
             answer = broker.scripts["accept"](keys=[broker.namespace], args=arguments, client=client)

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count, islice
 from time import time_ns
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from dramatiq.encoder import Encoder
@@ -78,6 +78,13 @@ def new_id() -> str:
     return f"{_PREFIX}{next(_NUMBERS):x}"
 
 
+class Bundle(NamedTuple):
+    """Messages that share an entry of a queue."""
+
+    id: str
+    data: bytes
+
+
 def is_bundle(entry_id: str) -> bool:
     return _BUNDLE_ID.match(entry_id) is not None
 
@@ -95,8 +102,8 @@ def request_id_of(line: bytes) -> str | None:
     return _options.decode(line.partition(b" ")[0]).request_id
 
 
-def bundles(actor_name: str, lines: Sequence[bytes], batch: int) -> Iterator[bytes]:
-    """Yield the id and the bytes of bundles of messages `actor_name(event)`, one a line, for the queue of that name.
+def bundles(actor_name: str, lines: Sequence[bytes], batch: int) -> Iterator[Bundle]:
+    """Yield bundles of messages `actor_name(event)`, one a line, for the queue of that name.
 
     None has more than the `batch` that a worker takes, nor more than `LARGEST_BUNDLE`.
     """
@@ -105,20 +112,16 @@ def bundles(actor_name: str, lines: Sequence[bytes], batch: int) -> Iterator[byt
     head = b'{"queue_name":"%b","actor_name":"%b","kwargs":{},"message_timestamp":%d' % (name, name, now)
     for start in range(0, len(lines), largest):
         part = lines[start : start + largest]
-        yield f"{len(part)}*{new_id()}".encode()
-        yield b"\n".join((head, *part))
+        yield Bundle(f"{len(part)}*{new_id()}", b"\n".join((head, *part)))
 
 
-def event_ids(bundle_ids: Iterable[bytes], lines: Iterable[bytes]) -> dict[str, list[str]]:
-    """The ids of the events of each bundle, of those that `bundles` makes of these lines.
+def event_ids(made: Iterable[Bundle], lines: Iterable[bytes]) -> dict[str, list[str]]:
+    """The ids of the events of each bundle by its own id; the bundles are those that `bundles` made of these lines.
 
     Raises `msgspec.DecodeError`.
     """
     found = (_identified.decode(event_of(line)).event_id for line in lines)
-    return {
-        bundle_id.decode(): [each for each in islice(found, int(bundle_id.partition(b"*")[0])) if each]
-        for bundle_id in bundle_ids
-    }
+    return {bundle.id: [each for each in islice(found, int(bundle.id.partition("*")[0])) if each] for bundle in made}
 
 
 def decode_bundle(bundle_id: str, data: bytes) -> tuple[Message[Any], list[bytes]]:

@@ -70,9 +70,9 @@ def deliver(anomaly_id: str, channel_id: str) -> None:
     One that somebody is at is looked at again until it is done or his claim runs out: he may be dead.
     """
     claimed = claim(anomaly_id, channel_id)
-    if not isinstance(claimed, tuple):
-        if claimed:
-            put_off(anomaly_id, channel_id, min(claimed, LOOK_AGAIN_SECONDS))
+    if claimed is None:
+        if seconds := claimed_seconds(anomaly_id, channel_id):
+            put_off(anomaly_id, channel_id, min(seconds, LOOK_AGAIN_SECONDS))
         return
     delivery, channel = claimed
     try:
@@ -86,18 +86,22 @@ def deliver(anomaly_id: str, channel_id: str) -> None:
 
 
 @through_outages
-def claim(anomaly_id: str, channel_id: str) -> tuple[Delivery, Channel | None] | float:
-    """The delivery with its anomaly, and the channel unless it was deleted.
-
-    Or for how many seconds somebody has claimed it; 0: there is nothing left to do.
-    """
+def claim(anomaly_id: str, channel_id: str) -> tuple[Delivery, Channel | None] | None:
+    """The delivery with its anomaly, and the channel unless it was deleted; None: it is done, or somebody is at it."""
     # In one transaction: a claim that nobody knows of would keep the delivery from everybody.
     with connection(), database.atomic():
         delivery = Delivery.claim(UUID(anomaly_id), UUID(channel_id))
         if delivery is None:
-            return Delivery.claimed_seconds(UUID(anomaly_id), UUID(channel_id))
+            return None
         delivery.anomaly = Anomaly.get_by_id(delivery.anomaly_id)
         return delivery, Channel.get_or_none(Channel.channel_id == channel_id)
+
+
+@through_outages
+def claimed_seconds(anomaly_id: str, channel_id: str) -> float:
+    """For how long somebody has claimed the delivery; 0: there is nothing left to do."""
+    with connection():
+        return Delivery.claimed_seconds(UUID(anomaly_id), UUID(channel_id))
 
 
 @through_outages
@@ -128,7 +132,7 @@ def resend_overdue() -> int:
 
     While the queue is behind, nobody can tell what was lost from what waits: then none is queued.
     """
-    if queues.depths(broker.client)["notify"].oldest_age_seconds > OVERDUE_SECONDS / 2:
+    if queues.depths(broker.client, "notify")["notify"].oldest_age_seconds > OVERDUE_SECONDS / 2:
         return 0
     with connection():
         overdue = Delivery.overdue()

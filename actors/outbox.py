@@ -6,7 +6,6 @@ that moment: the message stays leased, and is settled or processed again later.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from typing import Any
 
 
@@ -17,14 +16,8 @@ class Outbox:
         self.follow_ups: defaultdict[str, list[bytes | str | int]] = defaultdict(list)
         self.counts: Counter[str] = Counter()
 
-    def add(self, queue_name: str, message_id: bytes | str, message: bytes, delay_ms: int = 0) -> None:
+    def add(self, queue_name: str, message_id: str, message: bytes, delay_ms: int = 0) -> None:
         self.follow_ups[queue_name] += (message_id, message, delay_ms)
-
-    def add_bundles(self, queue_name: str, ids_and_messages: Iterable[bytes]) -> None:
-        """Add what `actors.messages.bundles` yields."""
-        pairs = iter(ids_and_messages)
-        for bundle_id, messages in zip(pairs, pairs, strict=True):
-            self.add(queue_name, bundle_id, messages)
 
     def clear(self) -> None:
         self.follow_ups.clear()

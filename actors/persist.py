@@ -21,6 +21,7 @@ def persist(*events: msgspec.Raw) -> None:
     assert work is not None
     following = list(bundles("evaluate", work.lines, work.consumer.batch))
     with connection():
-        Event.store(events, event_ids(following[::2], work.lines))
-    work.outbox.add_bundles("evaluate", following)
+        Event.store(events, event_ids(following, work.lines))
+    for bundle in following:
+        work.outbox.add("evaluate", bundle.id, bundle.data)
     work.outbox.counts["persisted"] = len(events)

@@ -37,9 +37,9 @@ class QueueState:
     oldest_age_seconds: float
 
 
-def depths(client: redis.Redis) -> dict[str, QueueState]:
-    """The state of every queue, in two round trips. Raises `redis.RedisError`."""
-    names = sorted(broker.get_declared_queues())
+def depths(client: redis.Redis, *names: str) -> dict[str, QueueState]:
+    """The state of these queues, of all when none is named, in two round trips. Raises `redis.RedisError`."""
+    names = names or tuple(sorted(broker.get_declared_queues()))
     pipeline = client.pipeline(transaction=False)
     for name in names:
         full = f"{broker.namespace}:{name}"

@@ -72,17 +72,14 @@ class RedisBroker(dramatiq.Broker):
 
     def connect(self, url: str, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> None:
         """Use the Redis of `url`, which must answer each call in time; connects when first used."""
-        self.client = redis.Redis.from_url(
-            url,
-            socket_timeout=timeout_seconds,
-            socket_connect_timeout=timeout_seconds,
-            retry=Retry(NoBackoff(), 0),  # a script whose reply was lost has run: whoever called it knows what to do
-        )
-        self.patient_client = redis.Redis.from_url(
-            url,
-            socket_timeout=max(timeout_seconds, PATIENT_TIMEOUT_SECONDS),
-            socket_connect_timeout=timeout_seconds,
-            retry=Retry(NoBackoff(), 0),
+        self.client, self.patient_client = (
+            redis.Redis.from_url(
+                url,
+                socket_timeout=seconds,
+                socket_connect_timeout=timeout_seconds,
+                retry=Retry(NoBackoff(), 0),  # a script whose reply was lost has run: its caller knows what to do
+            )
+            for seconds in (timeout_seconds, max(timeout_seconds, PATIENT_TIMEOUT_SECONDS))
         )
         self.scripts = scripts.load(self.client)
 

@@ -4,6 +4,8 @@ Data goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 error, 2 usa
 4 not found, 5 partial, 6 declined, 69 Redis or PostgreSQL unreachable, 130 interrupted.
 """
 
+import os
+import signal
 import sys
 from dataclasses import asdict
 
@@ -115,6 +117,7 @@ def demo(url: str | None) -> int:
     """Send realistic traffic, then a burst of payment errors, and show the alert that follows."""
     from eventpulse import demo
 
+    _end_at_once_when_interrupted()
     return demo.run(url or demo.default_url(Settings.from_environ()))
 
 
@@ -129,8 +132,17 @@ def bench(url: str | None, batch: int, rate: float | None, seconds: float, conne
     """Measure a running EventPulse, with events of the sources bench-00 to bench-19 that it will store."""
     from eventpulse import bench, demo
 
+    _end_at_once_when_interrupted()
     url = url or demo.default_url(Settings.from_environ())
     return bench.run(url, batch=batch, rate=rate, seconds=seconds, connections=connections, form=form)
+
+
+def _end_at_once_when_interrupted() -> None:
+    """For commands that have nothing to put away.
+
+    httpcore hangs for ever when Ctrl-C comes between its taking a lock and its entering the block that gives it back.
+    """
+    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
 
 
 def _process_settings(*needed: str) -> Settings:

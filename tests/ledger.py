@@ -112,10 +112,9 @@ class Ledger:
 def made(queue: str, numbers: Sequence[int], largest: int) -> Iterator[tuple[str, bytes, Entry]]:
     """Bundles of at most `largest` messages, as the product makes them."""
     parts = bundles(queue, [line(b'{"n":%d}' % number, None) for number in numbers], largest)
-    pairs = zip(parts, parts, strict=True)
-    for start, (entry_id, data) in zip(range(0, len(numbers), largest), pairs, strict=True):
+    for start, (entry_id, data) in zip(range(0, len(numbers), largest), parts, strict=True):
         pieces = [(number,) for number in numbers[start : start + largest]]
-        yield entry_id.decode(), data, Entry(queue, pieces, len(pieces))
+        yield entry_id, data, Entry(queue, pieces, len(pieces))
 
 
 def single(queue: str, number: int, delayed: bool) -> tuple[str, bytes, Entry]:

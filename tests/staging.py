@@ -1,6 +1,7 @@
 """A broker with actors of the test's own: stages of numbers."""
 
 from collections.abc import Callable
+from itertools import chain
 
 import dramatiq
 import msgspec
@@ -35,7 +36,7 @@ def numbers(broker: RedisBroker, actor: str, count: int) -> None:
 def queue(broker: RedisBroker, actor: str, *events: bytes, to: str = "", largest: int = 250) -> None:
     """Queue events for an actor, in bundles of at most `largest`."""
     entries = bundles(actor, [line(event, "the-request") for event in events], largest)
-    broker.scripts["accept"](keys=[broker.namespace], args=[to or actor, 10**6, 100, *entries])
+    broker.scripts["accept"](keys=[broker.namespace], args=[to or actor, 10**6, 100, *chain(*entries)])
 
 
 def number_of(event: msgspec.Raw) -> int:

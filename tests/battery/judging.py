@@ -14,22 +14,14 @@ from itertools import pairwise
 from battery.observing import Observed, Spoken
 from battery.plant import Found
 
+from actors.rulebook import FIELDS
 from rules.evaluate import Firing, evaluate
 from rules.event import SECOND, Event, microseconds
 from rules.match import RuleSet
 from rules.memory import MemoryWindow
 from rules.rule import Rule, parse_rule
 
-COLUMNS = (
-    "rule_id",
-    "name",
-    "severity",
-    "version",
-    "window_seconds",
-    "cooldown_seconds",
-    "allowed_lateness_seconds",
-    "condition",
-)
+COLUMNS = ("rule_id", *FIELDS)
 EVENTS = """SELECT event_id::text, event_type, source, timestamp, payload, metadata, received_at
             FROM events ORDER BY timestamp, event_id"""
 

@@ -126,18 +126,18 @@ def test_an_unreadable_line_is_quarantined_and_its_bundle_goes_on(
     broker: RedisBroker, start_worker: StartWorker
 ) -> None:
     calls = stage(broker)
-    entry_id, data = bundles("stage", [line(event, None) for event in numbered(0, 1, 2)], 250)
+    ((entry_id, data),) = bundles("stage", [line(event, None) for event in numbered(0, 1, 2)], 250)
     broken = data.replace(b'{"n":1}', b"\xff\xfe")
     broker.scripts["accept"](keys=[broker.namespace], args=["stage", 100, 100, entry_id, broken])
     start_worker(broker)
     until(lambda: queue_is_empty(broker, "stage"))
     assert calls == [[0], [2]]
-    assert broker.client.zrange("eventpulse:stage.XQ", 0, -1) == [b"2." + entry_id]
+    assert broker.client.zrange("eventpulse:stage.XQ", 0, -1) == [f"2.{entry_id}".encode()]
 
 
 def test_a_bundle_with_an_unreadable_head_dies_line_by_line(broker: RedisBroker, start_worker: StartWorker) -> None:
     calls = stage(broker)
-    entry_id, data = bundles("stage", [line(event, None) for event in numbered(0, 1)], 250)
+    ((entry_id, data),) = bundles("stage", [line(event, None) for event in numbered(0, 1)], 250)
     broker.scripts["accept"](keys=[broker.namespace], args=["stage", 100, 100, entry_id, b"\xff" + data])
     queue(broker, "stage", *numbered(7))
     start_worker(broker)

@@ -111,9 +111,9 @@ def test_nothing_counts_as_lost_while_evaluation_is_behind(
     pipeline: redis.Redis, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored_only(pipeline, start_worker, monkeypatch, event())
-    old = bundles("evaluate", [line(event(), None)], 1)
-    bundle_id, bundle = (part.replace(b'"message_timestamp":1', b'"message_timestamp":') for part in old)
-    actors.broker.scripts["enqueue"](keys=["eventpulse"], args=["evaluate", bundle_id, bundle, 0])
+    (old,) = bundles("evaluate", [line(event(), None)], 1)
+    data = old.data.replace(b'"message_timestamp":1', b'"message_timestamp":')
+    actors.broker.scripts["enqueue"](keys=["eventpulse"], args=["evaluate", old.id, data, 0])
     assert handovers.resume(overdue_seconds=0) == 0
     pipeline.flushdb()
     assert handovers.resume(overdue_seconds=0) == 1

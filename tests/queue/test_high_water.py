@@ -1,5 +1,7 @@
 """Ingest stops before Redis does."""
 
+from itertools import chain
+
 from actors.messages import bundles, line
 from actors.transport import RedisBroker
 
@@ -7,7 +9,7 @@ from actors.transport import RedisBroker
 def test_the_backlog_has_a_high_water_mark(broker: RedisBroker) -> None:
     def accept(count: int, most: int) -> int:
         messages = bundles("persist", [line(b"{}", None)] * count, 250)
-        return int(broker.scripts["accept"](keys=[broker.namespace], args=["persist", most, 80, *messages]))
+        return int(broker.scripts["accept"](keys=[broker.namespace], args=["persist", most, 80, *chain(*messages)]))
 
     assert accept(5, most=6) == 5
     assert accept(5, most=6) == 5
@@ -20,7 +22,8 @@ def test_a_full_redis_takes_no_more_events(broker: RedisBroker) -> None:
         broker.client.delete("eventpulse:memory")
         return int(
             broker.scripts["accept"](
-                keys=[broker.namespace], args=["persist", 100, 80, *bundles("persist", [line(b"{}", None)], 250)]
+                keys=[broker.namespace],
+                args=["persist", 100, 80, *chain(*bundles("persist", [line(b"{}", None)], 250))],
             )
         )
 
