@@ -28,6 +28,7 @@ def reset(connection: socket.socket) -> None:
 
 #: By name: in words, and what it does; a name stands for what a server can do by itself.
 BEHAVIOURS: dict[str, tuple[str, Behaviour | str]] = {
+    "well": ("is as well as the other", WELL),  # to compare the others with
     "hangs": ("answers nothing", "say_nothing"),
     "500": ("answers 500", misbehaving.answer(500)),
     "429": ("answers 429 with Retry-After: 3", misbehaving.answer(429, Retry_After="3")),
@@ -85,10 +86,10 @@ def note_delays(scene: Scene, well: Webhook, alarms: Mapping[str, Alarm]) -> flo
 FAULTS = [
     Fault(
         f"webhook-{how}",
-        f"One of two channels {words} for 10 s, and is well again.",
+        f"For 10 s one of two channels {words}.",
         Misbehave(how),
-        Size(1, 8_000),
-        Size(1, 2_000),
+        Size(1, 3_000, 100.0),
+        Size(1, 1_000, 100.0),
         rest_seconds=150,
     )
     for how, (words, _) in BEHAVIOURS.items()
