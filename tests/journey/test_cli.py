@@ -129,6 +129,25 @@ def test_an_interrupted_command_is_exit_130() -> None:
             process.wait()
 
 
+def test_a_command_that_is_interrupted_in_the_worst_moment_ends_all_the_same() -> None:
+    """httpcore's lock is taken then, and nobody would give it back."""
+    program = """if True:
+        import os, signal
+        from httpcore._synchronization import ThreadLock
+        from eventpulse.cli import main
+
+        enter = ThreadLock.__enter__
+        ThreadLock.__enter__ = lambda lock: (enter(lock), os.kill(os.getpid(), signal.SIGINT))
+        main()
+    """
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "demo", "--url", url], env=environ(), timeout=20, check=False
+    )
+    assert ended.returncode == 130
+
+
 def test_the_compose_file_runs_commands_that_exist_and_waits_for_health() -> None:
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     ours = {name: service for name, service in services.items() if service["image"] == "eventpulse"}
