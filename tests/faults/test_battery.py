@@ -15,8 +15,10 @@ from battery.ours import Ours, ours
 from battery.proxy import proxy
 from battery.running import strike
 from battery.scene import Fault, Scene, Size
+from battery.soak import soak
 
 SEED = 20261121
+SOAK_MINUTES = 0.25
 #: In this order: what is killed last takes longest to be made good.
 BLOWS = [(kill, 1), (drop_replies, 3), (undecodable, 1), (roll, 2), (kill_workers, 1)]
 
@@ -26,6 +28,7 @@ def one_after_another(scene: Scene) -> None:
         act(replace(scene, size=Size(times, 400, scene.size.per_second)))
 
 
+SOAK = Fault("soak", "", soak, Size(1, 1_000, 1_500.0), Size(1, 1_000, 1_500.0))
 FAULT = Fault("all", "", one_after_another, Size(1, 1_500), Size(1, 1_500), repeat=True, rest_seconds=60)
 
 
@@ -73,3 +76,11 @@ def test_every_unreadable_entry_is_a_dead_letter(record: dict[str, Any]) -> None
 
 def test_every_request_is_answered_soon(record: dict[str, Any]) -> None:
     assert record["longest_answer"] < 5, record
+
+
+def test_nothing_grows_under_a_steady_load(plant: Ours) -> None:
+    plant.soak_minutes = SOAK_MINUTES
+    record = strike(SOAK, plant, SEED + 1, is_short=True)
+    assert record["acked"] >= 0.5 * SOAK_MINUTES * 60 * SOAK.short.per_second
+    none(record, "lost", "unaccounted", "duplicate_rows", "wrong_anomalies", "missing_deliveries", "stranded")
+    assert record["notes"]["growing"] == [], record["notes"]["thirds"]
