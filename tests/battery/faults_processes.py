@@ -4,6 +4,7 @@ import os
 import signal
 from contextlib import suppress
 
+from battery.keeping import running
 from battery.recovery import Blow
 from battery.scene import STARTING_SECONDS, Fault, Scene, Size
 
@@ -29,7 +30,7 @@ def kill_api_workers(scene: Scene) -> None:
 
 def kill_api_parents(scene: Scene) -> None:
     def blow() -> Blow:
-        for parent in scene.plant.parents("api"):
+        for parent in running(scene.plant.keepers["api"]):
             with suppress(ProcessLookupError):
                 os.kill(parent.pid, signal.SIGKILL)
         return scene.recoveries.strike("SIGKILL of the API's parent")
@@ -70,7 +71,6 @@ FAULTS = [
         kill_api_parents,
         Size(20, 20_000),
         Size(2, 2_000),
-        plants=("ours",),
         answers_within=STARTING_SECONDS,
         recovers_within=20,
     ),

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import misbehaving
 import redis
+from battery.observing import seen
 from battery.proxy import proxy
 from battery.recovery import Blow
 from battery.scene import Fault, Scene, Size, go_on, kill_server, stop_process, stop_server
@@ -93,10 +94,8 @@ def kill_with_retries_waiting(scene: Scene) -> None:
     """Notifications wait for their retries when Redis dies."""
     first = scene.plant.webhooks[0]
     first.server.behaviour = misbehaving.answer(500)
-    delayed = "eventpulse:notify.delayed"
-    with redis.Redis.from_url(scene.plant.redis.url) as client:
-        until(lambda: client.zcard(delayed) >= 3, 60)
-        scene.notes["delayed"] = client.zcard(delayed)
+    observed = seen(scene.plant)
+    scene.notes["delayed"] = until(lambda: (waiting := observed.delayed("notify")) >= 3 and waiting, 60)
     scene.outage(scene.plant.redis, 0.2, kill_server)
     first.server.behaviour = WELL
 
@@ -193,9 +192,8 @@ FAULTS = [
         "redis-sigkill-retries",
         "Redis is killed while notifications wait for their retries.",
         kill_with_retries_waiting,
-        Size(1, 5_000),
-        Size(1, 2_000),
-        plants=("ours",),
+        Size(1, 3_000, 100.0),
+        Size(1, 1_000, 100.0),
         recovers_within=20,
         counted_from="Redis is back",
         repeat=True,

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -75,3 +75,9 @@ class Keeper:
     def _kill_session(self) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def running(keepers: Iterable[Keeper]) -> list[psutil.Process]:
+    """The processes that we started and that run, oldest first."""
+    found = [(keeper.started_at, process) for keeper in keepers if (process := keeper.process)]
+    return [process for _, process in sorted(found, key=lambda pair: pair[0])]

@@ -161,6 +161,10 @@ class Observed:
         ((count,),) = self.rows("SELECT count(*) FROM dead_letters WHERE actor_name IS NULL")
         return int(count)
 
+    def delayed(self, queue: str) -> int:
+        """How many messages wait for their time."""
+        return int(self.client.zcard(f"{NAMESPACE}:{queue}.delayed"))
+
     def reasons(self, event_id: str) -> list[str]:
         """Of each dead letter of an event, why it is one."""
         return [error for (error,) in self.rows("SELECT error FROM dead_letters WHERE event_id = %s", event_id)]

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import psutil
-from battery.keeping import Keeper
+from battery.keeping import Keeper, running
 from battery.observing import Observed
 from battery.plant import Found, Holdings
 from battery.traffic import QUIET_RULE, RULE
@@ -54,16 +54,12 @@ class Ours:
         self.keepers[unit].append(made)
         return made
 
-    def parents(self, unit: str) -> list[psutil.Process]:
-        """The processes of a unit that we started, oldest first."""
-        living = [(keeper.started_at, process) for keeper in self.keepers[unit] if (process := keeper.process)]
-        return [process for _, process in sorted(living, key=lambda pair: pair[0])]
-
     def pids(self, unit: str) -> Sequence[int]:
+        parents = running(self.keepers[unit])
         if unit != "api":
-            return [parent.pid for parent in self.parents(unit)]
+            return [parent.pid for parent in parents]
         workers: list[psutil.Process] = []
-        for parent in self.parents(unit):
+        for parent in parents:
             with suppress(psutil.NoSuchProcess):
                 workers += parent.children()
         return [worker.pid for worker in workers]

@@ -13,7 +13,7 @@ import httpx
 import psutil
 import psycopg2
 import redis
-from battery.keeping import Keeper
+from battery.keeping import Keeper, running
 from battery.observing import Alarm, Leases, ids_in
 from battery.ours import START_SECONDS, Through, put_away, set_fsync
 from battery.plant import Holdings
@@ -77,9 +77,8 @@ class Stock:
         until(lambda: self._answers() and len(self._living() & self._called()) > workers - 1, START_SECONDS)
 
     def pids(self, unit: str) -> Sequence[int]:
-        parents = [(each.started_at, each.process) for each in self.keepers[unit]]
         found: list[int] = []
-        for _, parent in sorted(((at, parent) for at, parent in parents if parent), key=lambda pair: pair[0]):
+        for parent in running(self.keepers[unit]):
             with suppress(psutil.NoSuchProcess):
                 found += [each.pid for each in parent.children() if each.status() != psutil.STATUS_ZOMBIE]
         return found
@@ -119,6 +118,10 @@ class Stock:
         """How many entries that nobody can read are among the dead letters."""
         letters = [data for queue in QUEUES for data in self.client.hvals(f"dramatiq:{queue}.XQ.msgs")]
         return sum(not ids_in(data) for data in letters)
+
+    def delayed(self, queue: str) -> int:
+        """How many messages wait for their time."""
+        return int(self.client.hlen(f"dramatiq:{queue}.DQ.msgs"))
 
     def reasons(self, event_id: str) -> list[str]:
         """Of each dead letter of an event, why it is one."""
