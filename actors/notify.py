@@ -87,7 +87,7 @@ def deliver(anomaly_id: str, channel_id: str) -> None:
 
 @through_outages
 def claim(anomaly_id: str, channel_id: str) -> tuple[Delivery, Channel | None] | None:
-    """The delivery with its anomaly, and the channel unless it was deleted; None: it is done, or somebody is at it."""
+    """The delivery with its anomaly, and the channel unless it was deleted; None: that is not ours to do."""
     # In one transaction: a claim that nobody knows of would keep the delivery from everybody.
     with connection(), database.atomic():
         delivery = Delivery.claim(UUID(anomaly_id), UUID(channel_id))
@@ -99,7 +99,7 @@ def claim(anomaly_id: str, channel_id: str) -> tuple[Delivery, Channel | None] |
 
 @through_outages
 def claimed_seconds(anomaly_id: str, channel_id: str) -> float:
-    """For how long somebody has claimed the delivery; 0: there is nothing left to do."""
+    """For how long somebody has claimed the delivery; 0: it is done, or waits for a message of its own."""
     with connection():
         return Delivery.claimed_seconds(UUID(anomaly_id), UUID(channel_id))
 

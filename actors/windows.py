@@ -11,7 +11,6 @@ from redis.exceptions import NoScriptError
 from rules.window import Buckets, Claim, Count, Run, Sighting, Watch
 
 SCRIPTS = Path(__file__).parent / "scripts" / "windows"
-RETAIN = (SCRIPTS / "retain.lua").read_text()  # what the others know of how long a window is kept
 MEMBERS_PER_CALL = 1_000  # Redis serves nobody else during a script: two milliseconds at most
 
 _sightings = msgspec.msgpack.Decoder(list[Sighting])
@@ -20,21 +19,21 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class _Script:
-    """A Lua script that Redis knows by its SHA-1.
+    """A Lua script, of one file after another, that Redis knows by its SHA-1.
 
     redis-py's own scripts ask Redis whether it knows them before each pipeline: a second round trip.
     """
 
-    def __init__(self, name: str) -> None:
-        self.text = RETAIN + (SCRIPTS / f"{name}.lua").read_text()
+    def __init__(self, *names: str) -> None:
+        self.text = "".join((SCRIPTS / f"{name}.lua").read_text() for name in names)
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-FREE, CLAIM = _Script("free"), _Script("claim")
+FREE, CLAIM = _Script("free"), _Script("retain", "claim")
 OBSERVE: dict[type, _Script] = {
-    Run: _Script("run"),
-    Count: _Script("count"),
-    Buckets: _Script("buckets"),
+    Run: _Script("retain", "run"),
+    Count: _Script("retain", "count"),
+    Buckets: _Script("retain", "buckets"),
 }
 
 

@@ -33,12 +33,12 @@ BEHAVIOURS: dict[str, tuple[str, Behaviour | str]] = {
     "500": ("answers 500", misbehaving.answer(500)),
     "429": ("answers 429 with Retry-After: 3", misbehaving.answer(429, Retry_After="3")),
     "resets": ("resets its connections", reset),
-    "dribbles": ("answers a byte now and then, for ever", "drip"),
+    "dribbles": ("answers a byte now and then", "drip"),
 }
 
 
 class Misbehave:
-    """The first channel misbehaves for 10 s; the second never does."""
+    """The first channel behaves so for 10 s; the second is always well."""
 
     def __init__(self, how: str) -> None:
         self.how = how

@@ -58,7 +58,7 @@ def test_a_window_holds_no_more_than_a_few_times_what_its_rule_counts(redis_clie
     for start in range(0, 10_000, 500):
         fired((event(number, number / 10) for number in range(start, start + 500)), window, counted)
     (key,) = redis_client.keys("eventpulse:window:*")
-    assert 10 + 256 <= redis_client.zcard(key) < 10 + 256 + 16
+    assert 10 + 256 <= redis_client.zcard(key) < 10 + 256 + 64
 
 
 def test_a_window_holds_nothing_older_than_its_width_and_the_lateness(redis_client: "redis.Redis") -> None:
@@ -77,25 +77,38 @@ def test_everything_in_redis_expires(redis_client: "redis.Redis", condition: dic
     assert all(0 < redis_client.ttl(key) <= 3600 + 3600 + 120 for key in keys)
 
 
+@pytest.mark.parametrize(("used", "room"), [(0.3, 1.0), (0.575, 0.5), (0.9, 0.0), (2.0, 0.0)])
 @pytest.mark.parametrize(
-    ("used", "least", "most"), [(0.4, 3600, 3600), (0.575, 1500, 2100), (0.7, 60, 60), (2, 60, 60)]
-)
-@pytest.mark.parametrize(
-    ("condition", "needed"),
-    [(THRESHOLD | {"value": 0}, 10), (THRESHOLD | {"operator": "=="}, 10), (ZSCORE, 100)],
+    ("condition", "expected"),
+    [
+        (THRESHOLD | {"value": 0}, {"window": (10 + 180, 10 + 3600 + 3600), "cooldown": (3720 + 180, 3720 + 3600)}),
+        (THRESHOLD | {"operator": "=="}, {"window": (10 + 180, 10 + 3600 + 3600)}),
+        (ZSCORE, {"window": (40 + 180, 3700 + 3600), "ids": (10 + 180, 10 + 900)}),
+    ],
     ids=["run", "count", "buckets"],
 )
 def test_windows_give_way_in_a_redis_that_fills_up(
-    redis_client: "redis.Redis", condition: dict[str, Any], needed: int, used: float, least: int, most: int
+    redis_client: "redis.Redis",
+    condition: dict[str, Any],
+    expected: dict[str, tuple[int, int]],
+    used: float,
+    room: float,
 ) -> None:
     """Else a rule that groups by what never comes again fills it, and all events are refused."""
+    redis_client.setrange("ballast", 20_000_000, b"x")
     redis_client.config_set("maxmemory", round(redis_client.info("memory")["used_memory"] / used))
     try:
-        fired([event(1)], RedisWindow(redis_client), rule(condition, allowed_lateness_seconds=0))
+        fired([event(1)], RedisWindow(redis_client), rule(condition, cooldown_seconds=60))
     finally:
         redis_client.config_set("maxmemory", 0)
-    key = min(redis_client.keys("eventpulse:window:*"), key=len)
-    assert needed + least - 1 <= redis_client.ttl(key) <= needed + most
+    lives = {_kind(key): redis_client.ttl(key) for key in redis_client.keys("eventpulse:*")}
+    wanted = {kind: least + room * (most - least) for kind, (least, most) in expected.items()}
+    assert lives == {kind: pytest.approx(seconds, rel=0.1, abs=10) for kind, seconds in wanted.items()}
+
+
+def _kind(key: bytes) -> str:
+    _, kind, *rest = key.decode().split(":")
+    return "ids" if len(rest) > 3 else kind
 
 
 def test_a_far_future_event_evicts_nothing(redis_client: "redis.Redis") -> None:

@@ -8,7 +8,7 @@
 
 redis.call('DEL', 'eventpulse:nothing') -- lets a full Redis go on, see ../bundle.lua
 local found = {}
-local SEEN_GRACE_SECONDS = 900 -- less than others have, because every id counts here, not the newest few
+local SEEN_GRACE = 900 -- less than others have, because every id counts here, not the newest few
 
 local function name(bucket)
     return string.format('%.0f', bucket)
@@ -30,7 +30,7 @@ local function look(position, key, question, bucket, times, ids)
     local size, baseline = unpack(question)
     local seen = key .. ':' .. name(bucket)
     local count = redis.call('HINCRBY', key, name(bucket), redis.call('SADD', seen, unpack(ids)))
-    retain(seen, size / 1e6, SEEN_GRACE_SECONDS)
+    retain(seen, size / 1e6 + LEAST_GRACE, size / 1e6 + SEEN_GRACE)
     local first = tonumber(redis.call('HGET', key, 'first') or math.huge)
     if bucket < first then
         redis.call('HSET', key, 'first', name(bucket))
@@ -45,7 +45,7 @@ end
 for _, entry in ipairs(cmsgpack.unpack(ARGV[1])) do
     local position, watch = unpack(entry)
     local key, question, newest, members = unpack(watch)
-    local size, _, keep = unpack(question)
+    local size, baseline, keep = unpack(question)
     local bucket, times, ids = nil, {}, {}
     for _, member in ipairs(members) do
         local its = math.floor(member[1] / size)
@@ -66,7 +66,7 @@ for _, entry in ipairs(cmsgpack.unpack(ARGV[1])) do
             end
         end
     end
-    retain(key, keep * size / 1e6)
+    retain(key, (baseline + 1) * size / 1e6 + LEAST_GRACE, keep * size / 1e6 + GRACE)
 end
 
 return cmsgpack.pack(found)

@@ -26,7 +26,7 @@ for _, entry in ipairs(cmsgpack.unpack(ARGV[1])) do
 
     redis.call('ZREMRANGEBYSCORE', key, '-inf', newest - past)
     redis.call('ZREMRANGEBYRANK', key, 0, -keep - 1)
-    retain(key, past / 1e6)
+    retain(key, width / 1e6 + LEAST_GRACE, past / 1e6 + GRACE)
 end
 
 return cmsgpack.pack(found)

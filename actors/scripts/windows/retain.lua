@@ -1,21 +1,21 @@
--- How long the keys of windows are kept; put before each of the other scripts.
+-- How long the keys of windows are kept; put before the scripts that write them.
 --
--- What a queue has given out may come again, and what waited behind an outage comes late. So a key is kept for a grace
--- after it is needed. But a rule that groups by what never comes again must not fill Redis and so close the door to all
--- events: the grace shrinks from where half of maxmemory is used, and is at its least before ingest refuses.
+-- What waited behind an outage comes late, and what a queue has given out may come again. So keys are kept for longer
+-- than their rule needs them. But a rule that groups by what never comes again must not fill Redis, and so close the
+-- door to all events: when half of maxmemory is used that time shrinks, and from 65 per cent on (ingest refuses at 80,
+-- unless it is set otherwise) a window lives little longer than it is wide, and an event that is late finds less in it.
 
-local GRACE_SECONDS, LEAST_GRACE_SECONDS = 3600, 60
+local GRACE, LEAST_GRACE = 3600, 180 -- seconds; the least is more than a lost bundle takes to be evaluated again
 local AMPLE, SCARCE = 0.50, 0.65 -- of maxmemory
-local room -- which share of the grace there is memory for, once it is known
+local room -- from 1, ample, to 0, scarce, once it is known
 
-local function retain(key, needed_seconds, grace_seconds)
+-- Keep a key for so many seconds after this use of it: how many depends on how full Redis is.
+local function retain(key, least, most)
     if not room then
         local memory = redis.call('INFO', 'memory')
-        local used, most = string.match(memory, 'used_memory:(%d+)'), string.match(memory, 'maxmemory:(%d+)')
-        local share = most == '0' and 0 or used / most
+        local used, limit = string.match(memory, 'used_memory:(%d+)'), string.match(memory, 'maxmemory:(%d+)')
+        local share = limit == '0' and 0 or used / limit
         room = math.max(0, math.min(1, (SCARCE - share) / (SCARCE - AMPLE)))
     end
-    local grace = math.floor(room * (grace_seconds or GRACE_SECONDS))
-    redis.call('EXPIRE', key, needed_seconds + math.max(grace, LEAST_GRACE_SECONDS))
+    redis.call('EXPIRE', key, math.ceil(least + room * (most - least)))
 end
-

@@ -18,7 +18,7 @@ redis.call('DEL', 'eventpulse:nothing') -- lets a full Redis go on, see ../bundl
 local call = redis.call
 local found = {}
 local TAIL = 4 -- members looked at beyond the new ones
-local SLACK = 16 -- a window is trimmed whenever it has grown by so many
+local SLACK = 64 -- the number of members is cut whenever it has grown by so many
 
 local function times(key, first, last)
     local reply, scores, ids = call('ZRANGE', key, first, last, 'WITHSCORES'), {}, {}
@@ -93,11 +93,11 @@ for _, entry in ipairs(cmsgpack.unpack(ARGV[1])) do
             look(position, key, size, needed, width, members, added < #members)
         end
     end
+    call('ZREMRANGEBYSCORE', key, '-inf', newest - past)
     if math.floor(size / SLACK) > math.floor((size - added) / SLACK) then
-        call('ZREMRANGEBYSCORE', key, '-inf', newest - past)
         call('ZREMRANGEBYRANK', key, 0, -keep - 1)
     end
-    retain(key, past / 1e6)
+    retain(key, width / 1e6 + LEAST_GRACE, past / 1e6 + GRACE)
 end
 
 return cmsgpack.pack(found)
