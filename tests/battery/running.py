@@ -52,6 +52,7 @@ def strike(fault: Fault, plant: Plant, seed: int, *, is_short: bool) -> dict[str
             "fault": fault.name,
             "what": fault.what,
             "plant": plant.name,
+            "form": "short" if is_short else "full",
             "seconds": round(time.monotonic() - started, 1),
             "events": account.sent,
             "acked": account.acked,

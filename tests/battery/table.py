@@ -60,7 +60,7 @@ def outcome(record: Record | None) -> str:
         found += f"; recovered in {recovery(record)}"
     if not record["notes"].get("rested", True):
         found += "; not at rest"
-    return found
+    return f"{found} (short form)" if record["form"] == "short" else found
 
 
 def recovery(record: Record | None) -> str:
