@@ -136,8 +136,6 @@ class Fault:
     plants: tuple[str, ...] = ("ours", "stock")
     #: Options of the plant.
     options: Mapping[str, Any] = field(default_factory=dict)
-    #: Further options of ours.
-    own_options: Mapping[str, Any] = field(default_factory=dict)
     #: What of PostgreSQL is on a small disk, the plant's `disk`: its "data" or its "log".
     disk: str | None = None
     #: Makes ours, when it is another plant than usual.
