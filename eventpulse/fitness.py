@@ -98,8 +98,9 @@ def of_redis(url: str) -> Iterator[Finding]:
     yield result("disk", written == "ok", f"last write {written}", "its log tells why it cannot write", "warning")
     most, used = info.get("maxmemory", 0), info.get("used_memory", 0)
     memory = f"{used >> 20} MiB of {f'{most >> 20} MiB' if most else 'no limit'}"
-    room = not most or used < most * ROOM
-    yield result("memory", room, memory, "ingest is refused until workers have made room, or give it more", "warning")
+    unlimited = "set maxmemory: without it the machine runs out of memory before ingest is refused"
+    remedy = "ingest is refused until workers have made room, or give it more" if most else unlimited
+    yield result("memory", used < most * ROOM, memory, remedy, "warning")
 
 
 def of_postgres(url: str) -> Iterator[Finding]:

@@ -5,8 +5,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +13,12 @@ import pytest
 import redis
 import time_machine
 from commanding import Run
+from configuring import configured
 from launching import environ, free_ports
 from making import accept, event
 
 import actors
 from eventpulse.settings import Settings
-
-
-@contextmanager
-def configured(client: redis.Redis, **values: Any) -> Iterator[None]:
-    """Redis with these settings instead of its own."""
-    names = {name.replace("_", "-"): value for name, value in values.items()}
-    before = {name: client.config_get(name)[name] for name in names}
-    try:
-        for name, value in names.items():
-            client.config_set(name, value)
-        yield
-    finally:
-        for name, value in before.items():
-            client.config_set(name, value)
 
 
 def states(out: str) -> dict[str, str]:
@@ -56,7 +41,8 @@ def working(pipeline: redis.Redis) -> redis.Redis:
 
 
 def test_all_is_well(with_servers: Run, working: redis.Redis) -> None:
-    ended = with_servers("doctor", "-o", "json")
+    with configured(working, maxmemory=10**9):
+        ended = with_servers("doctor", "-o", "json")
     assert (ended.code, ended.err) == (0, "All is well.\n")
     assert set(states(ended.out).values()) == {"ok"}
 
@@ -68,6 +54,7 @@ def test_all_is_well(with_servers: Run, working: redis.Redis) -> None:
         ({"appendonly": "no"}, "durability", "warning", "set appendonly yes"),
         ({"appendfsync": "everysec"}, "durability", "warning", "appendfsync always"),
         ({"maxmemory": 1}, "memory", "warning", "give it more"),
+        ({"maxmemory": 0}, "memory", "warning", "set maxmemory"),
     ],
 )
 def test_an_unfit_redis_is_found_and_the_remedy_told(

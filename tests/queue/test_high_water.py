@@ -2,6 +2,8 @@
 
 from itertools import chain
 
+from configuring import configured
+
 from actors.messages import bundles, line
 from actors.transport import RedisBroker
 
@@ -28,10 +30,7 @@ def test_a_full_redis_takes_no_more_events(broker: RedisBroker) -> None:
         )
 
     used = int(broker.client.info("memory")["used_memory"])
-    try:
-        broker.client.config_set("maxmemory", used * 10)
+    with configured(broker.client, maxmemory=used * 10):
         assert accept() == 1
-        broker.client.config_set("maxmemory", int(used * 1.2))
+    with configured(broker.client, maxmemory=int(used * 1.2)):
         assert accept() == -2
-    finally:
-        broker.client.config_set("maxmemory", 0)

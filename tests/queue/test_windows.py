@@ -14,6 +14,7 @@ from arrivals import (
     needs,
     windows,
 )
+from configuring import configured
 from deciding import THRESHOLD, at, event, fired, rule
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -96,11 +97,8 @@ def test_windows_give_way_in_a_redis_that_fills_up(
 ) -> None:
     """Else a rule that groups by what never comes again fills it, and all events are refused."""
     redis_client.setrange("ballast", 20_000_000, b"x")
-    redis_client.config_set("maxmemory", round(redis_client.info("memory")["used_memory"] / used))
-    try:
+    with configured(redis_client, maxmemory=round(redis_client.info("memory")["used_memory"] / used)):
         fired([event(1)], RedisWindow(redis_client), rule(condition, cooldown_seconds=60))
-    finally:
-        redis_client.config_set("maxmemory", 0)
     lives = {_kind(key): redis_client.ttl(key) for key in redis_client.keys("eventpulse:*")}
     wanted = {kind: least + room * (most - least) for kind, (least, most) in expected.items()}
     assert lives == {kind: pytest.approx(seconds, rel=0.1, abs=10) for kind, seconds in wanted.items()}
