@@ -31,12 +31,17 @@ class Mutant(NamedTuple):
     tests: str
 
 
+def look_up(mutant: Mutant) -> None:
+    """Raise `SystemExit` when its text is not there, or not once."""
+    found = (ROOT / mutant.path).read_text().count(mutant.old)
+    if found != 1:
+        raise SystemExit(f"{mutant.guard}: found {found} times in {mutant.path}: {mutant.old!r}")
+
+
 def survives(mutant: Mutant, folder: Path) -> bool:
-    """Whether its tests pass all the same. Raises `SystemExit` when its text is not there, or not once."""
+    """Whether its tests pass all the same."""
     path = folder / mutant.path
     sound = path.read_text()
-    if sound.count(mutant.old) != 1:
-        raise SystemExit(f"{mutant.guard}: found {sound.count(mutant.old)} times in {mutant.path}: {mutant.old!r}")
     path.write_text(sound.replace(mutant.old, mutant.new))
     try:
         return passes(mutant.tests, folder)
@@ -62,6 +67,8 @@ def main(wanted: list[str]) -> int:
     listed = tomllib.loads((ROOT / "tests" / "mutants.toml").read_text())["mutant"]
     mutants = [Mutant(**fields) for fields in listed]
     chosen = [mutant for mutant in mutants if not wanted or any(word in mutant.guard for word in wanted)]
+    for mutant in mutants:
+        look_up(mutant)
     with tempfile.TemporaryDirectory(prefix="eventpulse-mutants-") as name:
         folder = Path(name)
         for package in PACKAGES:
