@@ -18,7 +18,7 @@ from battery.scene import Fault, Scene, Size
 from battery.soak import soak
 
 SEED = 20261121
-SOAK_MINUTES = 0.25
+SOAK_MINUTES = 0.15
 #: In this order: what is killed last takes longest to be made good.
 BLOWS = [(kill, 1), (drop_replies, 3), (undecodable, 1), (roll, 2), (kill_workers, 1)]
 
