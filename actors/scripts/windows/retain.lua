@@ -1,7 +1,7 @@
 -- How long the keys of windows are kept; put before the scripts that write them.
 --
 -- What waited behind an outage comes late, and what a queue has given out may come again. So keys are kept for longer
--- than their rule needs them. But a rule that groups by what never comes again must not fill Redis, and so close the
+-- than their rule needs them. But a rule that groups by what never comes again should not fill Redis, and so close the
 -- door to all events: when half of maxmemory is used that time shrinks, and from 65 per cent on (ingest refuses at 80,
 -- unless it is set otherwise) a window lives little longer than it is wide, and an event that is late finds less in it.
 
