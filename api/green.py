@@ -5,6 +5,7 @@ costs the others nothing, and there is no lock of the interpreter to fight for.
 """
 
 import sys
+import warnings
 from contextlib import suppress
 from socket import SHUT_RDWR, fromfd, socket
 from types import FrameType
@@ -12,6 +13,7 @@ from typing import Any
 
 import gevent
 import psycopg2
+from gevent.monkey import MonkeyPatchWarning
 from gevent.socket import wait_read, wait_write
 from gunicorn.http.errors import ParseException
 from gunicorn.workers.ggevent import GeventWorker
@@ -30,6 +32,9 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn is untyped
         self._idle: set[socket] = set()
         # peewee makes its locks and its connection of a thread when it is imported: gevent has to patch these first.
         assert "peewee" not in sys.modules
+        # The look at Redis before the fork imported ssl, of which gevent warns. Of those who took names out of it, and
+        # keep them unpatched, it lists redis.asyncio alone, and nobody here uses that.
+        warnings.filterwarnings("ignore", category=MonkeyPatchWarning)
         extensions.set_wait_callback(wait)
         super().init_process()
 

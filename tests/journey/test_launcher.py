@@ -33,6 +33,7 @@ def test_up_runs_everything_stops_without_a_trace_and_finds_its_data_again(tmp_p
         assert time.monotonic() - began < 10
         assert [member for member in family if lives(member)] == []
         assert "killed" not in running.printed()
+        assert "warning" not in running.printed().lower()
     with up(tmp_path, "second") as again:
         assert stored(again.url, event_id)
 
