@@ -69,7 +69,7 @@ def run(fault: Fault, name: str, arguments: argparse.Namespace) -> Record:
     """One record, whatever happens."""
     try:
         with ExitStack() as undo:
-            options = {**fault.options}
+            options = dict(fault.options)
             disk = undo.enter_context(small_disk(DISK_MEBIBYTES)) if fault.disk else None
             if fault.disk:
                 if disk is None:
