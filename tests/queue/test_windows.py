@@ -68,6 +68,14 @@ def test_a_window_holds_nothing_older_than_its_width_and_the_lateness(redis_clie
     assert redis_client.zcard(key) == 30
 
 
+def test_a_window_that_is_seldom_used_does_not_gather_what_is_too_old(redis_client: "redis.Redis") -> None:
+    window, seldom = RedisWindow(redis_client), rule(allowed_lateness_seconds=20)
+    for number in range(10):
+        fired([event(number, 100 * number)], window, seldom)
+    (key,) = redis_client.keys("eventpulse:window:*")
+    assert redis_client.zcard(key) == 1
+
+
 @pytest.mark.parametrize(
     "condition", [THRESHOLD | {"value": 0}, THRESHOLD | {"operator": "=="}, ZSCORE], ids=["run", "count", "buckets"]
 )
