@@ -7,9 +7,10 @@ timeout, Redis' socket timeout, the notifiers' timeout), and an outage is to be 
 import dramatiq
 from dramatiq.middleware import CurrentMessage
 
-from actors.guards import LogContext, PatientRetries, Stopping, Transactional
-from actors.messages import JSONEncoder
-from actors.transport import RedisBroker
+from actors.log_context import LogContext
+from actors.transport.messages import JSONEncoder
+from actors.transport.middleware import PatientRetries, Stopping, Transactional
+from actors.transport.redis_broker import RedisBroker
 
 broker = RedisBroker(
     middleware=[

@@ -9,8 +9,8 @@ import redis
 import structlog
 
 import actors
-from actors.transport import is_away
-from eventpulse import fitness
+from actors.transport.redis_broker import is_away
+from eventpulse import preflight
 from eventpulse.settings import Settings
 
 log = structlog.get_logger()
@@ -28,7 +28,7 @@ def run(settings: Settings) -> int:
 
     Raises `Unfit` when a server would lose events, and `redis.ConnectionError` when Redis is away at the start.
     """
-    fitness.ensure_both(settings)
+    preflight.ensure_both(settings)
     actors.setup(settings)
     actors.broker.client.ping()
     stop = threading.Event()

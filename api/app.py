@@ -5,8 +5,10 @@ import falcon.media
 import msgspec
 
 import actors
-from api import anomalies, channels, events, health, limits, metrics, openapi, problems, rules, throughput
+from api import problems
 from api.middleware import DatabaseConnection, RequestLog
+from api.openapi import document
+from api.resources import anomalies, channels, events, health, limits, metrics, rules, throughput
 from eventpulse.settings import Settings
 
 #: A request waits for two calls of Redis at most, the one before its own and its own; then comes an honest 503.
@@ -39,7 +41,7 @@ def create_app(settings: Settings) -> problems.App:
     app.add_route("/api/v1/metrics", metrics.Metrics())
     app.add_route("/api/v1/throughput", throughput.Minutes())
     app.add_route("/api/v1/limits", limits.Limits(settings))
-    app.add_route("/api/v1/openapi.json", openapi.Document(app))
+    app.add_route("/api/v1/openapi.json", document.Document(app))
     app.add_route("/livez", health.Live())
     app.add_route("/readyz", health.Ready())
     return app

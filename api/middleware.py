@@ -9,7 +9,7 @@ from typing import Any
 import falcon
 import structlog
 
-from actors.messages import new_id
+from actors.transport.messages import new_id
 from api import problems
 from models.database import database, is_outage
 

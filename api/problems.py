@@ -18,7 +18,7 @@ import redis
 import structlog
 from playhouse.pool import MaxConnectionsExceeded
 
-from actors.queues import Unavailable
+from actors.transport.queues import Unavailable
 from models import database
 
 log = structlog.get_logger()

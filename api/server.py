@@ -9,7 +9,7 @@ import gunicorn.glogging
 import gunicorn.http.wsgi
 import structlog
 
-from eventpulse import fitness, ports
+from eventpulse import ports, preflight
 from eventpulse.settings import Settings
 
 log = structlog.get_logger()
@@ -27,7 +27,7 @@ def run(settings: Settings) -> int:
     """
     assert settings.redis_url is not None
     ports.ensure_free(settings.host, settings.port, "EVENTPULSE_PORT")
-    fitness.ensure(fitness.of_redis(settings.redis_url))  # PostgreSQL has no part in taking events
+    preflight.ensure(preflight.of_redis(settings.redis_url))  # PostgreSQL has no part in taking events
     gunicorn.http.wsgi.SERVER = "EventPulse"  # the Server header: what runs beneath is nobody's business
     try:
         _Server(settings).run()
@@ -55,7 +55,7 @@ class _Server(gunicorn.app.base.BaseApplication):  # type: ignore[misc] # gunico
         options = {
             "bind": f"{ports.in_brackets(self._settings.host)}:{self._settings.port}",
             "workers": self._settings.api_workers,
-            "worker_class": "api.green.Worker",
+            "worker_class": "api.gevent_worker.Worker",
             "worker_connections": CONNECTIONS,
             "keepalive": KEEPALIVE_SECONDS,
             "graceful_timeout": GRACE_SECONDS,

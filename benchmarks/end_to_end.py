@@ -1,4 +1,4 @@
-"""The whole system on this machine: its real processes, the load offered on a schedule by `eventpulse.load`.
+"""The whole system on this machine: its real processes, the load offered on a schedule by `eventpulse.cli.main.load_generator`.
 
     .venv/bin/python benchmarks/end_to_end.py [--seconds 20] [--rounds 3] [--fsync always] [--only sustained …]
 
@@ -23,7 +23,7 @@ from pathlib import Path
 from report import Line, Report, Series, rounds
 from system import System, system
 
-from eventpulse import load
+from eventpulse.cli import load_generator
 
 CONNECTIONS = 8
 MANY = 32  # connections of clients that send one event a request
@@ -33,10 +33,10 @@ NO_MARK = {"EVENTPULSE_MAX_BACKLOG": "100000000"}
 
 def offer(
     running: System, rate: float | None, seconds: float, batch: int = 100, connections: int = CONNECTIONS
-) -> load.Outcome:
+) -> load_generator.Outcome:
     """Offer `rate` events a second."""
     per_second = rate / batch if rate else None
-    return load.drive(running.api, batch, seconds=seconds, rate=per_second, connections=connections)
+    return load_generator.drive(running.api, batch, seconds=seconds, rate=per_second, connections=connections)
 
 
 def sustained(report: Report, fsync: str, seconds: float, count: int) -> None:
@@ -119,7 +119,7 @@ def single(report: Report, fsync: str, seconds: float, count: int) -> None:
             Line(f"single POST at 1,000/s, p95 ({fsync})", "ms", [each.percentile(0.95) for each in found], at_most=3),
             Line(f"single POST at 1,000/s, p99 ({fsync})", "ms", [each.percentile(0.99) for each in found]),
         )
-        name, saturate = ("wrk", _wrk) if shutil.which("wrk") else ("eventpulse.load", _closed_loop)
+        name, saturate = ("wrk", _wrk) if shutil.which("wrk") else ("eventpulse.cli.main.load_generator", _closed_loop)
         running.settle()
         with_workers = rounds(count, lambda: saturate(running, seconds))
         running.settle()
@@ -143,7 +143,7 @@ def _closed_loop(running: System, seconds: float) -> float:
 
 def _wrk(running: System, seconds: float) -> float:
     """As many as are answered, by a client that takes less of the CPU than ours; each answer has to be a 202."""
-    body = next(load.requests(running.api, 1)).partition(b"\r\n\r\n")[2].decode()
+    body = next(load_generator.requests(running.api, 1)).partition(b"\r\n\r\n")[2].decode()
     script = f"""
         wrk.method, wrk.body, wrk.headers["Content-Type"] = "POST", [[{body}]], "application/json"
     """
@@ -201,7 +201,7 @@ def overload(report: Report, fsync: str, best: float, seconds: float = 60) -> No
     )
 
 
-def _odd(outcome: load.Outcome) -> int:
+def _odd(outcome: load_generator.Outcome) -> int:
     return sum(count for status, count in outcome.statuses.items() if status not in (202, 503))
 
 

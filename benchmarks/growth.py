@@ -19,9 +19,9 @@ from report import Line, Report, Series
 from servers import Servers, servers
 from uuid_utils.compat import uuid7
 
-from api.events import FILTERS, NEWEST_FIRST, public
-from api.paging import page
-from api.query_schemas import EventQuery
+from api.resources.events import FILTERS, NEWEST_FIRST, public
+from api.resources.paging import page
+from api.resources.query_params import EventQuery
 from eventpulse import logs
 from models import database
 from models.event import Event

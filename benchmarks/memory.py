@@ -21,7 +21,8 @@ from servers import Servers, servers
 from uuid_utils.compat import uuid7
 
 import actors
-from actors import ingest, rulebook
+from actors.pipeline import ingest
+from actors.rule_state import rulebook
 from eventpulse import logs
 from eventpulse.settings import Settings
 from models import database

@@ -19,8 +19,8 @@ from report import Line, Report
 from servers import Servers, servers
 
 import actors
-from actors import rulebook
-from actors.queues import depths
+from actors.rule_state import rulebook
+from actors.transport.queues import depths
 from eventpulse import logs
 from eventpulse.settings import Settings
 from models import database

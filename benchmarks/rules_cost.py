@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/rules_cost.py [--rounds 7] [--events 10000]
 
-`rules.evaluate` on batches of 500 prepared events, with its windows in a real Redis: wall time in µs per event. All
+`rules.engine.evaluate` on batches of 500 prepared events, with its windows in a real Redis: wall time in µs per event. All
 sets of rules take turns in each round, so that what else the machine does changes none's share. "Python alone" is the
 same with a window that answers nothing. Windows are full, as in operation, and no rule fires.
 """
@@ -19,13 +19,13 @@ from report import Line, Report, Series
 from servers import servers
 from uuid_utils.compat import uuid7
 
-from actors.windows import RedisWindow
+from actors.rule_state.windows.redis_windows import RedisWindow
 from eventpulse import logs
-from rules.evaluate import evaluate
+from rules.engine.evaluate import evaluate
+from rules.engine.index import RuleSet
 from rules.event import Event
-from rules.match import RuleSet
 from rules.rule import Rule, parse_rule
-from rules.window import Claim, Sighting, Watch, Window
+from rules.windows.queries import Claim, Sighting, Watch, Window
 
 TYPES, SOURCES, BATCH = 10, 20, 500
 #: Between two events: each source has 50 in a window, fewer than it takes to fire.

@@ -11,8 +11,8 @@ import psutil
 import psycopg2
 import redis
 
-from eventpulse import embedded
-from eventpulse.daemon import Daemon
+from eventpulse.local import embedded
+from eventpulse.local.daemon import Daemon
 from models import database, migrations
 
 

@@ -19,7 +19,7 @@ from servers import Servers, cpu_seconds, servers
 START_SECONDS = 60
 STOP_SECONDS = 30
 UNITS = ("api", "live", "worker", "scheduler")
-#: Ten rules, one for each type of `eventpulse.load`'s events. The first fires, once a minute for each source.
+#: Ten rules, one for each type of `eventpulse.cli.main.load_generator`'s events. The first fires, once a minute for each source.
 RULES: list[dict[str, Any]] = [
     {
         "name": f"Many {number}",

@@ -1,5 +1,5 @@
 """`python -m eventpulse` is the command line."""
 
-from eventpulse.cli import main
+from eventpulse.cli.main import main
 
 main()

@@ -146,6 +146,20 @@ class Settings:
         return cls(**values)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectedSettings(Settings):
+    """Settings whose servers are known: given by the environment, or found as the embedded ones."""
+
+    redis_url: str = field(repr=False)
+    database_url: str = field(repr=False)
+
+    @classmethod
+    def of(cls, settings: Settings, redis_url: str, database_url: str) -> "ConnectedSettings":
+        """Return the settings with the URLs of both servers."""
+        values = {item.name: getattr(settings, item.name) for item in fields(settings)}
+        return cls(**values | {"redis_url": redis_url, "database_url": database_url})
+
+
 @dataclass(frozen=True, slots=True)
 class Described:
     """One setting for people: its value with secrets masked, and where the value comes from."""

@@ -13,7 +13,7 @@ import peewee
 from models.base import Row, jsonb, time, utc
 from models.database import database
 from models.dead_letter import DeadLetter
-from models.handover import HAND_OVER
+from models.pending_evaluation import HAND_OVER
 
 SAMPLES = 3
 
@@ -56,7 +56,7 @@ class Event(Row):
 
     @classmethod
     def store(cls, encoded: Iterable[bytes], handovers: Mapping[str, Sequence[str]] | None = None) -> int:
-        """Insert events given as JSON objects, with the ids of those that each bundle hands over (`models.handover`).
+        """Insert events given as JSON objects, with the ids of those that each bundle hands over (`models.pending_evaluation`).
 
         Returns how many were new. An event whose id is already stored changes nothing. Raises `peewee.DataError`
         when PostgreSQL refuses one of them: then none is stored.

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, TextIO
 
 import marshmallow
 
-from notifiers import wording
 from notifiers.base import NoSettings, Notification, TryAgain
+from notifiers.text import delay, duration, headline, one_line
 
 COLOURS = {"critical": "\033[1;31m", "warning": "\033[1;33m", "info": "\033[1;34m"}
 RESET = "\033[0m"
@@ -50,14 +50,14 @@ def _colours(stream: TextIO) -> bool:
 
 
 def _lines(notification: Notification) -> Iterator[str]:
-    yield wording.line(wording.headline(notification), LINE)
-    window = f" in {wording.duration(notification.window_seconds)}" if notification.window_seconds else ""
-    yield wording.line(f"observed {notification.observed}, threshold {notification.threshold}{window}", LINE)
-    delay = wording.delay(notification)
+    yield one_line(headline(notification), LINE)
+    window = f" in {duration(notification.window_seconds)}" if notification.window_seconds else ""
+    yield one_line(f"observed {notification.observed}, threshold {notification.threshold}{window}", LINE)
+    delay = delay(notification)
     yield f"happened {_time(notification.occurred_at)}, detected {_time(notification.detected_at)}{delay}"
     for evidence in notification.evidence[:EVIDENCE_LINES]:
-        yield wording.line(f"- {evidence}", LINE)
-    yield wording.line(notification.link or f"anomaly {notification.anomaly_id}", LINE)
+        yield one_line(f"- {evidence}", LINE)
+    yield one_line(notification.link or f"anomaly {notification.anomaly_id}", LINE)
 
 
 def _time(moment: datetime) -> str:

@@ -9,7 +9,7 @@ from notifiers.base import Notifier
 from notifiers.console import Console
 from notifiers.http import Http
 from notifiers.live import Live
-from notifiers.slack import FROM_ENVIRONMENT, Slack
+from notifiers.slack.webhook import FROM_ENVIRONMENT, Slack
 
 KINDS: dict[str, type[Notifier]] = {"slack": Slack, "console": Console, "live": Live}
 MASK = "***"

@@ -7,16 +7,16 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate
 
-from rules.condition import Condition, ConditionSchema
+from rules.conditions.base import Condition, ConditionSchema
+from rules.conditions.fields import Flag, Whole
+from rules.conditions.invalid_payload import InvalidPayloadSchema
+from rules.conditions.rate_spike import RateSpikeSchema
+from rules.conditions.threshold import ThresholdSchema
+from rules.conditions.timestamp_drift import TimestampDriftSchema
+from rules.conditions.zscore import ZScoreSchema
 from rules.event import SECOND
-from rules.fields import Flag, Whole
-from rules.invalid_payload import InvalidPayloadSchema
-from rules.rate_spike import RateSpikeSchema
 from rules.scope import canonical
-from rules.threshold import ThresholdSchema
-from rules.timestamp_drift import TimestampDriftSchema
-from rules.window import CLOCK_SKEW_SECONDS, Claim
-from rules.zscore import ZScoreSchema
+from rules.windows.queries import CLOCK_SKEW_SECONDS, Claim
 
 #: Every kind of condition, by the `type` it is written with.
 CONDITIONS: dict[str, type[ConditionSchema]] = {

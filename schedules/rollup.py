@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import redis
 
 from actors.broker import broker
-from actors.queues import depths
+from actors.transport.queues import depths
 from models.anomaly import Anomaly
 from models.base import now
 from models.database import connection
@@ -25,7 +25,7 @@ def roll_up() -> int:
     """
     this_minute = now().replace(second=0, microsecond=0)
     minutes = [this_minute - timedelta(minutes=back) for back in range(LOOK_BACK_MINUTES, -1, -1)]
-    states = depths(broker.client)
+    states = depths(broker)
     queues = {
         "queue_depth": sum(state.depth for state in states.values()),
         "oldest_age_seconds": max((state.oldest_age_seconds for state in states.values()), default=0.0),

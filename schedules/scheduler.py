@@ -11,7 +11,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 import actors
 from actors.worker import end_within
-from eventpulse import fitness
+from eventpulse import preflight
 from eventpulse.settings import Settings
 from schedules.leader import Leadership
 from schedules.timetable import Duty, timetable
@@ -29,7 +29,7 @@ def run(settings: Settings) -> int:
 
     Raises `Unfit` when a server would lose events.
     """
-    fitness.ensure_both(settings)
+    preflight.ensure_both(settings)
     actors.setup(settings, name="scheduler")
     assert settings.database_url is not None
     stop = threading.Event()

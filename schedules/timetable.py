@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from actors import dead_letters, handovers, notify, rulebook
+from actors.pipeline import notify
+from actors.recovery import dead_letters, pending_evaluations
+from actors.rule_state import rulebook
 from eventpulse.settings import Settings
 from schedules.retention import drop_old_anomalies, drop_old_events
 from schedules.rollup import roll_up
@@ -25,7 +27,7 @@ def timetable(settings: Settings) -> dict[str, Duty]:
         # An anomaly is announced even when its worker died between recording it and queueing its notifications.
         "resend_overdue_deliveries": Duty(5, notify.resend_overdue),
         # What was lost on its way from being stored to being evaluated is evaluated after all.
-        "resume_handovers": Duty(10, handovers.resume),
+        "resume_handovers": Duty(10, pending_evaluations.resume),
         # Operators see a dead letter soon after its death.
         "reconcile_dead_letters": Duty(2, dead_letters.reconcile),
         # The minute that is passing is rolled up again and again, so that the last one is complete.

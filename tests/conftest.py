@@ -12,7 +12,7 @@ import psycopg2
 import pytest
 import redis
 
-from eventpulse import embedded
+from eventpulse.local import embedded
 from models import database, migrations
 
 TEMPORARY = pytest.StashKey[str]()

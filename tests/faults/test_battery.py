@@ -8,14 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from battery.faults_messages import undecodable
-from battery.faults_processes import kill_workers, roll
-from battery.faults_redis import drop_replies, kill
-from battery.ours import Ours, ours
-from battery.proxy import proxy
-from battery.running import strike
-from battery.scene import Fault, Scene, Size
-from battery.soak import soak
+from chaos.context import Fault, Scene, Size
+from chaos.faults_messages import undecodable
+from chaos.faults_processes import kill_workers, roll
+from chaos.faults_redis import drop_replies, kill
+from chaos.ours import Ours, ours
+from chaos.proxy import proxy
+from chaos.running import strike
+from chaos.soak import soak
 
 SEED = 20261121
 SOAK_MINUTES = 0.15

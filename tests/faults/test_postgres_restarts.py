@@ -11,13 +11,13 @@ import peewee
 import psutil
 import pytest
 import redis
-from making import accept, anomalies, event, idle, rule
-from waiting import until
+from support.pipeline_factory import accept, anomalies, event, idle, rule
+from support.waiting import until
 
 import actors
-from actors import evaluate, notify, persist
-from eventpulse import embedded
-from eventpulse.daemon import Daemon
+from actors.pipeline import evaluate, notify, persist
+from eventpulse.local import embedded
+from eventpulse.local.daemon import Daemon
 from eventpulse.settings import Settings
 from models import database, migrations
 from models.database import connection

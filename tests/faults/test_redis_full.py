@@ -6,12 +6,12 @@ from pathlib import Path
 import dramatiq
 import pytest
 import redis
-from making import accept, anomalies, event, idle, rule
-from waiting import until
+from support.pipeline_factory import accept, anomalies, event, idle, rule
+from support.waiting import until
 
 import actors
-from actors.queues import Unavailable
-from eventpulse import embedded
+from actors.transport.queues import Unavailable
+from eventpulse.local import embedded
 from eventpulse.settings import Settings
 from models.database import connection
 from models.event import Event

@@ -8,14 +8,14 @@ import dramatiq
 import pytest
 import redis
 from dramatiq.errors import ConnectionClosed
-from making import accept, event, idle, rule
-from waiting import until
+from support.pipeline_factory import accept, event, idle, rule
+from support.waiting import until
 
 import actors
-from actors import evaluate
-from actors.queues import Unavailable
-from eventpulse import embedded
-from eventpulse.daemon import Daemon
+from actors.pipeline import evaluate
+from actors.transport.queues import Unavailable
+from eventpulse.local import embedded
+from eventpulse.local.daemon import Daemon
 from eventpulse.settings import Settings
 from models.database import connection
 from models.event import Event

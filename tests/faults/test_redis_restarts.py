@@ -8,12 +8,12 @@ from pathlib import Path
 import dramatiq
 import msgspec
 import pytest
-from staging import queue, stages
-from waiting import until
+from support.broker_factory import queue, stages
+from support.waiting import until
 
-from actors.transport import RedisBroker
-from eventpulse import embedded
-from eventpulse.daemon import Daemon
+from actors.transport.redis_broker import RedisBroker
+from eventpulse.local import embedded
+from eventpulse.local.daemon import Daemon
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from pathlib import Path
 import httpx
 import msgspec
 import pytest
-from making import event
-from serving import Server, serve
+from support.api_server import Server, serve
+from support.pipeline_factory import event
 
-from eventpulse import embedded
-from eventpulse.daemon import Daemon
+from eventpulse.local import embedded
+from eventpulse.local.daemon import Daemon
 
 LONGEST_SECONDS = 1.0
 

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 import redis
 from falcon.testing import TestClient
-from serving import Server, serve
+from support.api_server import Server, serve
 
-from actors.messages import event_of
+from actors.transport.messages import event_of
 from api.app import create_app
 from eventpulse.settings import Settings
 

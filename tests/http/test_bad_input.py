@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 from falcon.testing import TestClient
-from http_events import event, lines
+from support.http_events import event, lines
 
 JSON = {"Content-Type": "application/json"}
 NDJSON = {"Content-Type": "application/x-ndjson"}

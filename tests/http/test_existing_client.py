@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 import redis
-from waiting import until
+from support.waiting import until
 
 RULE = {
     "name": "High error rate",

@@ -8,10 +8,8 @@ import msgspec
 import pytest
 import schemathesis
 from falcon.testing import TestClient
-from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from making import event
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -21,8 +19,10 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from support.fuzz_settings import examples
+from support.pipeline_factory import event
 
-from api.operations import CHANNEL, EVENT, OPERATIONS, RULE
+from api.openapi.operations import CHANNEL, EVENT, OPERATIONS, RULE
 from models.anomaly import Anomaly
 from models.channel import Channel
 from models.database import connection

@@ -9,9 +9,9 @@ from typing import Any
 
 import redis
 from falcon.testing import Result, TestClient
-from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
+from support.fuzz_settings import examples
 
 Queued = Callable[[], list[dict[str, Any]]]
 

@@ -8,7 +8,7 @@ from http.client import HTTPConnection
 
 import psycopg2
 import pytest
-from serving import Server, serve
+from support.api_server import Server, serve
 
 EVENT = b'{"event_type":"order","source":"shop","timestamp":"2026-11-20T12:00:00Z"}'
 

@@ -7,8 +7,8 @@ import dramatiq
 import pytest
 import redis
 from falcon.testing import TestClient
-from http_events import event
-from waiting import until
+from support.http_events import event
+from support.waiting import until
 
 import actors
 from api.app import create_app

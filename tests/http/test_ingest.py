@@ -8,9 +8,9 @@ from uuid import UUID
 import msgspec
 import pytest
 from falcon.testing import TestClient
-from http_events import event, lines
+from support.http_events import event, lines
 
-from actors.messages import request_id_of
+from actors.transport.messages import request_id_of
 
 JSON = {"Content-Type": "application/json"}
 NDJSON = {"Content-Type": "application/x-ndjson"}

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from http_events import event, lines
-from serving import Server
+from support.api_server import Server
+from support.http_events import event, lines
 
 BATCH = "/api/v1/events/batch"
 HEAD = b"POST /api/v1/events/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"

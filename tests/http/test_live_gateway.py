@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from watching import SECONDS, closed, listening, publisher, received, stalled, status, until
+from support.live_client import SECONDS, closed, listening, publisher, received, stalled, status, until
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from eventpulse import embedded
-from eventpulse.daemon import Daemon
+from eventpulse.local import embedded
+from eventpulse.local.daemon import Daemon
 
 LARGE = "x" * 200_000
 BUFFERS = 20_000_000  # more than the kernel holds for a client that does not read

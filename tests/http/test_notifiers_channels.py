@@ -4,11 +4,11 @@ import json
 from collections.abc import Iterator
 
 import marshmallow
-import misbehaving
 import pytest
 import redis
-from misbehaving import Server, answer
-from telling import notification
+from support import fake_http_server
+from support.fake_http_server import Server, answer
+from support.notification_factory import notification
 
 from notifiers import registry
 from notifiers.base import Notifier, TryAgain, Undeliverable
@@ -17,7 +17,7 @@ from notifiers.live import LIVE_CHANNEL
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with misbehaving.running() as server:
+    with fake_http_server.running() as server:
         yield server
 
 

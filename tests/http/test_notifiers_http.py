@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
-import misbehaving
 import pytest
-from misbehaving import Server, answer, raw
+from support import fake_http_server
+from support.fake_http_server import Server, answer, raw
 
 from notifiers.base import TryAgain, Undeliverable
 from notifiers.http import MAX_ANSWER_BYTES, Http, retry_after_seconds
@@ -21,7 +21,7 @@ NOW = datetime(2026, 11, 20, 3, 0, tzinfo=UTC)
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with misbehaving.running() as server:
+    with fake_http_server.running() as server:
         yield server
 
 
@@ -38,7 +38,7 @@ def hasty() -> Http:
 def test_a_good_answer_is_read_and_the_message_arrives_as_json(server: Server, http: Http) -> None:
     assert http.post(server.url, {"text": "žluť"}) == "ok"
     (received,) = server.received
-    assert received.line == f"POST {misbehaving.PATH} HTTP/1.1"
+    assert received.line == f"POST {fake_http_server.PATH} HTTP/1.1"
     assert "content-type: application/json\n" in received.headers
     assert received.json() == {"text": "žluť"}
 
@@ -82,7 +82,7 @@ def test_what_may_pass_is_tried_again(server: Server, http: Http, status: int) -
         (400, "invalid_payload", "400 invalid_payload"),
         (403, "action_prohibited\n", "403 action_prohibited"),
         (404, "no_service", "404 no_service"),
-        (404, f"nothing at {misbehaving.PATH}", "404"),
+        (404, f"nothing at {fake_http_server.PATH}", "404"),
         (410, "channel_is_archived", "410 channel_is_archived"),
         (418, "", "418"),
     ],
@@ -150,7 +150,7 @@ def test_a_broken_answer_is_tried_again(server: Server, http: Http, sent: bytes)
 
 
 def test_a_server_that_is_away_is_tried_again(http: Http) -> None:
-    with misbehaving.running() as server:
+    with fake_http_server.running() as server:
         url = server.url
     with pytest.raises(TryAgain, match=r"^cannot connect to the server of the channel$"):
         http.post(url, {})
@@ -169,7 +169,7 @@ def test_no_log_and_no_traceback_holds_the_url(
     told = ""
     for client, behaviour in [
         (http, answer(200, "ok")),
-        (http, answer(404, misbehaving.PATH)),
+        (http, answer(404, fake_http_server.PATH)),
         (http, raw(b"")),
         (http, raw(b"garbage\r\n\r\n")),
         (hasty, server.say_nothing),

@@ -11,8 +11,8 @@ import msgspec
 import pytest
 from falcon.testing import TestClient
 
-from api.operations import CHANNEL, EVENT, OPERATIONS, RULE
-from api.query_schemas import AnomalyQuery, EventQuery
+from api.openapi.operations import CHANNEL, EVENT, OPERATIONS, RULE
+from api.resources.query_params import AnomalyQuery, EventQuery
 from models.event import Event
 
 

@@ -7,8 +7,8 @@ import falcon
 import pytest
 import redis
 from falcon.testing import TestClient
-from http_events import event
 from structlog.testing import capture_logs
+from support.http_events import event
 
 from api.app import create_app
 from eventpulse.settings import Settings

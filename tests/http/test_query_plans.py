@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from api import anomalies, events, throughput
-from api.paging import matching
-from api.query_schemas import AnomalyQuery, EventQuery, ThroughputQuery
+from api.resources import anomalies, events, throughput
+from api.resources.paging import matching
+from api.resources.query_params import AnomalyQuery, EventQuery, ThroughputQuery
 from models.anomaly import Anomaly
 from models.base import now
 from models.database import configure, database

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 import redis
 from falcon.testing import Result, TestClient
-from waiting import until
+from support.waiting import until
 
-from actors.rulebook import REVISION, SNAPSHOT
+from actors.rule_state.rulebook import REVISION, SNAPSHOT
 from api.app import create_app
 from eventpulse.settings import Settings
 from models.database import database

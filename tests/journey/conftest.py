@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import redis
-from commanding import Ended, Run
+from support.cli import Ended, Run
 
-from eventpulse import cli
+from eventpulse.cli import main
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def eventpulse(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
         monkeypatch.setattr(sys, "argv", ["eventpulse", *arguments])
         capsys.readouterr()
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            main.main()
         written = capsys.readouterr()
         assert isinstance(end.value.code, int)
         return Ended(end.value.code, written.out, written.err)

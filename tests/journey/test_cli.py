@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 import psycopg2
 import pytest
 import yaml
-from commanding import Run
-from launching import COMMAND, environ, free_ports
+from support.cli import Run
+from support.processes import COMMAND, environ, free_ports
 
-from eventpulse import cli
+from eventpulse.cli import main
 from models import database
 
 ROOT = Path(__file__).parents[2]
@@ -134,7 +134,7 @@ def test_a_command_that_is_interrupted_in_the_worst_moment_ends_all_the_same() -
     program = """if True:
         import os, signal
         from httpcore._synchronization import ThreadLock
-        from eventpulse.cli import main
+        from eventpulse.cli.main import main
 
         enter = ThreadLock.__enter__
         ThreadLock.__enter__ = lambda lock: (enter(lock), os.kill(os.getpid(), signal.SIGINT))
@@ -153,7 +153,7 @@ def test_the_compose_file_runs_commands_that_exist_and_waits_for_health() -> Non
     ours = {name: service for name, service in services.items() if service["image"] == "eventpulse"}
     assert set(ours) == {"migrate", "api", "live", "worker", "scheduler"}
     for name, service in ours.items():
-        assert service["command"][0] in cli.commands.commands, name
+        assert service["command"][0] in main.commands.commands, name
         for needed, how in service["depends_on"].items():
             if how["condition"] == "service_healthy":
                 assert "healthcheck" in services[needed]

@@ -7,11 +7,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from commanding import Run
-from launching import free_ports, run, up
+from support.cli import Run
+from support.processes import free_ports, run, up
 
-from eventpulse import load
-from eventpulse.load import Outcome
+from eventpulse.cli import load_generator
+from eventpulse.cli.load_generator import Outcome
 
 
 def test_what_is_accepted_is_counted_and_stored(tmp_path: Path) -> None:
@@ -73,7 +73,9 @@ def slow() -> Iterator[ThreadingHTTPServer]:
 
 def test_a_request_that_had_to_wait_for_a_slow_server_counts_its_waiting(slow: ThreadingHTTPServer) -> None:
     """Ten requests fall due within 0.1 s; the one connection is taken until 0.5 s."""
-    found = load.drive(f"http://127.0.0.1:{slow.server_address[1]}/api/v1", 1, seconds=0.1, rate=100, connections=1)
+    found = load_generator.drive(
+        f"http://127.0.0.1:{slow.server_address[1]}/api/v1", 1, seconds=0.1, rate=100, connections=1
+    )
     assert found.accepted == 10
     assert min(found.latencies) > 0.35
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import redis
-from commanding import Run
+from support.cli import Run
 
 from models import database
 from models.dead_letter import DeadLetter

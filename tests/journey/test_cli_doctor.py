@@ -12,10 +12,10 @@ import psycopg2
 import pytest
 import redis
 import time_machine
-from commanding import Run
-from configuring import configured
-from launching import environ, free_ports
-from making import accept, event
+from support.cli import Run
+from support.pipeline_factory import accept, event
+from support.processes import environ, free_ports
+from support.redis_config import configured
 
 import actors
 from eventpulse.settings import Settings

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import redis
-from launching import COMMAND, environ
+from support.processes import COMMAND, environ
 
 from models import database
 from models.dead_letter import DeadLetter

@@ -10,12 +10,12 @@ from urllib.parse import quote
 
 import click
 import pytest
-from commanding import Ended
-from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
+from support.cli import Ended
+from support.fuzz_settings import examples
 
-from eventpulse import cli
+from eventpulse.cli import main
 
 CODES = {0, 1, 2, 3, 4, 5, 6, 69, 130}
 #: What runs until it is told to stop: it is only called when its settings do not let it start.
@@ -40,7 +40,7 @@ def walk(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple
         yield (*path, name), command
 
 
-COMMANDS = dict(walk(cli.commands))
+COMMANDS = dict(walk(main.commands))
 
 
 def values(parameter: click.Parameter) -> st.SearchStrategy[str]:
@@ -109,7 +109,7 @@ def call(tmp_path: Path) -> Iterator[Callable[[list[str], dict[str, str]], Ended
                 patch.setattr(sys, "stdout", out)
                 patch.setattr(sys, "stderr", err)
                 with pytest.raises(SystemExit) as end:
-                    cli.main()
+                    main.main()
             assert isinstance(end.value.code, int)
             return Ended(end.value.code, *(each.detach().getvalue().decode() for each in (out, err)))
 

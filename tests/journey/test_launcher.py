@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from launching import free_ports, lives, run, up
-from waiting import until
+from support.processes import free_ports, lives, run, up
+from support.waiting import until
 
 EVENT = {"event_type": "order", "source": "shop", "timestamp": "2026-11-20T12:00:00Z", "payload": {"total": 3}}
 

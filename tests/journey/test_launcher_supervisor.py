@@ -9,12 +9,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from waiting import until
+from support.waiting import until
 
-from eventpulse import supervisor as supervision
-from eventpulse.board import Board
-from eventpulse.child import Child
-from eventpulse.supervisor import Phase, Supervisor, Unit, backoff_seconds
+from eventpulse.local import supervisor as supervision
+from eventpulse.local.child import Child
+from eventpulse.local.process_output import Board
+from eventpulse.local.supervisor import Phase, Supervisor, Unit, backoff_seconds
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import redis
-from making import accept, event, rule
-from waiting import until
+from support.pipeline_factory import accept, event, rule
+from support.waiting import until
 
 import actors
-from actors import queues
+from actors.transport import queues
 from eventpulse.settings import Settings
 from models.anomaly import Anomaly
 from models.database import connection
@@ -117,13 +117,14 @@ def test_a_worker_refuses_a_redis_that_evicts(client: redis.Redis, redis_url: st
 
 LOSES_A_THREAD = """
 import sys
-from actors import batching, worker
+from actors import worker
+from actors.transport import consumer
 from eventpulse.settings import Settings
 
 def die(consumer):
     raise SystemExit
 
-batching.Consumer._fetch = die
+consumer.Consumer._fetch = die
 sys.exit(worker.run(Settings.from_environ()))
 """
 

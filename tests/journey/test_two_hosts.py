@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 import redis
-from hosts import EVALUATED, STORES, Host, host
-from making import accept, anomalies, event, rule
-from waiting import until
+from support.network_hosts import EVALUATED, STORES, Host, host
+from support.pipeline_factory import accept, anomalies, event, rule
+from support.waiting import until
 
 import actors
-from actors import queues
+from actors.transport import queues
 from eventpulse.settings import Settings
 from models.database import connection
 from models.delivery import Delivery

@@ -4,7 +4,7 @@ import io
 from datetime import UTC, datetime
 
 import pytest
-from telling import notification
+from support.notification_factory import notification
 
 from notifiers.base import TryAgain
 from notifiers.console import Console

@@ -2,7 +2,8 @@
 
 import pytest
 
-from api import decode, problems
+from api import problems
+from api.decoding import decode
 from eventpulse.settings import Settings
 
 EVENT = '{"source":%s,"event_type":"t","timestamp":"2026-01-01T00:00:00Z","source":%s}'

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api import decode, parse, problems
-from api.schemas import EventSchema
+from api import problems
+from api.decoding import decode, lenient_json
+from api.decoding.event_schema import EventSchema
 from eventpulse.settings import Settings
 
 LIMITS = Settings()
@@ -93,7 +94,7 @@ def events(draw: st.DrawFn) -> dict[str, Any]:
 def by_schema(body: bytes) -> dict[str, Any] | None:
     """What the schema makes of a body; None when it refuses it."""
     try:
-        return EventSchema().load(parse.one(body)[0])
+        return EventSchema().load(lenient_json.one(body)[0])
     except (problems.Problem, marshmallow.ValidationError):
         return None
 

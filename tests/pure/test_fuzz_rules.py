@@ -6,14 +6,14 @@ from time import monotonic
 from typing import Any
 
 import msgspec
-from deciding import NOON, decide, row
-from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
+from support.fuzz_settings import examples
+from support.rule_factory import NOON, decide, row
 
 from rules.event import Event
-from rules.memory import MemoryWindow
 from rules.rule import InvalidRule, Rule, RuleSchema, parse_rule
+from rules.windows.memory import MemoryWindow
 
 SECONDS = 2  # far more than any rule takes, far less than for ever
 FIELDS = tuple(RuleSchema().fields)

@@ -30,13 +30,13 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 def test_a_json_line_has_time_level_logger_and_the_bound_context(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "json")
     structlog.contextvars.bind_contextvars(request_id="r-1", event_id="e-1")
-    structlog.get_logger("api.events").info("accepted", count=3)
+    structlog.get_logger("api.resources.events").info("accepted", count=3)
     (line,) = lines(capsys)
     assert line["timestamp"].endswith("Z")
     assert {name: line[name] for name in ("event", "level", "logger", "request_id", "event_id", "count")} == {
         "event": "accepted",
         "level": "info",
-        "logger": "api.events",
+        "logger": "api.resources.events",
         "request_id": "r-1",
         "event_id": "e-1",
         "count": 3,

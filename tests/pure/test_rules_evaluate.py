@@ -4,16 +4,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import pytest
-from deciding import THRESHOLD, at, decide, event, fired, row, rule
 from marshmallow import fields
+from support.rule_factory import THRESHOLD, at, decide, event, fired, row, rule
 
-from rules.condition import ConditionSchema
+from rules.conditions.base import ConditionSchema
 from rules.event import Event
-from rules.memory import MemoryWindow
 from rules.rule import CONDITIONS, parse_rule
 from rules.scope import Scope
 from rules.verdict import Selection, Verdict
-from rules.window import Claim, Run, Sighting, Watch
+from rules.windows.memory import MemoryWindow
+from rules.windows.queries import Claim, Run, Sighting, Watch
 
 
 class Counting(MemoryWindow):

@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from deciding import THRESHOLD, decide, event, fired, rule
+from support.rule_factory import THRESHOLD, decide, event, fired, rule
 
-from rules.match import RuleSet
-from rules.memory import MemoryWindow
+from rules.engine.index import RuleSet
 from rules.scope import Scope
+from rules.windows.memory import MemoryWindow
 
 ONE: dict[str, Any] = {"type": "threshold", "operator": ">=", "value": 1}
 

@@ -1,10 +1,10 @@
 """Whatever the order of arrival, the same is found."""
 
-from arrivals import Arrivals, arrivals, check_any_order, check_cooldown, cooldowns, needs, windows
-from deciding import THRESHOLD, event, fired, rule
 from hypothesis import given, settings
+from support.arrival_orders import Arrivals, arrivals, check_any_order, check_cooldown, cooldowns, needs, windows
+from support.rule_factory import THRESHOLD, event, fired, rule
 
-from rules.memory import MemoryWindow
+from rules.windows.memory import MemoryWindow
 
 
 @settings(max_examples=300, deadline=None)

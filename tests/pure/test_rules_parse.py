@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from deciding import THRESHOLD, row, rule
+from support.rule_factory import THRESHOLD, row, rule
 
 from rules.rule import InvalidRule, RuleSchema, parse_rule
 

@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from deciding import at, decide, event, fired, rule
+from support.rule_factory import at, decide, event, fired, rule
 
-from rules.explain import explain
-from rules.memory import MemoryWindow
+from rules.engine.explain import explain
+from rules.windows.memory import MemoryWindow
 
 REQUIRED = {"payment": ["amount", "customer.id"], "refund": ["amount"]}
 PAYLOAD = rule({"type": "invalid_payload", "required_fields": REQUIRED})

@@ -1,10 +1,10 @@
 """Counting events in a window, with each operator."""
 
 import pytest
-from deciding import THRESHOLD, decide, event, fired, rule
+from support.rule_factory import THRESHOLD, decide, event, fired, rule
 
-from rules.explain import explain
-from rules.memory import MemoryWindow
+from rules.engine.explain import explain
+from rules.windows.memory import MemoryWindow
 
 LONG = "x" * 200
 

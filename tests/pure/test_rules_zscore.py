@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from deciding import at, decide, event, fired, rule
+from support.rule_factory import at, decide, event, fired, rule
 
+from rules.engine.explain import explain
 from rules.event import Event
-from rules.explain import explain
-from rules.memory import MemoryWindow
+from rules.windows.memory import MemoryWindow
 
 ZSCORE: dict[str, Any] = {"type": "zscore", "bucket_seconds": 10, "baseline_buckets": 3, "threshold": 3}
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from telling import notification
+from support.notification_factory import notification
 
-from notifiers.slack_message import COLOURS, escaped, message
+from notifiers.slack.blocks import COLOURS, escaped, message
 
 
 def texts(part: Any) -> Iterator[str]:

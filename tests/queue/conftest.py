@@ -6,10 +6,10 @@ from contextlib import ExitStack
 import dramatiq
 import pytest
 import redis
-from staging import StartWorker, stages
+from support.broker_factory import StartWorker, stages
 
 import actors
-from actors.transport import RedisBroker
+from actors.transport.redis_broker import RedisBroker
 from eventpulse.settings import Settings
 
 

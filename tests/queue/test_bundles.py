@@ -2,13 +2,13 @@
 
 import dramatiq
 import msgspec
-from staging import StartWorker, number_of, queue, queue_is_empty
-from waiting import until
+from support.broker_factory import StartWorker, number_of, queue, queue_is_empty
+from support.waiting import until
 
-from actors.batching import Consumer
-from actors.messages import bundles, line
-from actors.transport import RedisBroker
-from actors.work import Work
+from actors.transport.batch import Work
+from actors.transport.consumer import Consumer
+from actors.transport.messages import bundles, line
+from actors.transport.redis_broker import RedisBroker
 
 LEASES = "eventpulse:__heartbeats__"
 

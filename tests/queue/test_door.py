@@ -6,14 +6,14 @@ from typing import Any
 import msgspec
 import pytest
 import redis
-from making import event
-from waiting import until
+from support.pipeline_factory import event
+from support.waiting import until
 
-from actors import ingest
 from actors.broker import broker
-from actors.ingest import Door, HighWaterMarks
-from actors.messages import event_of, line, request_id_of
-from actors.queues import Unavailable
+from actors.pipeline import ingest
+from actors.pipeline.ingest import Door, HighWaterMarks
+from actors.transport.messages import event_of, line, request_id_of
+from actors.transport.queues import Unavailable
 
 Script = Any
 

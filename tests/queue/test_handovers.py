@@ -3,15 +3,16 @@
 import msgspec
 import pytest
 import redis
-from making import accept, anomalies, event, idle, rule
-from staging import StartWorker
-from waiting import until
+from support.broker_factory import StartWorker
+from support.pipeline_factory import accept, anomalies, event, idle, rule
+from support.waiting import until
 
 import actors
-from actors import dead_letters, evaluate, handovers
-from actors.messages import bundles, line
+from actors.pipeline import evaluate
+from actors.recovery import dead_letters, pending_evaluations
+from actors.transport.messages import bundles, line
 from models.database import connection, database
-from models.handover import Handover
+from models.pending_evaluation import Handover
 
 
 def handed_over() -> int:
@@ -45,14 +46,14 @@ def test_events_that_were_stored_and_never_evaluated_are(
 ) -> None:
     rule()
     stored_only(pipeline, start_worker, monkeypatch, *[event() for _ in range(3)])
-    assert handovers.resume() == 0, "it may be under way"
-    assert handovers.resume(overdue_seconds=0) == 3
+    assert pending_evaluations.resume() == 0, "it may be under way"
+    assert pending_evaluations.resume(overdue_seconds=0) == 3
     assert pipeline.get("eventpulse:evaluate.count") == b"3"
     start_worker()
     until(lambda: idle(pipeline))
     assert len(anomalies()) == 1
     assert handed_over() == 0
-    assert handovers.resume(overdue_seconds=0) == 0
+    assert pending_evaluations.resume(overdue_seconds=0) == 0
 
 
 def test_what_waits_for_its_turn_is_left_alone(
@@ -60,7 +61,7 @@ def test_what_waits_for_its_turn_is_left_alone(
 ) -> None:
     monkeypatch.setattr(pipeline, "flushdb", lambda: None)
     stored_only(pipeline, start_worker, monkeypatch, event())
-    assert handovers.resume(overdue_seconds=0) == 0
+    assert pending_evaluations.resume(overdue_seconds=0) == 0
     assert pipeline.get("eventpulse:evaluate.count") == b"1"
     assert handed_over() == 1
 
@@ -82,7 +83,7 @@ def test_what_cannot_be_evaluated_dies_once_and_its_neighbours_do_not(
     until(lambda: idle(pipeline))
     assert dead_letters.reconcile() == 1
     assert handed_over() == 1, "a bundle that was taken apart is not confirmed"
-    assert handovers.resume(overdue_seconds=0) == 2
+    assert pending_evaluations.resume(overdue_seconds=0) == 2
     until(lambda: idle(pipeline))
     assert handed_over() == 0
     assert dead_letters.reconcile() == 0
@@ -102,7 +103,7 @@ def test_what_fails_together_and_not_alone_is_done_after_one_more_time(
     accept(*[event() for _ in range(5)])
     start_worker()
     until(lambda: idle(pipeline))
-    assert handovers.resume(overdue_seconds=0) == 5
+    assert pending_evaluations.resume(overdue_seconds=0) == 5
     until(lambda: idle(pipeline))
     assert handed_over() == 0
 
@@ -114,9 +115,9 @@ def test_nothing_counts_as_lost_while_evaluation_is_behind(
     (old,) = bundles("evaluate", [line(event(), None)], 1)
     data = old.data.replace(b'"message_timestamp":1', b'"message_timestamp":')
     actors.broker.scripts["enqueue"](keys=["eventpulse"], args=["evaluate", old.id, data, 0])
-    assert handovers.resume(overdue_seconds=0) == 0
+    assert pending_evaluations.resume(overdue_seconds=0) == 0
     pipeline.flushdb()
-    assert handovers.resume(overdue_seconds=0) == 1
+    assert pending_evaluations.resume(overdue_seconds=0) == 1
 
 
 def test_one_row_that_cannot_be_read_stops_no_other(
@@ -125,7 +126,7 @@ def test_one_row_that_cannot_be_read_stops_no_other(
     stored_only(pipeline, start_worker, monkeypatch, event())
     with connection():
         database.execute_sql("UPDATE events SET timestamp = '12000-01-01Z'")  # Python knows no such year
-    assert handovers.resume(overdue_seconds=0) == 0
+    assert pending_evaluations.resume(overdue_seconds=0) == 0
     assert handed_over() == 1
 
 
@@ -135,5 +136,5 @@ def test_events_that_are_forgotten_by_now_are_not_waited_for(
     stored_only(pipeline, start_worker, monkeypatch, event())
     with connection():
         database.execute_sql("TRUNCATE events")
-    assert handovers.resume(overdue_seconds=0) == 0
+    assert pending_evaluations.resume(overdue_seconds=0) == 0
     assert handed_over() == 0

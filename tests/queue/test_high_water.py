@@ -2,10 +2,10 @@
 
 from itertools import chain
 
-from configuring import configured
+from support.redis_config import configured
 
-from actors.messages import bundles, line
-from actors.transport import RedisBroker
+from actors.transport.messages import bundles, line
+from actors.transport.redis_broker import RedisBroker
 
 
 def test_the_backlog_has_a_high_water_mark(broker: RedisBroker) -> None:

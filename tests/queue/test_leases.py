@@ -7,11 +7,11 @@ import dramatiq
 import msgspec
 import pytest
 from dramatiq.message import Message
-from staging import StartWorker, number_of, numbers, queue, queue_is_empty
-from waiting import until
+from support.broker_factory import StartWorker, number_of, numbers, queue, queue_is_empty
+from support.waiting import until
 
-from actors.batching import Consumer
-from actors.transport import RedisBroker
+from actors.transport.consumer import Consumer
+from actors.transport.redis_broker import RedisBroker
 
 
 def leased(broker: RedisBroker, count: int) -> Consumer:

@@ -5,13 +5,13 @@ import signal
 from pathlib import Path
 
 import redis
-from fuzzing import examples
 from hypothesis.stateful import rule, run_state_machine_as_test
-from shuffling import Queues
-from waiting import until
+from support.fuzz_settings import examples
+from support.queue_state_machine import Queues
+from support.waiting import until
 
-from eventpulse import embedded
-from eventpulse.daemon import Daemon
+from eventpulse.local import embedded
+from eventpulse.local.daemon import Daemon
 
 
 class RestartedQueues(Queues):

@@ -11,13 +11,14 @@ import peewee
 import pytest
 import redis
 import time_machine
-from making import accept, anomalies, event, idle, rule
-from staging import StartWorker
-from waiting import until
+from support.broker_factory import StartWorker
+from support.pipeline_factory import accept, anomalies, event, idle, rule
+from support.waiting import until
 
 import actors
-from actors import dead_letters, notify
-from actors.traffic import Traffic
+from actors.pipeline import notify
+from actors.pipeline.channel_limits import Traffic
+from actors.recovery import dead_letters
 from models.anomaly import Anomaly
 from models.base import now
 from models.channel import Channel

@@ -6,17 +6,19 @@ from uuid import UUID
 import msgspec
 import pytest
 import redis
-from making import accept, anomalies, event, idle, rule
 from marshmallow import fields
-from staging import StartWorker
-from waiting import until
+from support.broker_factory import StartWorker
+from support.pipeline_factory import accept, anomalies, event, idle, rule
+from support.waiting import until
 
-from actors import dead_letters, evaluate, rulebook
+from actors.pipeline import evaluate
+from actors.recovery import dead_letters
+from actors.rule_state import rulebook
 from models.database import connection, database
 from models.delivery import Delivery
 from models.event import Event
 from models.rule import Rule
-from rules.condition import ConditionSchema
+from rules.conditions.base import ConditionSchema
 from rules.rule import CONDITIONS
 from rules.scope import Scope
 

@@ -5,12 +5,14 @@ from datetime import UTC, datetime
 
 import pytest
 import redis
-from making import accept, event, idle, rule
-from staging import StartWorker
-from waiting import until
+from support.broker_factory import StartWorker
+from support.pipeline_factory import accept, event, idle, rule
+from support.waiting import until
 
 import actors
-from actors import dead_letters, rulebook, worker
+from actors import worker
+from actors.recovery import dead_letters
+from actors.rule_state import rulebook
 from eventpulse.settings import Settings
 from models.database import connection
 from models.dead_letter import DeadLetter

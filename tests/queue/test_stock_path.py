@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 import redis
-from deciding import at, event
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from making import rule
-from paths import Outcome, Request, batched, stock
+from support.pipeline_factory import rule
+from support.rule_factory import at, event
+from support.stock_vs_batched import Outcome, Request, batched, stock
 
 from models.anomaly import Anomaly
 from models.channel import Channel

@@ -3,11 +3,11 @@
 import dramatiq
 import msgspec
 from dramatiq.message import Message
-from staging import StartWorker, number_of, numbers, queue_is_empty
 from structlog.contextvars import get_contextvars
-from waiting import until
+from support.broker_factory import StartWorker, number_of, numbers, queue_is_empty
+from support.waiting import until
 
-from actors.transport import RedisBroker
+from actors.transport.redis_broker import RedisBroker
 
 
 def test_messages_are_processed_in_batches(broker: RedisBroker, start_worker: StartWorker) -> None:

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 import redis
-from arrivals import (
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.arrival_orders import (
     Arrivals,
     arrivals,
     check_any_order,
@@ -14,13 +16,11 @@ from arrivals import (
     needs,
     windows,
 )
-from configuring import configured
-from deciding import THRESHOLD, at, event, fired, rule
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from support.redis_config import configured
+from support.rule_factory import THRESHOLD, at, event, fired, rule
 
-from actors.windows import RedisWindow
-from rules.memory import MemoryWindow
+from actors.rule_state.windows.redis_windows import RedisWindow
+from rules.windows.memory import MemoryWindow
 
 few = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -10,10 +10,10 @@ import psutil
 import psycopg2
 import pytest
 import redis
-from waiting import until
+from support.waiting import until
 
-from eventpulse import datadir, embedded
-from eventpulse.daemon import Daemon, EmbeddedServerError
+from eventpulse.local import datadir, embedded
+from eventpulse.local.daemon import Daemon, EmbeddedServerError
 from eventpulse.settings import Settings
 
 Start = Callable[[Path], Daemon]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from eventpulse import postgres
-from eventpulse.daemon import EmbeddedServerError, as_user
+from eventpulse.local import postgres
+from eventpulse.local.daemon import EmbeddedServerError, as_user
 
 only_for_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root's PostgreSQL runs as someone else")
 

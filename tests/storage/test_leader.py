@@ -1,7 +1,7 @@
 """One scheduler leads at a time; another takes over when it goes."""
 
 import psycopg2
-from waiting import until
+from support.waiting import until
 
 from models import database
 from schedules.leader import Leadership

@@ -9,7 +9,7 @@ from models.database import database
 from models.dead_letter import DeadLetter
 from models.delivery import Delivery
 from models.event import Event
-from models.handover import Handover
+from models.pending_evaluation import Handover
 from models.rule import Rule
 from models.throughput import Throughput
 

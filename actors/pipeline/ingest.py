@@ -1,0 +1,30 @@
+"""Enqueue accepted events in Redis."""
+
+from collections.abc import Sequence
+
+from actors import runtime
+from actors.transport.errors import QueueUnavailable
+from actors.transport.messages import line
+
+RETRY_AFTER_SECONDS = 2.0
+
+
+def check_accepting() -> None:
+    """Raise `QueueUnavailable` if requests are being rejected at this moment, before any work is done for this one."""
+    _raise_if(runtime.current().group_commit.rejection_reason())
+
+
+def accept(events: Sequence[bytes], request_id: str | None) -> None:
+    """Enqueue one `persist` message for each event, all or none, in a call to Redis that other requests may share.
+
+    `events` are JSON objects; they are enqueued unchanged. When this returns, Redis has confirmed them on disk.
+    Raises `QueueUnavailable` if Redis is unavailable, or if the backlog or the memory of Redis is above its high-water
+    mark. Then nothing was enqueued or, after a timeout, exactly these events were: sending them again with the same ids
+    is safe.
+    """
+    _raise_if(runtime.current().group_commit.submit([line(event, request_id) for event in events]))
+
+
+def _raise_if(rejection: str | None) -> None:
+    if rejection is not None:
+        raise QueueUnavailable(rejection, RETRY_AFTER_SECONDS)

@@ -1,0 +1,1 @@
+"""Periodic jobs that find lost work and requeue it."""

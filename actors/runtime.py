@@ -1,0 +1,77 @@
+"""The objects that one process shares between its actors, bound once by `setup`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from actors.broker import broker
+from actors.channel_limits import ChannelLimiter
+from actors.rule_state.rulebook import Rulebook
+from actors.transport.group_commit import GroupCommit, HighWaterMarks
+from actors.transport.redis_broker import SOCKET_TIMEOUT_SECONDS
+from eventpulse.settings import ConnectedSettings
+from models import database
+from notifiers import registry
+from notifiers.base import Notifier
+
+#: Enough for every thread of a worker and a few spare; in the API, the number of requests that use PostgreSQL at once.
+DATABASE_CONNECTIONS = 12
+INGEST_QUEUE = "persist"
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What the actors of this process work with.
+
+    `notifiers` maps a channel kind to its notifier. `public_url` is the base of links in alerts, without a final slash.
+    """
+
+    group_commit: GroupCommit
+    notifiers: Mapping[str, Notifier]
+    public_url: str
+    limiter: ChannelLimiter
+    rulebook: Rulebook
+
+
+_bound: Runtime | None = None
+
+
+def connect(
+    settings: ConnectedSettings, name: str, *, redis_timeout_seconds: float = SOCKET_TIMEOUT_SECONDS
+) -> None:
+    """Point the broker and the models at the servers of `settings`; opens no connection yet.
+
+    `name` identifies the process in `pg_stat_activity`.
+    """
+    broker.connect(settings.redis_url, redis_timeout_seconds)
+    broker.batch_size = settings.batch
+    database.configure(settings.database_url, connections=DATABASE_CONNECTIONS, name=f"eventpulse-{name}")
+
+
+def setup(
+    settings: ConnectedSettings, name: str = "worker", *, redis_timeout_seconds: float = SOCKET_TIMEOUT_SECONDS
+) -> Runtime:
+    """Connect as `connect` does, and bind and return the runtime of this process; opens no connection yet."""
+    connect(settings, name, redis_timeout_seconds=redis_timeout_seconds)
+    marks = HighWaterMarks(settings.max_backlog, settings.max_redis_memory_percent)
+    runtime = Runtime(
+        group_commit=GroupCommit(broker, INGEST_QUEUE, marks, settings.batch),
+        notifiers=registry.build(broker.client, settings.slack_webhook_url),
+        public_url=(settings.public_url or f"http://{settings.host}:{settings.port}").rstrip("/"),
+        limiter=ChannelLimiter(),
+        rulebook=Rulebook(),
+    )
+    bind(runtime)
+    return runtime
+
+
+def bind(runtime: Runtime) -> None:
+    """Make `runtime` the one that `current` returns."""
+    global _bound
+    _bound = runtime
+
+
+def current() -> Runtime:
+    """Return the runtime of this process. Raises `RuntimeError` before `setup`."""
+    if _bound is None:
+        raise RuntimeError("actors.runtime.setup() has not been called in this process")
+    return _bound

@@ -1,0 +1,10 @@
+"""Errors of the transport that its callers handle."""
+
+
+class QueueUnavailable(Exception):
+    """The queue accepts nothing at the moment. `retry_after` is the number of seconds to wait before a new attempt."""
+
+    def __init__(self, reason: str, retry_after: float) -> None:
+        self.reason = reason
+        self.retry_after = retry_after
+        super().__init__(reason)

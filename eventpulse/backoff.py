@@ -1,0 +1,14 @@
+"""Exponential backoff with jitter, the one way to compute a pause before a retry."""
+
+from random import uniform
+
+
+def backoff_seconds(failures: int, first: float, longest: float) -> float:
+    """Return the pause before attempt number `failures` + 1: doubling from `first`, at most `longest`, with jitter.
+
+    The result is uniform between half the ceiling and the ceiling ("equal jitter",
+    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), so that clients that failed together
+    do not retry together.
+    """
+    ceiling = min(longest, first * 2.0 ** min(max(failures - 1, 0), 30))
+    return uniform(ceiling / 2, ceiling)  # noqa: S311 - spreads load, protects no secret

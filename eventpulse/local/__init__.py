@@ -1,0 +1,1 @@
+"""What `eventpulse up` needs on one machine: the supervisor and the embedded servers."""

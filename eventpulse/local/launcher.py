@@ -1,0 +1,149 @@
+"""What `eventpulse up` starts, in order: the servers, their schema, and every process of ours."""
+
+import os
+import signal
+import sys
+from contextlib import ExitStack
+from dataclasses import replace
+
+import click
+import httpx
+import psycopg2
+import redis
+
+from eventpulse import logs, ports, preflight
+from eventpulse.cli import migrate
+from eventpulse.local import datadir, embedded
+from eventpulse.local.child import Child
+from eventpulse.local.daemon import Daemon
+from eventpulse.local.process_output import Board
+from eventpulse.local.supervisor import Phase, Supervisor, Unit
+from eventpulse.settings import Settings
+from models import database
+
+
+def up(settings: Settings) -> int:
+    """Run all of EventPulse in this terminal until a signal asks it to stop; returns the exit code.
+
+    Raises `Trouble` with one line when it cannot start; nothing of ours keeps running then.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):  # until the supervisor listens: unwind, and stop what runs
+        signal.signal(number, signal.default_int_handler)
+    ports.ensure_free(settings.host, settings.port, "EVENTPULSE_PORT")
+    ports.ensure_free(settings.host, settings.live_port, "EVENTPULSE_LIVE_PORT")
+    board = Board(tagged=logs.resolved(settings.log_format) == "console", coloured=logs.colours())
+    with ExitStack() as stack:
+        servers = _start_servers(settings, stack, board)
+        settings = _with_urls(settings, servers)
+        _verify(settings)
+        _prepare_database(settings)
+        preflight.ensure_both(settings)
+        supervisor = Supervisor(_phases(settings, servers, board), board)
+        supervisor.start()
+        _supervise(supervisor, settings)
+        return supervisor.stop()
+
+
+def _start_servers(settings: Settings, stack: ExitStack, board: Board) -> dict[str, Daemon]:
+    """The embedded servers in place of those that are not given, each to be stopped when `stack` unwinds."""
+    missing = []  # PostgreSQL first: it asks more of its folder
+    if settings.database_url is None:
+        missing.append(("postgres", embedded.start_postgres))
+    if settings.redis_url is None:
+        missing.append(("redis", embedded.start_redis))
+    if missing:
+        stack.enter_context(datadir.locked(settings.data_dir))
+    servers = {}
+    for name, start in missing:
+        servers[name] = server = start(settings.data_dir / name)
+        stack.callback(server.stop)
+        board.state(name, f"runs (process {server.pid})")
+    return servers
+
+
+def _with_urls(settings: Settings, servers: dict[str, Daemon]) -> Settings:
+    if "redis" in servers:
+        settings = replace(settings, redis_url=servers["redis"].url)
+    if "postgres" in servers:
+        settings = replace(settings, database_url=servers["postgres"].url)
+    return settings
+
+
+def _verify(settings: Settings) -> None:
+    """See that both servers answer, so that no process of ours has to fail for it."""
+    assert settings.redis_url is not None
+    assert settings.database_url is not None
+    with redis.Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=5) as client:
+        client.ping()
+    psycopg2.connect(settings.database_url, connect_timeout=5).close()
+
+
+def _prepare_database(settings: Settings) -> None:
+    assert settings.database_url is not None
+    database.configure(settings.database_url, name="eventpulse up")
+    migrate.bring_up_to_date(settings)
+    database.database.close_all()
+
+
+def _phases(settings: Settings, servers: dict[str, Daemon], board: Board) -> list[Phase]:
+    """Who stops first, and how long each may take: what takes work in, what plans it, what does it, what keeps it."""
+
+    def unit(name: str, command: str) -> Unit:
+        # -P: a folder called `rules` where `up` was called must not pass for ours.
+        argv = [sys.executable, "-P", "-m", "eventpulse", "--parent", str(os.getpid()), command]
+        return Unit(name, Child(name, argv, environ, lambda stream, text: board.line(name, stream, text)))
+
+    environ = _environ(settings)
+    workers = [unit(f"worker-{number}", "worker") for number in range(1, settings.workers + 1)]
+    return [
+        Phase([unit("api", "api"), unit("live", "live")], grace_seconds=2),
+        Phase([unit("scheduler", "scheduler")], grace_seconds=2),
+        Phase(workers, grace_seconds=3.5),
+        Phase([Unit(name, server) for name, server in servers.items()], grace_seconds=2),
+    ]
+
+
+def _environ(settings: Settings) -> dict[str, str]:
+    assert settings.redis_url is not None
+    assert settings.database_url is not None
+    environ = {
+        **os.environ,
+        "REDIS_URL": settings.redis_url,
+        "DATABASE_URL": settings.database_url,
+        "LOG_FORMAT": logs.resolved(settings.log_format),
+        "PYTHONUNBUFFERED": "1",
+    }
+    if logs.colours():
+        environ["FORCE_COLOR"] = "1"
+    return environ
+
+
+def _supervise(supervisor: Supervisor, settings: Settings) -> None:
+    api = f"http://{ports.reachable_host(settings.host)}:{settings.port}"
+    announced = False
+    while not supervisor.stopping:
+        supervisor.wait()
+        if not announced and _answers(api):
+            announced = True
+            _announce(api, settings)
+
+
+def _answers(api: str) -> bool:
+    try:
+        return httpx.get(f"{api}/livez", timeout=1, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _announce(api: str, settings: Settings) -> None:
+    host = ports.reachable_host(settings.host)
+    lines = [
+        "",
+        "EventPulse is running; Ctrl-C stops it.",
+        f"  API          {api}",
+        f"  Live alerts  ws://{host}:{settings.live_port}/ws",
+        f"  Data         {settings.data_dir}",
+        f"  Try          {sys.argv[0]} demo   (in a second terminal)",
+        "",
+    ]
+    click.echo("\n".join(lines))

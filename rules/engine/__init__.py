@@ -1,0 +1,1 @@
+"""Evaluation of rules against a batch of events."""

@@ -1,0 +1,1 @@
+"""Window queries and their in-memory implementation."""

@@ -1,0 +1,26 @@
+"""The table of all faults."""
+
+from chaos import (
+    faults_channels,
+    faults_clocks,
+    faults_messages,
+    faults_postgres,
+    faults_processes,
+    faults_redis,
+    faults_schedulers,
+    soak,
+    up,
+)
+from chaos.context import Fault
+
+FAULTS: list[Fault] = [
+    *faults_processes.FAULTS,
+    *faults_redis.FAULTS,
+    *faults_postgres.FAULTS,
+    *faults_messages.FAULTS,
+    *faults_channels.FAULTS,
+    *faults_schedulers.FAULTS,
+    *faults_clocks.FAULTS,
+    *up.FAULTS,
+    *soak.FAULTS,
+]

@@ -1,0 +1,217 @@
+"""What a power cut costs: events that were accepted and are gone when the disk comes back.
+
+    cd tests && ../.venv/bin/python -m battery.power_cut [--cuts 20] [--rate 15000] [--json FILE] [--folder /var/tmp]
+
+Redis keeps its data on an ext4 of its own, in a file of `--folder` behind a loop device. While events are queued
+through `actors.pipeline.ingest`, that file system is shut down at a random moment (EXT4_IOC_SHUTDOWN, without its journal being
+written): what the kernel has not handed to the device by then is gone, as when the power goes. Then Redis is killed,
+the file system mounted again, and a Redis started on what is left. Those are lost that were confirmed before the cut,
+and are not there. What the device was handed counts as kept: the write cache of a disk that lies about it is not
+part of this. Needs Linux, root, loop devices and mkfs.ext4.
+"""
+
+import argparse
+import fcntl
+import json
+import os
+import random
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import redis
+from chaos.context import percentile
+from chaos.observing import ids_in
+from chaos.ours import set_fsync
+from support.pipeline_factory import event
+from support.waiting import until
+
+import actors
+from actors.pipeline import ingest
+from actors.transport.queues import Unavailable
+from eventpulse import logs
+from eventpulse.local import embedded
+from eventpulse.settings import Settings
+
+MODES = ("everysec", "always")
+IMAGE_BYTES = 512 << 20
+EXT4_IOC_SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32) of <linux/fs/ext4.h>
+NO_LOG_FLUSH = struct.pack("I", 2)
+REQUEST_EVENTS = 100
+WRITERS = 4
+#: When the power goes, in seconds after the first event: several fsyncs of `everysec` have been by then.
+FIRST_CUT, LAST_CUT = 2.0, 4.0
+
+
+class NotHere(Exception):
+    """This machine lacks what it takes; the message says what."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One power cut. `lost_seconds` is how long before it the oldest lost event was confirmed."""
+
+    mode: str
+    confirmed: int
+    lost: int
+    lost_seconds: float
+    per_second: float
+
+
+@dataclass
+class Writers:
+    """Threads that queue requests of events at a steady rate until Redis does not take them, or they are stopped."""
+
+    rate: float
+    #: When (monotonic) each request was confirmed, and the ids of its events.
+    confirmed: list[tuple[float, list[str]]] = field(default_factory=list)
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def start(self) -> None:
+        self._started = time.monotonic()
+        self._threads = [threading.Thread(target=self._write, args=(number,)) for number in range(WRITERS)]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _write(self, number: int) -> None:
+        due = self._started + number * REQUEST_EVENTS / self.rate
+        while not self._stopping.wait(max(0.0, due - time.monotonic())):
+            events = [event() for _ in range(REQUEST_EVENTS)]
+            with suppress(Unavailable):
+                ingest.accept(events, None)
+                self.confirmed.append((time.monotonic(), [each for one in events for each in ids_in(one)]))
+            due += WRITERS * REQUEST_EVENTS / self.rate
+
+
+@contextmanager
+def disk(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """An image with an empty ext4, and the place to mount it. Raises `NotHere`."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        raise NotHere("a file system can be mounted and shut down by root on Linux only")
+    if not shutil.which("mkfs.ext4"):
+        raise NotHere("mkfs.ext4 is not installed (package e2fsprogs)")
+    with tempfile.TemporaryDirectory(prefix="battery-power-", dir=folder) as made:
+        image, place = Path(made) / "image", Path(made) / "disk"
+        place.mkdir()
+        with image.open("wb") as file:
+            file.truncate(IMAGE_BYTES)
+        _run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(image))
+        try:
+            yield image, place
+        finally:
+            if place.is_mount():
+                _run("umount", "--lazy", str(place))
+
+
+def cut_once(mode: str, rate: float, folder: Path, moment: float) -> Cut:
+    """Queue events, cut the power after `moment` seconds, and see what is left."""
+    with disk(folder) as (image, place), ExitStack() as undo:
+        _run("mount", "-o", "loop", str(image), str(place))
+        server = embedded.start_redis(place / "redis")
+        undo.callback(server.stop)
+        set_fsync(server, mode)
+        actors.setup(Settings(redis_url=server.url, database_url="postgresql://nowhere/none", max_backlog=10**9))
+        undo.callback(lambda: actors.broker.client.close())
+        os.sync()
+        writers = Writers(rate)
+        undo.callback(writers.stop)
+        writers.start()
+        time.sleep(moment)
+        at = shut_down(place)
+        writers.stop()
+        server.stop(grace_seconds=0)
+        actors.broker.client.close()
+        _run("umount", str(place))
+        _run("mount", "-o", "loop", str(image), str(place))
+        server.start()
+        left = kept(server.url)
+    confirmed = [(when, ids) for when, ids in writers.confirmed if when < at]
+    lost = [(when, sum(one not in left for one in ids)) for when, ids in confirmed]
+    count = sum(len(ids) for _, ids in confirmed)
+    oldest = min((when for when, missing in lost if missing), default=at)
+    return Cut(mode, count, sum(missing for _, missing in lost), at - oldest, count / moment)
+
+
+def shut_down(place: Path) -> float:
+    """Shut down the file system mounted there, as it is; returns when that began (monotonic). Raises `NotHere`."""
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        at = time.monotonic()
+        fcntl.ioctl(handle, EXT4_IOC_SHUTDOWN, NO_LOG_FLUSH)
+    except OSError as error:
+        raise NotHere(f"this kernel does not shut an ext4 down ({error.strerror})") from error
+    finally:
+        os.close(handle)
+    return at
+
+
+def kept(url: str) -> set[str]:
+    """The ids of all events in the Redis of this URL, once it has read its files."""
+    with redis.Redis.from_url(url) as client:
+        until(lambda: not client.info("persistence")["loading"], 30)
+        return {each for data in client.hvals(f"{actors.broker.namespace}:persist.msgs") for each in ids_in(data)}
+
+
+def _run(*command: str) -> None:
+    ran = subprocess.run(command, capture_output=True, text=True)
+    if ran.returncode != 0:
+        raise NotHere(f"{' '.join(command)}: {ran.stderr.strip()}")
+
+
+def summary(cuts: list[Cut]) -> dict[str, Any]:
+    lost = sorted(float(each.lost) for each in cuts)
+    return {
+        "cuts": len(cuts),
+        "per_second": round(sum(each.per_second for each in cuts) / len(cuts)),
+        "lost": {"p50": percentile(lost, 0.5), "p95": percentile(lost, 0.95), "max": lost[-1]},
+        "lost_seconds": max(each.lost_seconds for each in cuts),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cuts", type=int, default=20)
+    parser.add_argument("--rate", type=float, default=15_000)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--folder", type=Path, default=Path("/var/tmp"))
+    parser.add_argument("--seed", type=int, default=1)
+    chosen = parser.parse_args()
+    logs.configure("critical", "console")
+    rng = random.Random(chosen.seed)
+    found: dict[str, Any] = {}
+    print(f"{'appendfsync':12} {'events/s':>9} {'cuts':>5} {'lost p50':>9} {'p95':>7} {'max':>7} {'oldest lost':>12}")
+    for mode in MODES:
+        try:
+            cuts = [
+                cut_once(mode, chosen.rate, chosen.folder, rng.uniform(FIRST_CUT, LAST_CUT)) for _ in range(chosen.cuts)
+            ]
+        except NotHere as why:
+            sys.exit(f"not to be measured here: {why}")
+        told = summary(cuts)
+        found[mode] = told | {"each": [asdict(each) for each in cuts]}
+        lost = told["lost"]
+        print(
+            f"{mode:12} {told['per_second']:9,} {told['cuts']:5} {lost['p50']:9,.0f} {lost['p95']:7,.0f}"
+            f" {lost['max']:7,.0f} {told['lost_seconds']:10.2f} s"
+        )
+    if chosen.json:
+        chosen.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Helpers that several tests share, named for what they make."""

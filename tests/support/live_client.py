@@ -1,0 +1,83 @@
+"""A live gateway and its watchers, for tests."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import redis.asyncio
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from api.live.gateway import Gateway
+from notifiers.live import LIVE_CHANNEL
+
+SECONDS = 10.0
+
+
+@contextlib.asynccontextmanager
+async def listening(redis_url: str, **options: float) -> AsyncIterator[tuple[Gateway, str]]:
+    """A subscribed gateway, and the `host:port` it listens on."""
+    gateway = Gateway(redis_url, **options)  # type: ignore[arg-type] # whole numbers, too
+    async with gateway.listening("127.0.0.1", 0) as server:
+        await until(lambda: gateway.subscribed)
+        yield gateway, f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@contextlib.asynccontextmanager
+async def publisher(redis_url: str) -> AsyncIterator[Callable[..., Awaitable[object]]]:
+    """Publishes the frames that it is called with, all in one packet."""
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+
+        async def publish(*frames: str) -> None:
+            async with client.pipeline(transaction=False) as pipeline:
+                for frame in frames:
+                    pipeline.publish(LIVE_CHANNEL, frame)
+                await pipeline.execute()
+
+        yield publish
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(SECONDS):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def received(client: ClientConnection) -> str:
+    return str(await asyncio.wait_for(client.recv(), SECONDS))
+
+
+async def closed(client: ClientConnection) -> tuple[int | None, str | None]:
+    """Code and reason of the close, after reading all that was still on its way."""
+    with contextlib.suppress(ConnectionClosed):
+        async with asyncio.timeout(SECONDS):
+            while True:
+                await client.recv()
+    return client.close_code, client.close_reason
+
+
+async def status(address: str, path: str) -> int:
+    host, _, port = address.partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n".encode())
+    line = await asyncio.wait_for(reader.readline(), SECONDS)
+    writer.close()
+    await writer.wait_closed()
+    return int(line.split()[1])
+
+
+@contextlib.asynccontextmanager
+async def stalled(address: str) -> AsyncIterator[socket.socket]:
+    """A client without a WebSocket library: it opens the connection and does nothing more of its own."""
+    host, _, port = address.partition(":")
+    with socket.socket() as client:
+        client.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(client, (host, int(port)))
+        request = (
+            f"GET /ws HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        await loop.sock_sendall(client, request.encode())
+        yield client

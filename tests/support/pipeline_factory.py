@@ -1,0 +1,60 @@
+"""Events and rules for tests, and what became of them."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import redis
+from uuid_utils.compat import uuid7
+
+from actors.pipeline import ingest
+from actors.rule_state import rulebook
+from models.anomaly import Anomaly
+from models.database import connection
+from models.rule import Rule
+
+
+def event(seconds: float = 0, **fields: Any) -> bytes:
+    """An event as the API queues it, `seconds` after now."""
+    now = datetime.now(UTC)
+    made = {
+        "event_id": str(uuid7()),
+        "event_type": "order",
+        "source": "shop",
+        "timestamp": now + timedelta(seconds=seconds),
+        "payload": {"amount": 12.5},
+        "metadata": {},
+        "received_at": now,
+    }
+    return msgspec.json.encode(made | fields)
+
+
+def accept(*events: bytes, request_id: str | None = None) -> None:
+    ingest.accept(events, request_id)
+
+
+def rule(**fields: Any) -> Rule:
+    """A rule in force: more than two orders in a minute, unless told otherwise."""
+    made: dict[str, Any] = {
+        "name": "Many orders",
+        "severity": "critical",
+        "window_seconds": 60,
+        "cooldown_seconds": 300,
+        "allowed_lateness_seconds": 3600,
+        "condition": {"type": "threshold", "filters": {"event_type": "order"}, "operator": ">", "value": 2},
+    }
+    with connection():
+        row = Rule.add(**(made | fields))
+    rulebook.publish()
+    return row
+
+
+def idle(client: redis.Redis) -> bool:
+    """Whether every message has been settled."""
+    return not any(client.exists(f"eventpulse:{queue}.msgs") for queue in ("persist", "evaluate", "notify"))
+
+
+def anomalies() -> list[Anomaly]:
+    """All that were recorded, in order."""
+    with connection():
+        return list(Anomaly.select().order_by(Anomaly.detected_at))

@@ -1,0 +1,112 @@
+"""`eventpulse up` and its sisters as real processes, with what they print."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from support.waiting import until
+
+COMMAND = [sys.executable, "-P", "-m", "eventpulse"]
+SETTINGS = ("REDIS_URL", "DATABASE_URL", "SLACK_WEBHOOK_URL", "LOG_LEVEL", "FORCE_COLOR")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether it still runs; a zombie, which its new parent has not asked for yet, does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def environ(**settings: str) -> dict[str, str]:
+    """This environment with these settings and no others."""
+    kept = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+    return {**kept, "LOG_FORMAT": "console", **settings}
+
+
+def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """A command to its end."""
+    return subprocess.run([*COMMAND, *arguments], env=environ(**settings), capture_output=True, text=True, timeout=60)
+
+
+@dataclass
+class Running:
+    """A running `eventpulse up`: its process, and the files that its output goes to."""
+
+    process: subprocess.Popen[bytes]
+    settings: dict[str, str]
+    out: Path
+    err: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.settings['EVENTPULSE_PORT']}/api/v1"
+
+    def printed(self) -> str:
+        return self.out.read_text() + self.err.read_text()
+
+    def family(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def pid_of(self, unit: str) -> int:
+        """The process that the newest state line of the unit names."""
+        lines = [line for line in self.err.read_text().splitlines() if line.startswith(unit) and "(process " in line]
+        return int(lines[-1].rpartition("(process ")[2].rstrip(")"))
+
+    def interrupt(self) -> int:
+        """Ctrl-C; returns the exit code."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(20)
+
+
+@contextmanager
+def up(folder: Path, name: str = "up", **settings: str) -> Iterator[Running]:
+    """`eventpulse up` with its data in `folder`: ready when the block starts, gone with all it started when it ends."""
+    port, live_port = free_ports(2)
+    own = {
+        "EVENTPULSE_DATA_DIR": str(folder / "data"),
+        "EVENTPULSE_PORT": str(port),
+        "EVENTPULSE_LIVE_PORT": str(live_port),
+        "EVENTPULSE_API_WORKERS": "1",
+        "EVENTPULSE_WORKERS": "1",
+        **settings,
+    }
+    out, err = folder / f"{name}.out", folder / f"{name}.err"
+    with out.open("wb") as stdout, err.open("wb") as stderr:
+        process = subprocess.Popen([*COMMAND, "up"], env=environ(**own), stdout=stdout, stderr=stderr)
+    running = Running(process, own, out, err)
+    family: list[psutil.Process] = []
+
+    def ready() -> bool:
+        assert process.poll() is None, running.printed()
+        return "EventPulse is running" in out.read_text()
+
+    try:
+        until(ready, 30)
+        family = running.family()
+        yield running
+    finally:
+        if process.poll() is None:
+            family += running.family()
+            process.terminate()
+            process.wait(20)
+        for member in family:
+            if member.is_running():
+                member.kill()
