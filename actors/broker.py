@@ -9,16 +9,16 @@ from dramatiq.middleware import CurrentMessage
 
 from actors.log_context import LogContext
 from actors.transport.messages import JSONEncoder
-from actors.transport.middleware import PatientRetries, Stopping, Transactional
+from actors.transport.middleware import BatchRetries, DiscardOutboxOnFailure, ShutdownSignal
 from actors.transport.redis_broker import RedisBroker
 
 broker = RedisBroker(
     middleware=[
-        Stopping(),  # an orderly stop does not wait for servers that are away
+        ShutdownSignal(),  # an orderly stop does not wait for servers that are away
         LogContext(),  # who is being worked for, on every line
         CurrentMessage(),  # what an actor sends joins the outbox of the message it serves
-        PatientRetries(max_retries=5, min_backoff=1_000, max_backoff=60_000),  # bad luck is not fatal, and has an end
-        Transactional(),  # last, so that a failed attempt's messages are void before its retry is sent
+        BatchRetries(max_retries=5, min_backoff=1_000, max_backoff=60_000),  # bad luck is not fatal, and has an end
+        DiscardOutboxOnFailure(),  # last, so that a failed attempt's messages are void before its retry is sent
     ]
 )
 dramatiq.set_encoder(JSONEncoder())

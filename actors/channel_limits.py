@@ -7,7 +7,7 @@ from random import uniform
 
 #: Sends to one channel at once; the others are for other channels. One that failed gets a single one, as a probe.
 MAX_CONCURRENT_SENDS = 2
-LONGEST_PAUSE_SECONDS = 60.0
+MAX_PAUSE_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -47,6 +47,6 @@ class ChannelLimiter:
             channel.failures = channel.failures + 1 if failed else 0
             if not failed:
                 return 0.0
-            pause = min(2.0**channel.failures, LONGEST_PAUSE_SECONDS) if after_seconds is None else after_seconds
+            pause = min(2.0**channel.failures, MAX_PAUSE_SECONDS) if after_seconds is None else after_seconds
             channel.paused_until = max(channel.paused_until, time.monotonic() + pause)
             return pause

@@ -7,22 +7,22 @@ from typing import ParamSpec, TypeVar
 
 import structlog
 
-from actors.transport.batch import current_work
-from actors.transport.middleware import Interrupted, stopping
-from actors.transport.redis_broker import is_away
+from actors.transport.batch import current_batch
+from actors.transport.middleware import ShutdownRequested, stopping
+from actors.transport.redis_broker import is_unavailable
 from models.database import is_outage
 
 log = structlog.get_logger()
 
 P = ParamSpec("P")
 R = TypeVar("R")
-LONGEST_PAUSE_SECONDS = 5.0
+MAX_PAUSE_SECONDS = 5.0
 
 
-def through_outages(step: Callable[P, R]) -> Callable[P, R]:
+def retry_on_outage(step: Callable[P, R]) -> Callable[P, R]:
     """Hold on to the work while Redis or PostgreSQL is away, and do it when it is back.
 
-    An outage is nobody's fault: it uses up no retries, and it does not split a batch. Raises `Interrupted`
+    An outage is nobody's fault: it uses up no retries, and it does not split a batch. Raises `ShutdownRequested`
     when the worker stops meanwhile.
     """
 
@@ -33,16 +33,16 @@ def through_outages(step: Callable[P, R]) -> Callable[P, R]:
             try:
                 return step(*args, **kwargs)
             except Exception as error:
-                if not (is_away(error) or is_outage(error)):
+                if not (is_unavailable(error) or is_outage(error)):
                     raise
-                if work := current_work():
-                    work.outbox.clear()  # the next attempt sends it again
+                if batch := current_batch():
+                    batch.outbox.clear()  # the next attempt sends it again
                 pause = next(pauses)
                 log.warning(
                     "server_away", step=step.__name__, error=type(error).__name__, retry_in_seconds=round(pause, 1)
                 )
                 if stopping.wait(pause):
-                    raise Interrupted from error
+                    raise ShutdownRequested from error
 
     return patiently
 
@@ -52,4 +52,4 @@ def _pauses() -> Iterator[float]:
     ceiling = 0.1
     while True:
         yield uniform(ceiling / 2, ceiling)  # noqa: S311 - spreads load, keeps no secret
-        ceiling = min(ceiling * 2, LONGEST_PAUSE_SECONDS)
+        ceiling = min(ceiling * 2, MAX_PAUSE_SECONDS)

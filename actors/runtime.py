@@ -35,9 +35,7 @@ class Runtime:
 _bound: Runtime | None = None
 
 
-def connect(
-    settings: ConnectedSettings, name: str, *, redis_timeout_seconds: float = SOCKET_TIMEOUT_SECONDS
-) -> None:
+def connect(settings: ConnectedSettings, name: str, *, redis_timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> None:
     """Point the broker and the models at the servers of `settings`; opens no connection yet.
 
     `name` identifies the process in `pg_stat_activity`.

@@ -8,10 +8,12 @@ import dramatiq
 import redis
 import structlog
 
-import actors
-from actors.transport.redis_broker import is_away
+import actors.pipeline  # noqa: F401 - declares the actors
+from actors import runtime
+from actors.broker import broker
+from actors.transport.redis_broker import is_unavailable
 from eventpulse import preflight
-from eventpulse.settings import Settings
+from eventpulse.settings import ConnectedSettings
 
 log = structlog.get_logger()
 
@@ -23,24 +25,24 @@ GRACE_MS = 2_000
 END_SECONDS = 3.0
 
 
-def run(settings: Settings) -> int:
+def run(settings: ConnectedSettings) -> int:
     """Work until SIGTERM or SIGINT; returns 0 then, and 1 when a thread of ours died.
 
-    Raises `Unfit` when a server would lose events, and `redis.ConnectionError` when Redis is away at the start.
+    Raises `PreflightError` when a server would lose events, and `redis.ConnectionError` when Redis is away at the start.
     """
-    preflight.ensure_both(settings)
-    actors.setup(settings)
-    actors.broker.client.ping()
+    preflight.ensure_ready(settings)
+    runtime.setup(settings)
+    broker.client.ping()
     stop = threading.Event()
 
     def end(*_: object) -> None:
         stop.set()
-        end_within(END_SECONDS, code=0)
+        exit_within(END_SECONDS, code=0)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-    threads = sum(actor.options.get("concurrency", 1) for actor in actors.broker.actors.values())
-    worker = dramatiq.Worker(actors.broker, worker_threads=threads, worker_timeout=500)
+    threads = sum(actor.options.get("concurrency", 1) for actor in broker.actors.values())
+    worker = dramatiq.Worker(broker, worker_threads=threads, worker_timeout=500)
     worker.start()
     log.info("worker_ready", threads=threads)
     healthy = True
@@ -50,7 +52,7 @@ def run(settings: Settings) -> int:
     if not healthy:
         # A worker without one of its threads looks alive and does nothing: better to start afresh.
         log.critical("worker_thread_died")
-        end_within(END_SECONDS, code=1)
+        exit_within(END_SECONDS, code=1)
     worker.stop(timeout=GRACE_MS)
     return 0 if healthy else 1
 
@@ -58,16 +60,16 @@ def run(settings: Settings) -> int:
 def reap() -> None:
     """Give what dead workers held to the living. Every worker does: this must not depend on a scheduler."""
     try:
-        again, dead = actors.broker.recover()
+        again, dead = broker.recover()
     except redis.RedisError as error:
-        if not is_away(error):  # of that the consumers tell
+        if not is_unavailable(error):  # of that the consumers tell
             log.error("leases_not_recovered", error=str(error))
         return
     if again or dead:
         log.warning("dead_workers_leases_recovered", messages=again, dead_letters=dead)
 
 
-def end_within(seconds: float, code: int) -> None:
+def exit_within(seconds: float, code: int) -> None:
     """Let this process end by itself for so long, then end it."""
 
     def end() -> None:

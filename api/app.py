@@ -4,20 +4,20 @@ import falcon
 import falcon.media
 import msgspec
 
-import actors
+from actors import runtime
 from api import problems
 from api.middleware import DatabaseConnection, RequestLog
 from api.openapi import document
 from api.resources import anomalies, channels, events, health, limits, metrics, rules, throughput
-from eventpulse.settings import Settings
+from eventpulse.settings import ConnectedSettings
 
 #: A request waits for two calls of Redis at most, the one before its own and its own; then comes an honest 503.
 REDIS_TIMEOUT_SECONDS = 0.45
 
 
-def create_app(settings: Settings) -> problems.App:
+def create_app(settings: ConnectedSettings) -> problems.App:
     """The WSGI application; connects to Redis and PostgreSQL when first needed."""
-    actors.setup(settings, "api", redis_timeout_seconds=REDIS_TIMEOUT_SECONDS)
+    runtime.setup(settings, "api", redis_timeout_seconds=REDIS_TIMEOUT_SECONDS)
     app: problems.App = falcon.App(middleware=[RequestLog(), DatabaseConnection()])
     # UUIDs and times are JSON of their own to msgspec: rows need no converting.
     app.resp_options.media_handlers[falcon.MEDIA_JSON] = falcon.media.JSONHandler(dumps=msgspec.json.encode)

@@ -18,7 +18,7 @@ import redis
 import structlog
 from playhouse.pool import MaxConnectionsExceeded
 
-from actors.transport.queues import Unavailable
+from actors.transport.errors import QueueUnavailable
 from models import database
 
 log = structlog.get_logger()
@@ -103,7 +103,7 @@ def install(app: App) -> None:
         app.add_error_handler(exception, _handler(translate))
 
 
-def _queue_unavailable(error: Unavailable) -> Problem:
+def _queue_unavailable(error: QueueUnavailable) -> Problem:
     return unavailable(str(error), error.retry_after)
 
 
@@ -133,7 +133,7 @@ def _unexpected(error: Exception) -> Problem:
 
 
 TABLE: dict[type[Exception], Callable[[Any], Problem]] = {
-    Unavailable: _queue_unavailable,
+    QueueUnavailable: _queue_unavailable,
     redis.RedisError: _redis_away,
     peewee.PeeweeException: _database_failed,
     MaxConnectionsExceeded: _database_failed,

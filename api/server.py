@@ -10,7 +10,7 @@ import gunicorn.http.wsgi
 import structlog
 
 from eventpulse import ports, preflight
-from eventpulse.settings import Settings
+from eventpulse.settings import ConnectedSettings
 
 log = structlog.get_logger()
 
@@ -20,14 +20,13 @@ GRACE_SECONDS = 2
 KEEPALIVE_SECONDS = 75  # longer than what proxies in front keep a connection, so that they end it, never we
 
 
-def run(settings: Settings) -> int:
+def run(settings: ConnectedSettings) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code.
 
-    Raises `PortError` when the address is taken, and `Unfit` when Redis would lose events.
+    Raises `PortError` when the address is taken, and `PreflightError` when Redis would lose events.
     """
-    assert settings.redis_url is not None
     ports.ensure_free(settings.host, settings.port, "EVENTPULSE_PORT")
-    preflight.ensure(preflight.of_redis(settings.redis_url))  # PostgreSQL has no part in taking events
+    preflight.ensure(preflight.check_redis(settings.redis_url))  # PostgreSQL has no part in taking events
     gunicorn.http.wsgi.SERVER = "EventPulse"  # the Server header: what runs beneath is nobody's business
     try:
         _Server(settings).run()
@@ -47,7 +46,7 @@ class _Logs(gunicorn.glogging.Logger):  # type: ignore[misc] # gunicorn is untyp
 
 
 class _Server(gunicorn.app.base.BaseApplication):  # type: ignore[misc] # gunicorn is untyped
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ConnectedSettings) -> None:
         self._settings = settings
         super().__init__()
 

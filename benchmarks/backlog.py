@@ -24,11 +24,12 @@ from servers import Servers, servers
 from system import RULES
 from uuid_utils.compat import uuid7
 
-import actors
+from actors import runtime
+from actors.broker import broker
 from actors.pipeline import ingest
 from actors.rule_state import rulebook
 from eventpulse import logs
-from eventpulse.settings import Settings
+from eventpulse.settings import ConnectedSettings
 from models import database
 from models.event import Event
 from models.rule import Rule
@@ -63,9 +64,9 @@ def rate(count: int, work: Callable[[], None]) -> float:
 
 
 def drain(queue_name: str) -> None:
-    worker = dramatiq.Worker(actors.broker, queues={queue_name}, worker_threads=2, worker_timeout=100)
+    worker = dramatiq.Worker(broker, queues={queue_name}, worker_threads=2, worker_timeout=100)
     worker.start()
-    while actors.broker.client.exists(f"{actors.broker.namespace}:{queue_name}.msgs"):
+    while broker.client.exists(f"{broker.namespace}:{queue_name}.msgs"):
         time.sleep(0.002)
     worker.stop()
 
@@ -105,7 +106,7 @@ def one_round(own: Servers, count: int) -> dict[str, float]:
     found["evaluate"] = rate(count, lambda: drain("evaluate"))
     own.empty()
     found["table"] = rate(count, lambda: store(events))
-    found["redis"] = rate(count, lambda: push(actors.broker.client, events))
+    found["redis"] = rate(count, lambda: push(broker.client, events))
     for name, peer in peers.PEERS.items():
         found[name] = peers.drained(own, peer, make(PEER_EVENTS[name]), at_most_seconds=10)
     return found
@@ -113,7 +114,7 @@ def one_round(own: Servers, count: int) -> dict[str, float]:
 
 def measure(report: Report, fsync: str, count: int, how_often: int) -> None:
     with servers(fsync) as own:
-        actors.setup(Settings(redis_url=own.redis_url, database_url=own.database_url))
+        runtime.setup(ConnectedSettings(redis_url=own.redis_url, database_url=own.database_url))
         write_rules()
         found = [one_round(own, count) for _ in range(how_often)]
     values: dict[str, list[float]] = {name: [each[name] for each in found] for name in found[0]}

@@ -20,11 +20,12 @@ from report import Line, Report, Series
 from servers import Servers, servers
 from uuid_utils.compat import uuid7
 
-import actors
+from actors import runtime
+from actors.broker import broker
 from actors.pipeline import ingest
 from actors.rule_state import rulebook
 from eventpulse import logs
-from eventpulse.settings import Settings
+from eventpulse.settings import ConnectedSettings
 from models import database
 from models.rule import Rule
 
@@ -64,7 +65,7 @@ def write_rules() -> None:
 
 def unfinished() -> int:
     """Events that wait for a stage, or are in one."""
-    counts = actors.broker.client.mget("eventpulse:persist.count", "eventpulse:evaluate.count")
+    counts = broker.client.mget("eventpulse:persist.count", "eventpulse:evaluate.count")
     return sum(int(count or 0) for count in counts)
 
 
@@ -103,16 +104,16 @@ def resident(own: Servers, count: int) -> list[tuple[float, float]]:
 def redis_bytes(own: Servers, count: int, batch: int) -> float:
     """Bytes of Redis per event, when so many wait that came in batches of this size."""
     own.empty()
-    before = actors.broker.client.info("memory")["used_memory"]
+    before = broker.client.info("memory")["used_memory"]
     for start in range(0, count, batch):
         ingest.accept(encoded(start, batch), None)
-    return float(actors.broker.client.info("memory")["used_memory"] - before) / count
+    return float(broker.client.info("memory")["used_memory"] - before) / count
 
 
 def measure(report: Report, events: int = 1_000_000, queued: int = 100_000) -> None:
     """A worker over so many `events`, after a look at Redis with so many `queued`."""
     with servers() as own:
-        actors.setup(Settings(redis_url=own.redis_url, database_url=own.database_url))
+        runtime.setup(ConnectedSettings(redis_url=own.redis_url, database_url=own.database_url))
         redis_bytes(own, BATCH, BATCH)  # Redis gets to know the scripts, which are no part of an event
         (event,) = encoded(queued // 2, 1)
         json = len(event.partition(RECEIVED[:15])[0] + b"}")

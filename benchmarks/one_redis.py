@@ -18,11 +18,12 @@ from backlog import accept, drain, make
 from report import Line, Report
 from servers import Servers, servers
 
-import actors
+from actors import runtime
+from actors.broker import broker
 from actors.rule_state import rulebook
 from actors.transport.queues import depths
 from eventpulse import logs
-from eventpulse.settings import Settings
+from eventpulse.settings import ConnectedSettings
 from models import database
 from models.rule import Rule
 
@@ -71,7 +72,7 @@ def one_case(own: Servers, count: int, rules: int, by: str) -> dict[str, float]:
     queued = own.redis_cpu_seconds()
     drain("evaluate")
     ended = own.redis_cpu_seconds()
-    client = actors.broker.client
+    client = broker.client
     assert own.stored() == count
     assert not any(state.depth or state.dead for state in depths(client).values())
     per_event = 1e6 / count
@@ -83,7 +84,7 @@ def weights(own: Servers, count: int) -> dict[str, float]:
     own.empty()
     write_rules(1, BY["200 windows a batch"])
     events = make(count)
-    client = actors.broker.client
+    client = broker.client
     client.config_set("auto-aof-rewrite-percentage", 0)
     before, log_before, table_before = client.info(), _log_bytes(own), _table_bytes(own)
     accept(events)
@@ -120,7 +121,7 @@ def _ask(own: Servers, question: str) -> float:
 
 def measure(report: Report, fsync: str, count: int, how_often: int) -> None:
     with servers(fsync) as own:
-        actors.setup(Settings(redis_url=own.redis_url, database_url=own.database_url))
+        runtime.setup(ConnectedSettings(redis_url=own.redis_url, database_url=own.database_url))
         one_case(own, count // 10, 1, "20 windows a batch")  # to warm up
         cases = [[one_case(own, count, *case) for case in CASES] for _ in range(how_often)]
         weighed = [weights(own, count) for _ in range(how_often)]

@@ -25,7 +25,7 @@ from rules.engine.evaluate import evaluate
 from rules.engine.index import RuleSet
 from rules.event import Event
 from rules.rule import Rule, parse_rule
-from rules.windows.queries import Claim, Sighting, Watch, Window
+from rules.windows.queries import CooldownClaim, Window, WindowResult, WindowUpdate
 
 TYPES, SOURCES, BATCH = 10, 20, 500
 #: Between two events: each source has 50 in a window, fewer than it takes to fire.
@@ -40,13 +40,13 @@ SETS = {"none match": [(0, 0)], "one matches": [(1, 10)], "ten match": [(10, 10)
 class Silence:
     """A window that remembers nothing."""
 
-    def observe(self, _watches: Sequence[Watch]) -> list[Sighting]:
+    def observe(self, _watches: Sequence[WindowUpdate]) -> list[WindowResult]:
         return []
 
-    def free(self, claims: Sequence[Claim]) -> list[list[bool]]:
+    def free(self, claims: Sequence[CooldownClaim]) -> list[list[bool]]:
         return [[] for _ in claims]
 
-    def claim(self, _claims: Sequence[Claim]) -> None:
+    def claim(self, _claims: Sequence[CooldownClaim]) -> None:
         return
 
 

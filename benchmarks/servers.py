@@ -45,7 +45,7 @@ class Servers:
     def empty(self) -> None:
         """Forget all events, and everything that Redis holds."""
         with self.connection.cursor() as cursor:
-            cursor.execute("TRUNCATE events, handovers")
+            cursor.execute("TRUNCATE events, pending_evaluations")
         with redis.Redis.from_url(self.redis_url) as client:
             client.flushall()
 

@@ -6,25 +6,25 @@ PARTIAL = 5
 INTERRUPTED = 130
 
 
-class Trouble(Exception):
+class UserError(Exception):
     """An expected failure: the message is one line that says what is wrong and what to do."""
 
     exit_code = 1
 
 
-class NotFound(Trouble):
+class NotFound(UserError):
     """What was asked for does not exist."""
 
     exit_code = 4
 
 
-class Declined(Trouble):
+class Declined(UserError):
     """A destructive command that nobody agreed to; nothing has changed."""
 
     exit_code = 6
 
 
-class Unreachable(Trouble):
+class Unreachable(UserError):
     """Redis, PostgreSQL or the API does not answer (EX_UNAVAILABLE of sysexits.h)."""
 
     exit_code = 69

@@ -3,10 +3,10 @@
 import errno
 import socket
 
-from eventpulse.errors import Trouble
+from eventpulse.errors import UserError
 
 
-class PortError(Trouble):
+class PortError(UserError):
     """An address that we cannot listen at; the message says why and which variable to change."""
 
 

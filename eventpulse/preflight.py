@@ -10,9 +10,9 @@ import psycopg2
 import redis
 import structlog
 
-from eventpulse.errors import Trouble
+from eventpulse.errors import UserError
 from eventpulse.masking import masked
-from eventpulse.settings import Settings
+from eventpulse.settings import ConnectedSettings
 
 log = structlog.get_logger()
 
@@ -24,7 +24,7 @@ TIMEOUT_SECONDS = 5
 State = Literal["ok", "warning", "fatal", "unreachable"]
 
 
-class Unfit(Trouble):
+class PreflightError(UserError):
     """A server is set up so that accepted events would be lost; the message says what to change."""
 
 
@@ -43,23 +43,21 @@ class Finding:
 
 
 def ensure(findings: Iterator[Finding]) -> None:
-    """Log what is not as it should be. Raises `Unfit` on what is fatal; a server that is away will be back."""
+    """Log what is not as it should be. Raises `PreflightError` on what is fatal; a server that is away will be back."""
     for finding in findings:
         if finding.state == "fatal":
-            raise Unfit(str(finding))
+            raise PreflightError(str(finding))
         if finding.state != "ok":
             log.warning("unfit", server=finding.server, check=finding.check, found=finding.found, do=finding.remedy)
 
 
-def ensure_both(settings: Settings) -> None:
+def ensure_ready(settings: ConnectedSettings) -> None:
     """See `ensure`; `settings` must have both URLs."""
-    assert settings.redis_url is not None
-    assert settings.database_url is not None
-    ensure(of_redis(settings.redis_url))
-    ensure(of_postgres(settings.database_url))
+    ensure(check_redis(settings.redis_url))
+    ensure(check_postgres(settings.database_url))
 
 
-def of_redis(url: str) -> Iterator[Finding]:
+def check_redis(url: str) -> Iterator[Finding]:
     """The checks of the Redis of `url`."""
     try:
         with redis.Redis.from_url(
@@ -103,7 +101,7 @@ def of_redis(url: str) -> Iterator[Finding]:
     yield result("memory", used < most * ROOM, memory, remedy, "warning")
 
 
-def of_postgres(url: str) -> Iterator[Finding]:
+def check_postgres(url: str) -> Iterator[Finding]:
     """The checks of the PostgreSQL of `url`; points this process's models at it."""
     # The API must not import these before gevent has patched its process.
     import peewee

@@ -11,15 +11,15 @@ from models.database import database
 
 
 class Anomaly(Row):
-    """What a rule found. `dedupe` makes it unique per rule, group and triggering event.
+    """What a rule found. `dedupe_key` makes it unique per rule, group and triggering event.
 
-    `series` stands for the rule's condition and the group: its anomalies are a cooldown apart, by `quiet_around`,
+    `series` stands for the rule's condition and the group: its anomalies are a cooldown apart, by `cooldown_anchor`,
     which is the event's time, or its arrival when that time is out of bounds. An anomaly keeps the name and the
     version of its rule, which may be changed or deleted later.
     """
 
     anomaly_id = peewee.UUIDField(primary_key=True, default=uuid7)
-    dedupe = peewee.TextField(unique=True)
+    dedupe_key = peewee.TextField(unique=True)
     rule_id = peewee.UUIDField()
     rule_name = peewee.TextField()
     rule_version = peewee.IntegerField()
@@ -30,7 +30,7 @@ class Anomaly(Row):
     evidence = jsonb()
     request_id = peewee.TextField(null=True)
     series = peewee.TextField()
-    quiet_around = time()
+    cooldown_anchor = time()
     occurred_at = time()
     detected_at = time(default=now)
 
@@ -44,11 +44,13 @@ class Anomaly(Row):
         Returns the anomaly that speaks: this one, stored now or by an earlier delivery of the same event, or
         another of the series less than the `cooldown` away.
         """
-        series, around = fields["series"], fields["quiet_around"]
+        series, around = fields["series"], fields["cooldown_anchor"]
         # One at a time: two workers may have found the same thing at the same moment.
         database.execute_sql("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (series,))
-        speaking = cls.get_or_none(cls.dedupe == fields["dedupe"]) or cls.get_or_none(
-            (cls.series == series) & (cls.quiet_around > around - cooldown) & (cls.quiet_around < around + cooldown)
+        speaking = cls.get_or_none(cls.dedupe_key == fields["dedupe_key"]) or cls.get_or_none(
+            (cls.series == series)
+            & (cls.cooldown_anchor > around - cooldown)
+            & (cls.cooldown_anchor < around + cooldown)
         )
         return speaking or cls.create(**fields)
 

@@ -17,7 +17,7 @@ class DeadLetter(Row):
     error = peewee.TextField()
     traceback = peewee.TextField(null=True)
     message = peewee.BlobField()
-    died_at = time(default=now)
+    dead_lettered_at = time(default=now)
 
     class Meta:
         table_name = "dead_letters"

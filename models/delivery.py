@@ -76,7 +76,7 @@ class Delivery(Row):
         return cls.get(*cls._key(anomaly_id, channel_id)) if claimed else None
 
     @classmethod
-    def claimed_seconds(cls, anomaly_id: UUID, channel_id: UUID) -> float:
+    def claim_remaining_seconds(cls, anomaly_id: UUID, channel_id: UUID) -> float:
         """For how long somebody has claimed it; 0 when nobody has, or it is done."""
         left = peewee.fn.EXTRACT(peewee.NodeList((peewee.SQL("EPOCH FROM"), cls.due_at - PRESENT)))
         claimed = cls.select(left).where(*cls._key(anomaly_id, channel_id), cls.status == "sending").scalar()
@@ -89,7 +89,7 @@ class Delivery(Row):
         again.where(*cls._key(anomaly_id, channel_id), cls._undone()).execute()
 
     @classmethod
-    def put_off(cls, anomaly_id: UUID, channel_id: UUID, seconds: float) -> None:
+    def snooze(cls, anomaly_id: UUID, channel_id: UUID, seconds: float) -> None:
         """It is to be sent in so many seconds, unless somebody is at it."""
         later = cls.update(due_at=_after(seconds))
         later.where(*cls._key(anomaly_id, channel_id), cls.status == "pending").execute()
@@ -98,7 +98,7 @@ class Delivery(Row):
         self._settle(status="delivered", receipt=receipt, delivered_at=now(), last_error=None)
 
     def refused(self, reason: str) -> None:
-        self._settle(status="refused", last_error=reason)
+        self._settle(status="rejected", last_error=reason)
 
     @classmethod
     def overdue(cls, limit: int = 1_000) -> list[Self]:

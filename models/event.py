@@ -13,14 +13,14 @@ import peewee
 from models.base import Row, jsonb, time, utc
 from models.database import database
 from models.dead_letter import DeadLetter
-from models.pending_evaluation import HAND_OVER
+from models.pending_evaluation import INSERT_PENDING
 
 SAMPLES = 3
 
 # One statement, for one round trip, and so that no event is stored without its handover. Sorted, so that two workers
 # with overlapping batches take their row locks in the same order and never deadlock.
 INSERT = f"""
-    WITH handed_over AS ({HAND_OVER})
+    WITH handed_over AS ({INSERT_PENDING})
     INSERT INTO events (event_id, event_type, source, timestamp, payload, metadata, received_at)
     SELECT event_id, event_type, source, timestamp, payload, metadata, received_at
     FROM jsonb_to_recordset(%s::jsonb) AS e(event_id uuid, event_type text, source text, timestamp timestamptz,
@@ -55,15 +55,15 @@ class Event(Row):
         table_name = "events"
 
     @classmethod
-    def store(cls, encoded: Iterable[bytes], handovers: Mapping[str, Sequence[str]] | None = None) -> int:
+    def store(cls, encoded: Iterable[bytes], pending_evaluations: Mapping[str, Sequence[str]] | None = None) -> int:
         """Insert events given as JSON objects, with the ids of those that each bundle hands over (`models.pending_evaluation`).
 
         Returns how many were new. An event whose id is already stored changes nothing. Raises `peewee.DataError`
         when PostgreSQL refuses one of them: then none is stored.
         """
-        handovers = handovers or {}
-        ids = ["{" + ",".join(event_ids) + "}" for event_ids in handovers.values()]
-        cursor = database.execute_sql(INSERT, (list(handovers), ids, "[" + b",".join(encoded).decode() + "]"))
+        pending_evaluations = pending_evaluations or {}
+        ids = ["{" + ",".join(event_ids) + "}" for event_ids in pending_evaluations.values()]
+        cursor = database.execute_sql(INSERT, (list(pending_evaluations), ids, "[" + b",".join(encoded).decode() + "]"))
         return int(cursor.rowcount)
 
     @classmethod

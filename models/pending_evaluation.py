@@ -15,19 +15,19 @@ OVERDUE_SECONDS = 120
 AT_ONCE = 1_000
 
 # To lose a confirmation in a crash costs one evaluation more, which changes nothing: it need not wait for the disk.
-CONFIRM = "SET LOCAL synchronous_commit = off; DELETE FROM handovers WHERE bundle_id = ANY(%s)"
+CONFIRM = "SET LOCAL synchronous_commit = off; DELETE FROM pending_evaluations WHERE bundle_id = ANY(%s)"
 # What is being confirmed just now needs no putting off, and must not be waited for: each could wait for the other.
 PUT_OFF = """
-    UPDATE handovers SET handed_at = clock_timestamp() WHERE bundle_id IN (
-        SELECT bundle_id FROM handovers WHERE bundle_id = ANY(%s) ORDER BY bundle_id FOR UPDATE SKIP LOCKED)
+    UPDATE pending_evaluations SET queued_at = clock_timestamp() WHERE bundle_id IN (
+        SELECT bundle_id FROM pending_evaluations WHERE bundle_id = ANY(%s) ORDER BY bundle_id FOR UPDATE SKIP LOCKED)
 """
-HAND_OVER = """
-    INSERT INTO handovers (bundle_id, event_ids)
+INSERT_PENDING = """
+    INSERT INTO pending_evaluations (bundle_id, event_ids)
     SELECT bundle_id, event_ids::uuid[] FROM unnest(%s::text[], %s::text[]) AS h(bundle_id, event_ids)
 """
 
 
-class Handover(Row):
+class PendingEvaluation(Row):
     """One bundle of events on its way from persist to evaluate: stored in their transaction, deleted when it is done.
 
     So rows are made and deleted a bundle at a time, and none of the events'. A bundle that was taken apart leaves its
@@ -36,10 +36,10 @@ class Handover(Row):
 
     bundle_id = peewee.TextField(primary_key=True)
     event_ids = ArrayField(peewee.UUIDField, index=False)
-    handed_at = time()
+    queued_at = time()
 
     class Meta:
-        table_name = "handovers"
+        table_name = "pending_evaluations"
 
     @classmethod
     def confirm(cls, bundle_ids: Sequence[str]) -> None:
@@ -51,7 +51,7 @@ class Handover(Row):
     def overdue(cls, seconds: float = OVERDUE_SECONDS) -> list[Self]:
         """The oldest that were not confirmed for so long, at most `AT_ONCE`."""
         long_ago = peewee.fn.clock_timestamp() - timedelta(seconds=seconds)
-        return list(cls.select().where(cls.handed_at < long_ago).order_by(cls.handed_at).limit(AT_ONCE))
+        return list(cls.select().where(cls.queued_at < long_ago).order_by(cls.queued_at).limit(AT_ONCE))
 
     @classmethod
     def divide(cls, bundle_id: str, parts: Mapping[str, Sequence[str]]) -> bool:
@@ -60,10 +60,10 @@ class Handover(Row):
             was = bool(cls.delete().where(cls.bundle_id == bundle_id).execute())
             if was and parts:
                 ids = ["{" + ",".join(event_ids) + "}" for event_ids in parts.values()]
-                database.execute_sql(HAND_OVER, (list(parts), ids))
+                database.execute_sql(INSERT_PENDING, (list(parts), ids))
         return was
 
     @classmethod
-    def put_off(cls, bundle_ids: Sequence[str]) -> None:
+    def snooze(cls, bundle_ids: Sequence[str]) -> None:
         """These wait in their queue: they are looked at again when they are overdue again."""
         database.execute_sql(PUT_OFF, (list(bundle_ids),))

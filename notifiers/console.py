@@ -53,8 +53,7 @@ def _lines(notification: Notification) -> Iterator[str]:
     yield one_line(headline(notification), LINE)
     window = f" in {duration(notification.window_seconds)}" if notification.window_seconds else ""
     yield one_line(f"observed {notification.observed}, threshold {notification.threshold}{window}", LINE)
-    delay = delay(notification)
-    yield f"happened {_time(notification.occurred_at)}, detected {_time(notification.detected_at)}{delay}"
+    yield f"happened {_time(notification.occurred_at)}, detected {_time(notification.detected_at)}{delay(notification)}"
     for evidence in notification.evidence[:EVIDENCE_LINES]:
         yield one_line(f"- {evidence}", LINE)
     yield one_line(notification.link or f"anomaly {notification.anomaly_id}", LINE)

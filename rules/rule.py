@@ -16,7 +16,7 @@ from rules.conditions.timestamp_drift import TimestampDriftSchema
 from rules.conditions.zscore import ZScoreSchema
 from rules.event import SECOND
 from rules.scope import canonical
-from rules.windows.queries import CLOCK_SKEW_SECONDS, Claim
+from rules.windows.queries import CLOCK_SKEW_SECONDS, CooldownClaim
 
 #: Every kind of condition, by the `type` it is written with.
 CONDITIONS: dict[str, type[ConditionSchema]] = {
@@ -27,9 +27,9 @@ CONDITIONS: dict[str, type[ConditionSchema]] = {
     "zscore": ZScoreSchema,
 }
 SEVERITIES = ("critical", "warning", "info")
-LONGEST_WINDOW_SECONDS = 86_400
-LONGEST_COOLDOWN_SECONDS = 7 * 86_400
-LONGEST_LATENESS_SECONDS = 7 * 86_400
+MAX_WINDOW_SECONDS = 86_400
+MAX_COOLDOWN_SECONDS = 7 * 86_400
+MAX_LATENESS_SECONDS = 7 * 86_400
 CLAIMS = 1_024  # of one cooldown, that are remembered
 
 
@@ -63,9 +63,9 @@ class RuleSchema(Schema):
     name = fields.String(required=True, validate=validate.Length(1, 255))
     enabled = Flag(load_default=True)
     severity = fields.String(required=True, validate=validate.OneOf(SEVERITIES))
-    window_seconds = Whole(1, LONGEST_WINDOW_SECONDS, required=True)
-    cooldown_seconds = Whole(0, LONGEST_COOLDOWN_SECONDS, load_default=300)
-    allowed_lateness_seconds = Whole(0, LONGEST_LATENESS_SECONDS, load_default=3_600)
+    window_seconds = Whole(1, MAX_WINDOW_SECONDS, required=True)
+    cooldown_seconds = Whole(0, MAX_COOLDOWN_SECONDS, load_default=300)
+    allowed_lateness_seconds = Whole(0, MAX_LATENESS_SECONDS, load_default=3_600)
     condition = ConditionField(required=True)
 
 
@@ -93,10 +93,10 @@ class Rule:
         """Whether an event that arrived so many microseconds after its own time may enter a window."""
         return -CLOCK_SKEW_SECONDS * SECOND <= age <= self.allowed_lateness_seconds * SECOND
 
-    def claim(self, group_digest: str, members: list[tuple[int, str]]) -> Claim:
+    def claim(self, group_digest: str, members: list[tuple[int, str]]) -> CooldownClaim:
         """The wish of these events, in order of (time, id), to be announced, and no other of their group near them."""
         past_seconds = self.cooldown_seconds + self.allowed_lateness_seconds + CLOCK_SKEW_SECONDS
-        return Claim(
+        return CooldownClaim(
             self.cooldown_key + group_digest,
             self.cooldown_seconds * SECOND,
             past_seconds * SECOND,

@@ -39,7 +39,7 @@ class Scope:
     filters: Mapping[str, Sequence[Any]]
     group_by: tuple[str, ...]
     #: Pairs of event type and source for an index; None stands for any.
-    concerns: tuple[tuple[str | None, str | None], ...] = field(init=False, repr=False)
+    index_keys: tuple[tuple[str | None, str | None], ...] = field(init=False, repr=False)
     #: The filters by payload and metadata.
     checks: tuple[Check, ...] = field(init=False, repr=False, compare=False)
     _group: tuple[Getter, ...] = field(init=False, repr=False, compare=False)
@@ -52,7 +52,7 @@ class Scope:
             for path, values in self.filters.items()
             if path not in ("event_type", "source")
         )
-        object.__setattr__(self, "concerns", tuple(dict.fromkeys(pairs)))
+        object.__setattr__(self, "index_keys", tuple(dict.fromkeys(pairs)))
         object.__setattr__(self, "checks", tuple(checks))
         object.__setattr__(self, "_group", tuple(map(getter, self.group_by)))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-LONGEST_VALUE = 80  # of a group, in characters: a client chose it, and it must not fill the alert
+MAX_VALUE_CHARACTERS = 80  # of a group, in characters: a client chose it, and it must not fill the alert
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,4 +54,4 @@ def words(group: Mapping[str, Any]) -> str:
 
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) and value.isprintable() else json.dumps(value)
-    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+    return text if len(text) <= MAX_VALUE_CHARACTERS else text[: MAX_VALUE_CHARACTERS - 1] + "…"

@@ -9,12 +9,13 @@ import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
-import actors
-from actors.worker import end_within
+from actors import runtime
+from actors.broker import broker
+from actors.worker import exit_within
 from eventpulse import preflight
-from eventpulse.settings import Settings
+from eventpulse.settings import ConnectedSettings
 from schedules.leader import Leadership
-from schedules.timetable import Duty, timetable
+from schedules.timetable import PeriodicJob, timetable
 
 log = structlog.get_logger()
 
@@ -24,30 +25,29 @@ PULSE_SECONDS = 2.0
 END_SECONDS = 1.5
 
 
-def run(settings: Settings) -> int:
+def run(settings: ConnectedSettings) -> int:
     """Keep the timetable, in turn with other schedulers, until SIGTERM or SIGINT; returns 0.
 
-    Raises `Unfit` when a server would lose events.
+    Raises `PreflightError` when a server would lose events.
     """
-    preflight.ensure_both(settings)
-    actors.setup(settings, name="scheduler")
-    assert settings.database_url is not None
+    preflight.ensure_ready(settings)
+    runtime.setup(settings, name="scheduler")
     stop = threading.Event()
 
     def end(*_: object) -> None:
         stop.set()
-        end_within(END_SECONDS, code=0)
+        exit_within(END_SECONDS, code=0)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     leadership = Leadership(settings.database_url)
     keep(timetable(settings), leadership, stop)
     leadership.release()
-    actors.broker.client.close()
+    broker.client.close()
     return 0
 
 
-def keep(duties: dict[str, Duty], leadership: Leadership, stop: threading.Event) -> None:
+def keep(duties: dict[str, PeriodicJob], leadership: Leadership, stop: threading.Event) -> None:
     """Run the duties while leading, until `stop` is set."""
     scheduler: BackgroundScheduler | None = None
     away: str | None = None
@@ -72,7 +72,7 @@ def keep(duties: dict[str, Duty], leadership: Leadership, stop: threading.Event)
         scheduler.shutdown()
 
 
-def _start(duties: dict[str, Duty]) -> BackgroundScheduler:
+def _start(duties: dict[str, PeriodicJob]) -> BackgroundScheduler:
     # Jobs live in memory: a store shared by schedulers would run them twice.
     scheduler = BackgroundScheduler(executors={"default": ThreadPoolExecutor(len(duties))}, timezone=UTC)
     for name, duty in duties.items():

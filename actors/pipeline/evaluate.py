@@ -1,4 +1,4 @@
-"""Let every rule that concerns an event look at it, and announce what they find."""
+"""Let every rule that index_keys an event look at it, and announce what they find."""
 
 from datetime import timedelta
 from hashlib import blake2b
@@ -12,11 +12,11 @@ import structlog
 
 from actors import runtime
 from actors.broker import broker
-from actors.outages import through_outages
+from actors.outages import retry_on_outage
 from actors.pipeline.notify import notify
 from actors.rule_state.rulebook import suspend
 from actors.rule_state.windows.redis_windows import RedisWindow
-from actors.transport.batch import current_work
+from actors.transport.batch import current_batch
 from actors.transport.messages import request_id_of
 from models.anomaly import Anomaly
 from models.base import utc
@@ -24,12 +24,12 @@ from models.channel import Channel
 from models.database import connection, database, is_too_slow
 from models.delivery import Delivery
 from models.event import Event as EventRow
-from models.pending_evaluation import Handover
+from models.pending_evaluation import PendingEvaluation
 from rules.engine.evaluate import Firing
 from rules.engine.evaluate import evaluate as decide
 from rules.engine.explain import explain
 from rules.event import Event, microseconds, moment
-from rules.windows.queries import Claim
+from rules.windows.queries import CooldownClaim
 
 log = structlog.get_logger()
 
@@ -40,42 +40,42 @@ decode = msgspec.json.Decoder(Event).decode
 
 
 @dramatiq.actor(queue_name="evaluate", batch=500, concurrency=2, max_retries=5)
-@through_outages
+@retry_on_outage
 def evaluate(*raw: msgspec.Raw) -> None:
     """Decide on a batch of stored events; anomalies are recorded and their notifications queued.
 
     Redelivery changes nothing: windows hold event ids, an anomaly is unique per rule, group and triggering event,
     and a cooldown begins when its anomaly is recorded, not when it is found.
     """
-    work = current_work()
-    assert work is not None
+    batch = current_batch()
+    assert batch is not None
     events = [decode(event) for event in raw]
     window = RedisWindow(broker.client)
     found = decide(events, runtime.current().rulebook.current(), window)
     for fault in found.faults:
         suspend(fault.rule.rule_id, fault.rule.version, fault.reason)
     if found.firings:
-        requests = {event.event_id: request_id_of(line) for event, line in zip(events, work.lines, strict=True)}
+        requests = {event.event_id: request_id_of(line) for event, line in zip(events, batch.records, strict=True)}
         spoken = [record(firing, requests.get(firing.event_id)) for firing in found.firings]
         window.claim([claim for claim in spoken if claim.cooldown])
     with connection():
-        Handover.confirm(work.ids)
-    work.outbox.counts.update(evaluated=len(events), late=found.late)
+        PendingEvaluation.confirm(batch.ids)
+    batch.outbox.counts.update(evaluated=len(events), late=found.late)
 
 
-def record(firing: Firing, request_id: str | None) -> Claim:
+def record(firing: Firing, request_id: str | None) -> CooldownClaim:
     """Store what a rule found together with its pending deliveries, and queue their notifications, all of it once.
 
     Returns the claim of the event that speaks for the group: this one, or another that was recorded meanwhile.
     """
-    ((quiet_around, _),) = firing.claim.members
-    dedupe = dedupe_key(firing)
+    ((cooldown_anchor, _),) = firing.claim.members
+    dedupe_key = _dedupe_key(firing)
     with connection():
         evidence = _evidence(firing)
         with database.atomic():
             anomaly = Anomaly.record(
                 timedelta(seconds=firing.rule.cooldown_seconds),
-                dedupe=dedupe,
+                dedupe_key=dedupe_key,
                 rule_id=UUID(firing.rule.rule_id),
                 rule_name=firing.rule.name,
                 rule_version=firing.rule.version,
@@ -86,20 +86,20 @@ def record(firing: Firing, request_id: str | None) -> Claim:
                 evidence=evidence,
                 request_id=request_id,
                 series=firing.claim.key,
-                quiet_around=moment(quiet_around),
+                cooldown_anchor=moment(cooldown_anchor),
                 occurred_at=firing.occurred_at,
             )
             # Of another's, too: whoever recorded it may have died before its notifications were queued.
             deliveries = Delivery.plan(anomaly, Channel.concerned(anomaly.severity))
     for delivery in deliveries:
         notify.send(str(delivery.anomaly_id), str(delivery.channel_id))
-    if anomaly.dedupe == dedupe:
+    if anomaly.dedupe_key == dedupe_key:
         log.info("anomaly", rule=anomaly.rule_name, anomaly_id=str(anomaly.anomaly_id), message=anomaly.message)
-    spoken = [(microseconds(anomaly.quiet_around), str(anomaly.event_id))]
+    spoken = [(microseconds(anomaly.cooldown_anchor), str(anomaly.event_id))]
     return msgspec.structs.replace(firing.claim, members=spoken)
 
 
-def dedupe_key(firing: Firing) -> str:
+def _dedupe_key(firing: Firing) -> str:
     """One anomaly per rule, group and triggering event."""
     parts = (firing.rule.rule_id, firing.group_key, firing.event_id)
     return blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()

@@ -8,21 +8,20 @@ import structlog
 
 from actors import runtime
 from actors.broker import broker
+from actors.outages import retry_on_outage
 from actors.pipeline.notification import compose
-from actors.outages import through_outages
 from actors.transport import queues
-from actors.transport.batch import current_work
+from actors.transport.batch import current_batch
 from models.anomaly import Anomaly
 from models.channel import Channel
 from models.database import connection, database
 from models.delivery import OVERDUE_SECONDS, Delivery
-from notifiers.base import Notifier, TryAgain, Undeliverable
+from notifiers.base import TryAgain, Undeliverable
 
 log = structlog.get_logger()
 
 #: How soon a delivery that somebody else is at is looked at again.
 LOOK_AGAIN_SECONDS = 1.0
-
 
 
 @dramatiq.actor(queue_name="notify", concurrency=8, max_retries=15)
@@ -34,7 +33,7 @@ def notify(anomaly_id: str, channel_id: str) -> None:
     limiter = runtime.current().limiter
     wait_seconds = limiter.acquire(channel_id)
     if wait_seconds:
-        put_off(anomaly_id, channel_id, wait_seconds)
+        snooze(anomaly_id, channel_id, wait_seconds)
         return
     try:
         deliver(anomaly_id, channel_id)
@@ -49,38 +48,38 @@ def notify(anomaly_id: str, channel_id: str) -> None:
         limiter.release(channel_id)
 
 
-@through_outages
-def put_off(anomaly_id: str, channel_id: str, seconds: float) -> None:
+@retry_on_outage
+def snooze(anomaly_id: str, channel_id: str, seconds: float) -> None:
     """Wait in Redis, not on a thread that other channels need; no retry is used up."""
     with connection():
-        Delivery.put_off(UUID(anomaly_id), UUID(channel_id), seconds)
-    work = current_work()
-    assert work is not None
-    broker.enqueue(work.copy(), delay=int(seconds * 1000) + 1)
+        Delivery.snooze(UUID(anomaly_id), UUID(channel_id), seconds)
+    batch = current_batch()
+    assert batch is not None
+    broker.enqueue(batch.copy(), delay=int(seconds * 1000) + 1)
 
 
 def deliver(anomaly_id: str, channel_id: str) -> None:
-    """Claim the delivery, send it, record what became of it. Raises `TryAgain`.
+    """CooldownClaim the delivery, send it, record what became of it. Raises `TryAgain`.
 
     One that somebody is at is looked at again until it is done or his claim runs out: he may be dead.
     """
     claimed = claim(anomaly_id, channel_id)
     if claimed is None:
-        if seconds := claimed_seconds(anomaly_id, channel_id):
-            put_off(anomaly_id, channel_id, min(seconds, LOOK_AGAIN_SECONDS))
+        if seconds := claim_remaining_seconds(anomaly_id, channel_id):
+            snooze(anomaly_id, channel_id, min(seconds, LOOK_AGAIN_SECONDS))
         return
     delivery, channel = claimed
     try:
         receipt = send(delivery.anomaly, channel)
     except Undeliverable as refusal:
         record(delivery.refused, refusal.reason)
-        log.warning("refused", channel=delivery.channel_name, anomaly_id=anomaly_id, reason=refusal.reason)
+        log.warning("rejected", channel=delivery.channel_name, anomaly_id=anomaly_id, reason=refusal.reason)
     else:
         record(delivery.delivered, receipt)
         log.info("delivered", channel=delivery.channel_name, anomaly_id=anomaly_id, receipt=receipt)
 
 
-@through_outages
+@retry_on_outage
 def claim(anomaly_id: str, channel_id: str) -> tuple[Delivery, Channel | None] | None:
     """The delivery with its anomaly, and the channel unless it was deleted; None: that is not ours to do."""
     # In one transaction: a claim that nobody knows of would keep the delivery from everybody.
@@ -92,21 +91,21 @@ def claim(anomaly_id: str, channel_id: str) -> tuple[Delivery, Channel | None] |
         return delivery, Channel.get_or_none(Channel.channel_id == channel_id)
 
 
-@through_outages
-def claimed_seconds(anomaly_id: str, channel_id: str) -> float:
+@retry_on_outage
+def claim_remaining_seconds(anomaly_id: str, channel_id: str) -> float:
     """For how long somebody has claimed the delivery; 0: it is done, or waits for a message of its own."""
     with connection():
-        return Delivery.claimed_seconds(UUID(anomaly_id), UUID(channel_id))
+        return Delivery.claim_remaining_seconds(UUID(anomaly_id), UUID(channel_id))
 
 
-@through_outages
+@retry_on_outage
 def record(outcome: Callable[[str], None], text: str) -> None:
     """Record what became of a claimed delivery, with the receipt or the reason."""
     with connection():
         outcome(text)
 
 
-@through_outages
+@retry_on_outage
 def postpone(anomaly_id: str, channel_id: str, seconds: float, reason: str) -> None:
     """Record that the channel did not take it now, and why."""
     with connection():
@@ -123,7 +122,7 @@ def send(anomaly: Anomaly, channel: Channel | None) -> str:
     return bound.notifiers[channel.kind].send(compose(anomaly, bound.public_url), channel.settings)
 
 
-def resend_overdue() -> int:
+def requeue_overdue() -> int:
     """Queue a notification for every delivery whose own was lost; returns how many. Doubles do no harm.
 
     While the queue is behind, nobody can tell what was lost from what waits: then none is queued.

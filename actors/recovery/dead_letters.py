@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 from dramatiq.message import Message
 
+import actors.pipeline  # noqa: F401 - declares the actors, whose queues are searched and whose messages are replayed
 from actors.broker import broker
 from actors.transport.messages import decode_unopened
 from models.database import connection, database
@@ -25,7 +26,7 @@ CHUNK = 100
 HISTORY = {"retries", "traceback", "requeue_timestamp", "eta"}
 
 
-class Unreplayable(Exception):
+class NotReplayable(Exception):
     """The dead letter is not a message of ours: to run it again would kill it again."""
 
 
@@ -55,7 +56,9 @@ def count(queue_name: str | None = None) -> int:
 def list_(limit: int, queue_name: str | None = None) -> list[DeadLetter]:
     """The newest dead letters first."""
     with connection():
-        return list(_selected(queue_name).order_by(DeadLetter.died_at.desc(), DeadLetter.dead_letter_id).limit(limit))
+        return list(
+            _selected(queue_name).order_by(DeadLetter.dead_lettered_at.desc(), DeadLetter.dead_letter_id).limit(limit)
+        )
 
 
 def get(dead_letter_id: str) -> DeadLetter | None:
@@ -67,7 +70,7 @@ def replay(dead_letter_ids: Sequence[str]) -> int:
     """Queue dead letters again, as new as on their first day; returns how many there were.
 
     Each is queued before it is removed: a crash in between runs it once more, which changes nothing.
-    Raises `Unreplayable`; those before it are queued then.
+    Raises `NotReplayable`; those before it are queued then.
     """
     replayed = 0
     for dead_letter_id in dead_letter_ids:
@@ -95,7 +98,7 @@ def _afresh(letter: DeadLetter) -> Message[Any]:
         message = decode_unopened(bytes(letter.message))  # its arguments stay as they are, to the last digit
         broker.get_actor(message.actor_name)
     except Exception as error:
-        raise Unreplayable(f"{letter.dead_letter_id} cannot be replayed: {letter.error}") from error
+        raise NotReplayable(f"{letter.dead_letter_id} cannot be replayed: {letter.error}") from error
     options = {name: value for name, value in message.options.items() if name not in HISTORY}
     return Message(message.queue_name, message.actor_name, message.args, message.kwargs, options, message.message_id)
 
@@ -147,7 +150,7 @@ def _letter(queue_name: str, message_id: bytes, milliseconds: float, data: bytes
         "error": _storable(why),
         "traceback": _storable(message.options.traceback),
         "message": data,
-        "died_at": datetime.fromtimestamp(milliseconds / 1000, UTC),
+        "dead_lettered_at": datetime.fromtimestamp(milliseconds / 1000, UTC),
     }
 
 

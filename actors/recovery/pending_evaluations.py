@@ -12,7 +12,7 @@ from actors.transport import queues
 from actors.transport.messages import bundles, line
 from models.database import connection
 from models.event import Event
-from models.pending_evaluation import OVERDUE_SECONDS, Handover
+from models.pending_evaluation import OVERDUE_SECONDS, PendingEvaluation
 
 log = structlog.get_logger()
 
@@ -29,9 +29,9 @@ def resume(overdue_seconds: float = OVERDUE_SECONDS) -> int:
     if queues.depths(broker, QUEUE)[QUEUE].oldest_age_seconds > OVERDUE_SECONDS / 2:
         return 0
     with connection():
-        overdue = Handover.overdue(overdue_seconds)
+        overdue = PendingEvaluation.overdue(overdue_seconds)
         waiting = _waiting([handover.bundle_id for handover in overdue])
-        Handover.put_off(waiting)
+        PendingEvaluation.snooze(waiting)
         resumed = sum(_resumed(handover) for handover in overdue if handover.bundle_id not in waiting)
     if resumed:
         log.warning("evaluated_again", events=resumed)
@@ -46,19 +46,19 @@ def _waiting(bundle_ids: list[str]) -> list[str]:
     return [bundle_id for bundle_id, waits in zip(bundle_ids, pipeline.execute(), strict=True) if waits]
 
 
-def _resumed(handover: Handover) -> int:
+def _resumed(handover: PendingEvaluation) -> int:
     """Hand its events over again, each by itself; returns how many. What cannot be read stops no other."""
     try:
         events = [row.__data__ for row in Event.alive(handover.event_ids)]
     except ValueError as error:
         log.error("handover_unreadable", bundle_id=handover.bundle_id, error=str(error))
-        Handover.put_off([handover.bundle_id])
+        PendingEvaluation.snooze([handover.bundle_id])
         return 0
     # One by one, so that one of them that fails does not bring the others back again and again.
     alone = list(bundles(QUEUE, [line(msgspec.json.encode(event), None) for event in events], 1))
     parts = {bundle.id: [str(event["event_id"])] for bundle, event in zip(alone, events, strict=True)}
     # In this order: what is lost in between is overdue again.
-    if Handover.divide(handover.bundle_id, parts):
+    if PendingEvaluation.divide(handover.bundle_id, parts):
         for bundle in alone:
-            broker.scripts["enqueue"](keys=[broker.namespace], args=[QUEUE, *bundle, 0])
+            broker.scripts["enqueue"](broker.client, [broker.namespace], [QUEUE, *bundle, 0])
     return len(events)

@@ -1,5 +1,6 @@
 """The rules in force: PostgreSQL has them, Redis carries a snapshot of them, every worker keeps it compiled."""
 
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -7,6 +8,7 @@ import msgspec
 import structlog
 
 from actors.broker import broker
+from actors.transport.scripts import LuaScript
 from models.database import connection
 from models.rule import Rule as RuleRow
 from rules.engine.index import RuleSet
@@ -14,6 +16,7 @@ from rules.rule import InvalidRule, Rule, parse_rule
 
 log = structlog.get_logger()
 
+PUBLISH_RULES = LuaScript(Path(__file__).parent / "publish_rules.lua")
 SNAPSHOT = f"{broker.namespace}:rules"
 REVISION = f"{broker.namespace}:rules.revision"
 FIELDS = (
@@ -36,7 +39,7 @@ def publish() -> int:
         revision, rows = RuleRow.in_force()
     rules = [{"rule_id": str(row.rule_id), **{field: getattr(row, field) for field in FIELDS}} for row in rows]
     snapshot = msgspec.json.encode({"revision": revision, "rules": rules})
-    return int(broker.scripts["publish_rules"](keys=[SNAPSHOT, REVISION], args=[snapshot, revision]))
+    return int(PUBLISH_RULES(broker.client, [SNAPSHOT, REVISION], [snapshot, revision]))
 
 
 def suspend(rule_id: str, version: int, reason: str) -> None:

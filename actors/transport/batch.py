@@ -12,34 +12,34 @@ if TYPE_CHECKING:
     from actors.transport.consumer import Consumer
 
 
-class Work(MessageProxy):
+class Batch(MessageProxy):
     """The entries of a queue behind one call, and what leaves with their acknowledgement."""
 
-    def __init__(self, consumer: "Consumer", ids: list[str], message: Message[Any], lines: list[bytes]) -> None:
+    def __init__(self, consumer: "Consumer", ids: list[str], message: Message[Any], records: list[bytes]) -> None:
         super().__init__(message)
         self.consumer = consumer
         self.ids = ids
         #: Its events as they travel; none of an actor that takes one message at a time.
-        self.lines = lines
+        self.records = records
         self.outbox = Outbox()
         #: The batch failed: its messages are to be processed one by one.
-        self.split = False
+        self.needs_split = False
         #: The worker stopped in the middle: the messages stay leased until the consumer gives them back.
-        self.abandoned = False
+        self.interrupted = False
 
     @classmethod
-    def of(cls, works: "list[Work]") -> "Work":
+    def merge(cls, batches: "list[Batch]") -> "Batch":
         """One work for the messages of several, all of the same actor."""
-        first = works[0]
-        if len(works) == 1:
+        first = batches[0]
+        if len(batches) == 1:
             return first
-        message = first._message.copy(args=tuple([argument for work in works for argument in work.args]))
-        ids = [entry_id for work in works for entry_id in work.ids]
-        return cls(first.consumer, ids, message, [line for work in works for line in work.lines])
+        message = first._message.copy(args=tuple([argument for batch in batches for argument in batch.args]))
+        ids = [entry_id for batch in batches for entry_id in batch.ids]
+        return cls(first.consumer, ids, message, [record for batch in batches for record in batch.records])
 
     @property
     def is_batch(self) -> bool:
-        return len(self.lines) > 1
+        return len(self.records) > 1
 
     @property
     def unhandled(self) -> bool:
@@ -48,16 +48,16 @@ class Work(MessageProxy):
 
     def __str__(self) -> str:
         # Without the arguments: payloads do not belong in logs.
-        return f"{self.actor_name} of {len(self.lines)} messages" if self.is_batch else f"{self.actor_name}"
+        return f"{self.actor_name} of {len(self.records)} messages" if self.is_batch else f"{self.actor_name}"
 
 
-def current_work() -> Work | None:
+def current_batch() -> Batch | None:
     """The work that this thread is processing, if any."""
     message = CurrentMessage.get_current_message()
-    return message if isinstance(message, Work) else None
+    return message if isinstance(message, Batch) else None
 
 
-def as_work(message: MessageProxy) -> Work:
-    """What our consumers hand out is a work."""
-    assert isinstance(message, Work)
+def as_batch(message: MessageProxy) -> Batch:
+    """What our consumers hand out is a batch."""
+    assert isinstance(message, Batch)
     return message

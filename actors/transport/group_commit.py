@@ -9,7 +9,7 @@ from typing import Any
 import redis
 import structlog
 
-from actors.transport.messages import LARGEST_BUNDLE, bundles
+from actors.transport.messages import MAX_BUNDLE_MESSAGES, bundles
 from actors.transport.redis_broker import RedisBroker, is_out_of_memory
 
 log = structlog.get_logger()
@@ -59,7 +59,7 @@ class GroupCommit:
     """
 
     def __init__(
-        self, broker: RedisBroker, queue_name: str, marks: HighWaterMarks, batch_size: int = LARGEST_BUNDLE
+        self, broker: RedisBroker, queue_name: str, marks: HighWaterMarks, batch_size: int = MAX_BUNDLE_MESSAGES
     ) -> None:
         self.marks = marks
         self._broker = broker
@@ -116,7 +116,7 @@ class GroupCommit:
             arguments += bundle
         client = self._broker.bulk_client if group.size > BULK_BYTES else self._broker.client
         try:
-            answer = self._broker.scripts["accept"](keys=[self._broker.namespace], args=arguments, client=client)
+            answer = self._broker.scripts["accept"](client, [self._broker.namespace], arguments)
             rejection = self.marks.rejection(answer)
         except redis.RedisError as error:
             log.warning("queue_unavailable", error=f"{type(error).__name__}: {error}")

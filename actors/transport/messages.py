@@ -22,7 +22,7 @@ _NUMBERS = count()
 _BUNDLE_ID = re.compile(r"\d+\*")
 
 #: Messages that share an entry of a queue: enough to make an entry's cost small, few enough to spread over workers.
-LARGEST_BUNDLE = 250
+MAX_BUNDLE_MESSAGES = 250
 
 
 class JSONEncoder(Encoder):
@@ -105,9 +105,9 @@ def request_id_of(line: bytes) -> str | None:
 def bundles(actor_name: str, lines: Sequence[bytes], batch: int) -> Iterator[Bundle]:
     """Yield bundles of messages `actor_name(event)`, one a line, for the queue of that name.
 
-    None has more than the `batch` that a worker takes, nor more than `LARGEST_BUNDLE`.
+    None has more than the `batch` that a worker takes, nor more than `MAX_BUNDLE_MESSAGES`.
     """
-    largest = min(batch, LARGEST_BUNDLE)
+    largest = min(batch, MAX_BUNDLE_MESSAGES)
     name, now = actor_name.encode(), time_ns() // 1_000_000
     head = b'{"queue_name":"%b","actor_name":"%b","kwargs":{},"message_timestamp":%d' % (name, name, now)
     for start in range(0, len(lines), largest):

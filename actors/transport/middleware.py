@@ -11,12 +11,12 @@ from dramatiq.middleware import Middleware, Retries
 stopping = threading.Event()
 
 
-class Interrupted(Exception):
+class ShutdownRequested(Exception):
     """The worker stops while it waits for a server: the messages go back to their queue as they are."""
 
 
-class Stopping(Middleware):
-    """Ends the waiting of `through_outages` when the worker is told to stop."""
+class ShutdownSignal(Middleware):
+    """Ends the waiting of `retry_on_outage` when the worker is told to stop."""
 
     def before_worker_boot(self, broker: Broker, worker: dramatiq.Worker) -> None:
         stopping.clear()
@@ -25,7 +25,7 @@ class Stopping(Middleware):
         stopping.set()
 
 
-class PatientRetries(Retries):
+class BatchRetries(Retries):
     """Retries one message at a time: a failed batch is taken apart first, an interrupted one goes back whole."""
 
     def after_process_message(
@@ -33,7 +33,7 @@ class PatientRetries(Retries):
     ) -> None:
         if exception is None:
             return
-        if isinstance(exception, Interrupted):
+        if isinstance(exception, ShutdownRequested):
             message.abandoned = True
         elif message.is_batch:
             message.split = True
@@ -41,7 +41,7 @@ class PatientRetries(Retries):
             super().after_process_message(broker, message, exception=exception)  # type: ignore[no-untyped-call]
 
 
-class Transactional(Middleware):
+class DiscardOutboxOnFailure(Middleware):
     """Voids what a failed attempt wanted to send (see `actors.transport.outbox`), before its retry is sent."""
 
     def after_process_message(

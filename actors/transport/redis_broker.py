@@ -13,10 +13,10 @@ from dramatiq.message import Message
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from actors.transport import scripts
-from actors.transport.batch import current_work
+from actors.transport.batch import current_batch
 from actors.transport.consumer import Consumer
 from actors.transport.messages import new_id
+from actors.transport.scripts import load_queue_scripts
 
 #: A worker's: above the longest blocking call of a consumer, below the time after which its lease is taken away.
 SOCKET_TIMEOUT_SECONDS = 5.0
@@ -66,11 +66,11 @@ class RedisBroker(dramatiq.Broker):
         #: Overrides the `batch` of every batched actor if it is set.
         self.batch_size: int | None = None
         #: Consumers that could not give back what they leased, because Redis was away.
-        self.unreleased: list[Consumer] = []
+        self.unreleased_consumers: list[Consumer] = []
         self.client: redis.Redis
         #: For what takes long to send.
         self.bulk_client: redis.Redis
-        self.scripts: dict[str, Any]
+        self.scripts = load_queue_scripts()
 
     def connect(self, url: str, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> None:
         """Use the Redis of `url`, which must answer each call in time; connects when first used."""
@@ -83,15 +83,14 @@ class RedisBroker(dramatiq.Broker):
             )
             for seconds in (timeout_seconds, max(timeout_seconds, BULK_TIMEOUT_SECONDS))
         )
-        self.scripts = scripts.load(self.client)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
         """A consumer for a queue; `prefetch` is not used: how much is leased at once is the actor's to say."""
         del prefetch
-        orphans, self.unreleased = self.unreleased, []
-        while orphans and orphans[0].give_back():
+        orphans, self.unreleased_consumers = self.unreleased_consumers, []
+        while orphans and orphans[0].release_leases():
             del orphans[0]
-        self.unreleased += orphans
+        self.unreleased_consumers += orphans
         options = next(actor.options for actor in self.actors.values() if actor.queue_name == queue_name)
         batch = options.get("batch")
         batch_size = batch and (self.batch_size or batch)
@@ -110,14 +109,16 @@ class RedisBroker(dramatiq.Broker):
         """Queue a message, after `delay` ms if given; inside an actor, together with the acknowledgement."""
         self.emit_before("enqueue", message, delay)
         entry = (message.queue_name, new_id(), message.encode(), delay or 0)
-        if work := current_work():
-            work.outbox.add(*entry)
+        if batch := current_batch():
+            batch.outbox.add(*entry)
         else:
-            self.scripts["enqueue"](keys=[self.namespace], args=entry)
+            self.scripts["enqueue"](self.client, [self.namespace], entry)
         self.emit_after("enqueue", message, delay)
         return message
 
     def recover(self, timeout_ms: int = HEARTBEAT_TIMEOUT_MS) -> tuple[int, int]:
         """Give the work of dead workers to others; returns how many messages run again, and how many were given up."""
-        again, dead = self.scripts["recover"](keys=[self.namespace], args=[timeout_ms, MAX_CRASHES, MAX_RECOVERY_GAP_MS])
+        again, dead = self.scripts["recover"](
+            self.client, [self.namespace], [timeout_ms, MAX_CRASHES, MAX_RECOVERY_GAP_MS]
+        )
         return int(again), int(dead)

@@ -86,7 +86,7 @@ class IdField(fields.UUID):
             raise ValidationError("Must be a UUID.") from error
 
 
-class MomentField(fields.AwareDateTime):
+class TimestampField(fields.AwareDateTime):
     """An ISO-8601 time with its zone; becomes UTC."""
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> datetime:
@@ -127,6 +127,6 @@ class EventSchema(Schema):
     )
     event_type = NameField(required=True)
     source = NameField(required=True)
-    timestamp = MomentField(required=True)
+    timestamp = TimestampField(required=True)
     payload = ObjectField(load_default=dict)
     metadata = ObjectField(load_default=dict)

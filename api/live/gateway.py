@@ -39,25 +39,24 @@ MAX_REDIS_WAIT_SECONDS = 5.0
 log = structlog.get_logger()
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, redis_url: str) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code: 0 when stopped, 1 when the address cannot be had.
 
     `settings.redis_url` is given: who starts this knows which Redis it is.
     """
     try:
-        asyncio.run(_serve_until_told(settings))
+        asyncio.run(_serve_until_told(settings, redis_url))
     except OSError as error:
         sys.stderr.write(_cannot_listen(settings, error) + "\n")
         return 1
     return 0
 
 
-async def _serve_until_told(settings: Settings) -> None:
-    assert settings.redis_url is not None
+async def _serve_until_told(settings: Settings, redis_url: str) -> None:
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
-    async with Gateway(settings.redis_url).listening(settings.host, settings.live_port):
+    async with Gateway(redis_url).listening(settings.host, settings.live_port):
         log.info("live_ready", host=settings.host, port=settings.live_port)
         await told.wait()
     log.info("live_stopped")

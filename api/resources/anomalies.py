@@ -14,7 +14,7 @@ NEWEST_FIRST = (Anomaly.detected_at, Anomaly.anomaly_id)
 FILTERS = {"rule_id": Anomaly.rule_id, "severity": Anomaly.severity, "event_id": Anomaly.event_id}
 
 #: What keeps anomalies apart, and which worker is at a delivery, are our own business.
-INTERNAL = {"dedupe", "series", "quiet_around", "anomaly", "due_at"}
+INTERNAL = {"dedupe_key", "series", "cooldown_anchor", "anomaly", "due_at"}
 
 
 class Anomalies:

@@ -9,7 +9,7 @@ from uuid import UUID
 import falcon
 import peewee
 
-from actors.pipeline import notify
+from actors import runtime
 from api import problems
 from api.resources import json_body
 from api.resources.channel_schemas import ChannelSchema
@@ -61,7 +61,7 @@ class Channels:
         if not TRIALS.acquire(blocking=False):
             raise problems.unavailable("Other channels are being tested just now")
         try:
-            receipt = notify.NOTIFIERS[channel.kind].send(trial(channel.name), channel.settings)
+            receipt = runtime.current().notifiers[channel.kind].send(trial(channel.name), channel.settings)
         except TryAgain as later:
             headers = {"Retry-After": str(ceil(later.after_seconds))} if later.after_seconds is not None else None
             raise problems.Problem(HTTPStatus.BAD_GATEWAY, later.reason, headers=headers) from later

@@ -38,7 +38,7 @@ class Ingest:
     def _accept(self, req: falcon.Request, forms: dict[str, decode.Form]) -> list[UUID]:
         form = _form(req, forms)
         key = _idempotency_key(req)
-        ingest.admit()
+        ingest.check_accepting()
         text = body.read(req, self.settings.max_body_bytes)
         events = decode.decode(text, form, self.settings, key)
         ingest.accept(events.encoded, req.context.request_id)

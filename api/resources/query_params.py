@@ -9,7 +9,7 @@ from uuid import UUID
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, validate, validates_schema
 
-from api.decoding.event_schema import IdField, Moment, MomentField, NameField, instant
+from api.decoding.event_schema import IdField, Moment, NameField, TimestampField, instant
 from api.resources import paging
 from models.channel import SEVERITIES
 
@@ -62,8 +62,8 @@ class Page(Query):
 
 
 class Period(Page):
-    from_ = MomentField(data_key="from", metadata={"description": "earliest time, inclusive"})
-    to = MomentField(metadata={"description": "latest time, inclusive"})
+    from_ = TimestampField(data_key="from", metadata={"description": "earliest time, inclusive"})
+    to = TimestampField(metadata={"description": "latest time, inclusive"})
 
     @validates_schema
     def in_order(self, query: dict[str, Any], **_: Any) -> None:

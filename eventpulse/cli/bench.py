@@ -9,7 +9,7 @@ import httpx
 from uuid_utils.compat import uuid7
 
 from eventpulse.cli import load_generator, output
-from eventpulse.errors import OK, PARTIAL, Trouble, Unreachable
+from eventpulse.errors import OK, PARTIAL, Unreachable, UserError
 
 STORED_SECONDS = 120.0
 POLL_SECONDS = 0.01
@@ -19,7 +19,7 @@ def run(url: str, *, batch: int, rate: float | None, seconds: float, connections
     """Offer `rate` events a second (None: as many as are answered), and print what came of them.
 
     Returns the exit code: 5 when not every request was accepted. Raises `Unreachable` when nothing answers at `url`,
-    `Trouble` when what was accepted is not stored after two minutes.
+    `UserError` when what was accepted is not stored after two minutes.
     """
     api = f"{url}/api/v1"
     click.echo(f"{seconds:g} s of events in batches of {batch}, to {url}", err=True)
@@ -61,5 +61,5 @@ def _seconds_until_stored(api: str, started: float) -> float:
 
 def _pause(deadline: float) -> None:
     if time.perf_counter() > deadline:
-        raise Trouble(f"what was sent is not stored after {STORED_SECONDS:g} s: does a worker run?")
+        raise UserError(f"what was sent is not stored after {STORED_SECONDS:g} s: does a worker run?")
     time.sleep(POLL_SECONDS)

@@ -1,38 +1,58 @@
-"""The servers that a command is to use: those of the environment, or the embedded ones of a running `eventpulse up`."""
+"""The servers that a command uses: those of the environment, or the embedded ones of a running `eventpulse up`."""
 
 from eventpulse.errors import Unreachable
 from eventpulse.masking import masked
-from eventpulse.settings import Settings
+from eventpulse.settings import ConnectedSettings, Settings
 
 
-def connected_settings(*needed: str) -> Settings:
-    """The settings, with a URL for each of the `needed` variables: REDIS_URL, DATABASE_URL.
+def connected_settings() -> ConnectedSettings:
+    """Return the settings with the URLs of Redis and PostgreSQL.
 
-    Raises `SettingsError`, or `Unreachable` when one is not given and no `eventpulse up` runs.
+    Raises `SettingsError`, or `Unreachable` if a URL is missing and no `eventpulse up` is running.
     """
-    settings = Settings.from_environ()
-    urls = {"REDIS_URL": settings.redis_url, "DATABASE_URL": settings.database_url}
-    if any(urls[variable] is None for variable in needed):
-        from eventpulse.local import embedded  # knows both clients, which are slow to import
+    settings = _with_embedded(Settings.from_environ(), "REDIS_URL", "DATABASE_URL")
+    return ConnectedSettings.of(settings, str(settings.redis_url), str(settings.database_url))
+
+
+def redis_settings() -> tuple[Settings, str]:
+    """Return the settings and the URL of Redis, for a process that needs no PostgreSQL. Raises as `connected_settings`."""
+    settings = _with_embedded(Settings.from_environ(), "REDIS_URL")
+    return settings, str(settings.redis_url)
+
+
+def database_settings() -> tuple[Settings, str]:
+    """Return the settings and the URL of PostgreSQL, for a command without Redis. Raises as `connected_settings`."""
+    settings = _with_embedded(Settings.from_environ(), "DATABASE_URL")
+    return settings, str(settings.database_url)
+
+
+def _with_embedded(settings: Settings, *needed: str) -> Settings:
+    if _missing(settings, needed):
+        from eventpulse.local import embedded  # imports both client libraries, which takes long
 
         settings = embedded.find(settings)
-        urls = {"REDIS_URL": settings.redis_url, "DATABASE_URL": settings.database_url}
-    missing = [variable for variable in needed if urls[variable] is None]
-    if missing:
+    if missing := _missing(settings, needed):
         variables = " and ".join(missing)
-        raise Unreachable(f"no `eventpulse up` runs on {settings.data_dir}: start it, or set {variables} to your own")
+        raise Unreachable(
+            f"no `eventpulse up` is running on {settings.data_dir}: start it, or set {variables} to your own servers"
+        )
     return settings
 
 
+def _missing(settings: Settings, needed: tuple[str, ...]) -> list[str]:
+    urls = {"REDIS_URL": settings.redis_url, "DATABASE_URL": settings.database_url}
+    return [variable for variable in needed if urls[variable] is None]
+
+
 def explained(error: Exception) -> Unreachable | None:
-    """What a command's exception means, if it means that a server is away."""
+    """Return the user error for an exception that means that a server is unavailable, or None for any other one."""
     import peewee
     import psycopg2
     import redis
 
     from models.database import is_outage
 
-    if isinstance(error, redis.RedisError):  # whatever it says: what answers there is not a Redis for us
+    if isinstance(error, redis.RedisError):  # any of them: what answers there does not work as a Redis
         server, variable = "Redis", "REDIS_URL"
     elif isinstance(error, psycopg2.OperationalError) or (
         isinstance(error, peewee.PeeweeException) and is_outage(error)
@@ -41,4 +61,4 @@ def explained(error: Exception) -> Unreachable | None:
     else:
         return None
     reason = masked(" ".join(str(error).split()))
-    return Unreachable(f"{server} does not answer as it should ({reason}): start it, or correct {variable}")
+    return Unreachable(f"{server} does not answer as expected ({reason}): start it, or correct {variable}")

@@ -10,7 +10,7 @@ import click
 import httpx
 
 from eventpulse import ports
-from eventpulse.errors import OK, Trouble, Unreachable
+from eventpulse.errors import OK, Unreachable, UserError
 from eventpulse.settings import Settings
 
 RULE: dict[str, Any] = {
@@ -46,7 +46,7 @@ def default_url(settings: Settings) -> str:
 def run(url: str) -> int:
     """Play the demo against the API at `url`; returns the exit code.
 
-    Raises `Unreachable` when it does not answer, `Trouble` when it refuses or no alert comes.
+    Raises `Unreachable` when it does not answer, `UserError` when it refuses or no alert comes.
     """
     try:
         with httpx.Client(base_url=f"{url}/api/v1", timeout=10, trust_env=False) as client:
@@ -59,7 +59,7 @@ def run(url: str) -> int:
             anomaly = _await_alert(client, rule_id, known)
             _show(anomaly, sent_at, url)
     except httpx.HTTPStatusError as error:
-        raise Trouble(f"the API at {url} refused: {_said(error.response)}") from error
+        raise UserError(f"the API at {url} refused: {_said(error.response)}") from error
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise Unreachable(f"no API answers at {url} ({error}): start `eventpulse up`, or give --url") from error
     return OK
@@ -143,7 +143,7 @@ def _await_alert(client: httpx.Client, rule_id: str, known: set[str]) -> dict[st
             if anomaly["anomaly_id"] not in known:
                 return anomaly
         time.sleep(POLL_SECONDS)
-    raise Trouble(f"no alert within {ALERT_SECONDS} s: does a worker run, and is the rule {RULE['name']!r} enabled?")
+    raise UserError(f"no alert within {ALERT_SECONDS} s: does a worker run, and is the rule {RULE['name']!r} enabled?")
 
 
 def _show(anomaly: dict[str, Any], sent_at: datetime, url: str) -> None:

@@ -10,7 +10,7 @@ from eventpulse.cli import output
 from eventpulse.cli.connection import connected_settings
 from eventpulse.errors import OK, PARTIAL, NotFound
 
-COLUMNS = ("dead_letter_id", "died_at", "queue", "event_id", "attempts", "error")
+COLUMNS = ("dead_letter_id", "dead_lettered_at", "queue", "event_id", "attempts", "error")
 
 ids = click.argument("ids", nargs=-1, metavar="[ID]...")
 everything = click.option("--all", "everything", is_flag=True, help="Every dead letter.")
@@ -71,7 +71,7 @@ def retry(ids: tuple[str, ...], everything: bool, yes: bool, dry_run: bool) -> i
         for letter in letters:
             try:
                 dead_letters.replay([letter.dead_letter_id])
-            except dead_letters.Unreplayable as error:
+            except dead_letters.NotReplayable as error:
                 refused += 1
                 click.echo(str(error), err=True)
         click.echo(f"{len(letters) - refused} queued again, {refused} not.", err=True)
@@ -94,11 +94,11 @@ def purge(ids: tuple[str, ...], everything: bool, yes: bool, dry_run: bool) -> i
 
 
 def _dead_letters() -> Any:
-    settings = connected_settings("REDIS_URL", "DATABASE_URL")
-    import actors  # slow to import, and not needed for --help
+    settings = connected_settings()
+    from actors import runtime  # slow to import, and not needed for --help
     from actors.recovery import dead_letters
 
-    actors.setup(settings, name="dlq")
+    runtime.connect(settings, "dlq")
     dead_letters.reconcile()  # those of the last seconds, too, and all of them when no scheduler runs
     return dead_letters
 
@@ -130,7 +130,7 @@ def _agreed(deed: str, letters: Sequence[Any], *, yes: bool, dry_run: bool) -> b
 def _row(letter: Any) -> dict[str, Any]:
     return {
         "dead_letter_id": letter.dead_letter_id,
-        "died_at": letter.died_at.isoformat(timespec="seconds"),
+        "dead_lettered_at": letter.dead_lettered_at.isoformat(timespec="seconds"),
         "queue": letter.queue_name,
         "event_id": None if letter.event_id is None else str(letter.event_id),
         "attempts": letter.attempts,

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 import click
-import redis
 
-import actors
+from actors import runtime
+from actors.broker import broker
 from actors.recovery import dead_letters
 from actors.transport import queues
 from eventpulse import preflight
@@ -14,14 +14,14 @@ from eventpulse.cli import output
 from eventpulse.cli.connection import connected_settings
 from eventpulse.errors import FINDINGS, OK, Unreachable
 from eventpulse.preflight import Finding
-from eventpulse.settings import Settings
+from eventpulse.settings import ConnectedSettings
 
 COLUMNS = ("server", "check", "state", "found", "remedy")
 
 
 def run(form: str) -> int:
     """Print every check; returns 0, 3 when something is wrong, and 69 when a server does not answer."""
-    settings = connected_settings("REDIS_URL", "DATABASE_URL")
+    settings = connected_settings()
     findings = examine(settings)
     output.emit([asdict(finding) for finding in findings], form, COLUMNS)
     wrong = [finding for finding in findings if finding.state != "ok"]
@@ -34,19 +34,17 @@ def run(form: str) -> int:
     return FINDINGS if wrong else OK
 
 
-def examine(settings: Settings) -> list[Finding]:
+def examine(settings: ConnectedSettings) -> list[Finding]:
     """Every check of both servers and, when both answer and have their tables, of what is done with them."""
-    assert settings.redis_url is not None
-    assert settings.database_url is not None
-    found = [*preflight.of_redis(settings.redis_url), *preflight.of_postgres(settings.database_url)]
+    found = [*preflight.check_redis(settings.redis_url), *preflight.check_postgres(settings.database_url)]
     if not any(finding.state in ("unreachable", "fatal") for finding in found):
-        actors.setup(settings, name="doctor")
-        found += _at_work(actors.broker.client)
+        runtime.connect(settings, "doctor")
+        found += _at_work()
     return found
 
 
-def _at_work(client: "redis.Redis") -> Iterator[Finding]:
-    alive, states = queues.workers_alive(client), queues.depths(client)
+def _at_work() -> Iterator[Finding]:
+    alive, states = queues.workers_alive(broker), queues.depths(broker)
     oldest = max((state.oldest_age_seconds for state in states.values()), default=0.0)
     waiting = sum(state.depth for state in states.values())
     dead = dead_letters.count() + sum(state.dead for state in states.values())

@@ -13,12 +13,12 @@ import click
 
 from eventpulse import __version__, logs
 from eventpulse.cli import output
-from eventpulse.cli.connection import connected_settings, explained
+from eventpulse.cli.connection import connected_settings, database_settings, explained, redis_settings
 from eventpulse.cli.dlq import dlq, dry_run, yes
 from eventpulse.cli.options import Positive, url_option
-from eventpulse.errors import INTERRUPTED, OK, Trouble
+from eventpulse.errors import INTERRUPTED, OK, UserError
 from eventpulse.local.child import die_with_parent
-from eventpulse.settings import Settings, SettingsError, describe
+from eventpulse.settings import ConnectedSettings, Settings, SettingsError, describe
 
 # What a command needs is imported when it runs: `--help` and completion have to be quick.
 
@@ -48,7 +48,7 @@ def up() -> int:
 @commands.command()
 def api() -> int:
     """Run the HTTP API."""
-    settings = _process_settings("REDIS_URL", "DATABASE_URL")
+    settings = _process_settings()
     from api import server
 
     return server.run(settings)
@@ -57,16 +57,17 @@ def api() -> int:
 @commands.command()
 def live() -> int:
     """Run the WebSocket gateway."""
-    settings = _process_settings("REDIS_URL")
+    settings, redis_url = redis_settings()
+    logs.configure(settings.log_level, settings.log_format)
     from api.live import gateway
 
-    return gateway.run(settings)
+    return gateway.run(settings, redis_url)
 
 
 @commands.command()
 def worker() -> int:
     """Run one worker process: store, evaluate, notify."""
-    settings = _process_settings("REDIS_URL", "DATABASE_URL")
+    settings = _process_settings()
     from actors import worker
 
     return worker.run(settings)
@@ -75,7 +76,7 @@ def worker() -> int:
 @commands.command()
 def scheduler() -> int:
     """Run the scheduler; of several, one leads."""
-    settings = _process_settings("REDIS_URL", "DATABASE_URL")
+    settings = _process_settings()
     from schedules import scheduler
 
     return scheduler.run(settings)
@@ -91,8 +92,8 @@ def migrate(direction: str, target: str | None, form: str, yes: bool, dry_run: b
     """Bring the schema up to date, take it back (the newest step, or all back through TARGET), or show where it is."""
     from eventpulse.cli import migrate
 
-    settings = connected_settings("DATABASE_URL")
-    return migrate.run(settings, direction, target, form=form, yes=yes, dry_run=dry_run)
+    settings, database_url = database_settings()
+    return migrate.run(settings, database_url, direction, target, form=form, yes=yes, dry_run=dry_run)
 
 
 @commands.command()
@@ -146,8 +147,8 @@ def _end_at_once_when_interrupted() -> None:
     signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
 
 
-def _process_settings(*needed: str) -> Settings:
-    settings = connected_settings(*needed)
+def _process_settings() -> ConnectedSettings:
+    settings = connected_settings()
     logs.configure(settings.log_level, settings.log_format)
     return settings
 
@@ -163,7 +164,7 @@ def main() -> None:
         code = INTERRUPTED
     except SettingsError as error:
         code = _fail(*error.problems)
-    except Trouble as trouble:
+    except UserError as trouble:
         code = _fail(str(trouble), code=trouble.exit_code)
     except Exception as error:
         outage = explained(error)

@@ -11,12 +11,13 @@ from models import database, migrations
 COLUMNS = ("name", "state")
 
 
-def run(settings: Settings, direction: str, target: str | None, *, form: str, yes: bool, dry_run: bool) -> int:
+def run(
+    settings: Settings, database_url: str, direction: str, target: str | None, *, form: str, yes: bool, dry_run: bool
+) -> int:
     """Do it and print each migration concerned; returns the exit code. `status` finds when something is pending."""
     if target is not None and direction != "down":
         raise click.UsageError("only `migrate down` takes a target")
-    assert settings.database_url is not None
-    database.configure(settings.database_url, name="eventpulse migrate")
+    database.configure(database_url, name="eventpulse migrate")
     history = migrations.status()
     pending = [migration.name for migration in history if not migration.applied]
     if direction == "status":
@@ -33,20 +34,15 @@ def run(settings: Settings, direction: str, target: str | None, *, form: str, ye
     return OK
 
 
-def bring_up_to_date(settings: Settings) -> list[str]:
-    """Apply what is pending and make the channel that the environment asks for; returns the migrations' names."""
-    done = migrations.up()
-    builtin_channels.ensure_builtin(settings)
-    return done
-
-
 def _up(settings: Settings, pending: list[str], *, dry_run: bool) -> list[str]:
     if not pending:
         click.echo("The schema is up to date.", err=True)
     if dry_run:
         click.echo(f"Dry run: would apply {', '.join(pending) or 'nothing'}.", err=True)
         return []
-    return bring_up_to_date(settings)
+    done = migrations.up()
+    builtin_channels.ensure_builtin(settings)
+    return done
 
 
 def _down(applied: list[str], target: str | None, *, yes: bool, dry_run: bool) -> list[str]:

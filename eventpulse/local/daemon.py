@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eventpulse.errors import Trouble
+from eventpulse.errors import UserError
 
 START_SECONDS = 60  # PostgreSQL may have to replay its log after a crash
 ATTEMPTS = 3  # what a killed server leaves behind (a socket, shared memory) can outlive it for a moment
 POLL_SECONDS = 0.02
 
 
-class EmbeddedServerError(Trouble):
+class EmbeddedServerError(UserError):
     """An embedded server cannot be started; the message says why and what to do."""
 
 
@@ -54,12 +54,12 @@ class Daemon:
         while not self.find():
             if self.exit_status() is not None:
                 if attempts == ATTEMPTS:
-                    raise EmbeddedServerError(f"the embedded {self.name} does not start: {self.last_words()}")
+                    raise EmbeddedServerError(f"the embedded {self.name} does not start: {self.last_log_line()}")
                 attempts += 1
                 self.spawn()
             if time.monotonic() > deadline:
                 self.stop(grace_seconds=0)
-                raise EmbeddedServerError(f"the embedded {self.name} does not answer: {self.last_words()}")
+                raise EmbeddedServerError(f"the embedded {self.name} does not answer: {self.last_log_line()}")
             time.sleep(POLL_SECONDS)
 
     def spawn(self) -> None:
@@ -98,7 +98,7 @@ class Daemon:
                 self._signal(signal.SIGKILL)
                 self._gone_within(2)
 
-    def last_words(self) -> str:
+    def last_log_line(self) -> str:
         """The last line that the server logged, and where the rest is."""
         try:
             lines = self.log.read_text(errors="replace").split("\n")

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from eventpulse.errors import Trouble
+from eventpulse.errors import UserError
 
 SOCKET_PATH_BYTES = 100  # sun_path holds 108 bytes on Linux and 104 on macOS
 REMEDY = "set EVENTPULSE_DATA_DIR to one you may write to"
 
 
-class DataDirError(Trouble):
+class DataDirError(UserError):
     """The data directory cannot be used; the message says why and what to do."""
 
 
@@ -49,7 +49,7 @@ def private(folder: Path) -> None:
         raise DataDirError(f"the data directory {folder} cannot be written to; {REMEDY}")
 
 
-def passable(folder: Path) -> None:
+def make_traversable(folder: Path) -> None:
     """Let every user pass through, not look into, the folders above `folder`.
 
     For root, whose PostgreSQL runs as another user. A home is never opened: raises `DataDirError`.

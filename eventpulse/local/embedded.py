@@ -50,11 +50,11 @@ def start_postgres(data: Path) -> Daemon:
     sockets = datadir.socket_folder(data, POSTGRES_SOCKET)
     user = postgres.account()
     if user is not None:
-        datadir.passable(data)
+        datadir.make_traversable(data)
     if sockets != data:
         datadir.make_socket_folder(sockets)
         if user is not None:
-            datadir.passable(sockets)
+            datadir.make_traversable(sockets)
             os.chown(sockets, user.pw_uid, user.pw_gid)
     bin_folder = postgres.programs(site, user)
     if not (data / "PG_VERSION").exists():

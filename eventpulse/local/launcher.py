@@ -4,47 +4,46 @@ import os
 import signal
 import sys
 from contextlib import ExitStack
-from dataclasses import replace
 
 import click
 import httpx
 import psycopg2
 import redis
 
+from actors import builtin_channels
 from eventpulse import logs, ports, preflight
-from eventpulse.cli import migrate
 from eventpulse.local import datadir, embedded
 from eventpulse.local.child import Child
 from eventpulse.local.daemon import Daemon
-from eventpulse.local.process_output import Board
+from eventpulse.local.process_output import ProcessOutput
 from eventpulse.local.supervisor import Phase, Supervisor, Unit
-from eventpulse.settings import Settings
-from models import database
+from eventpulse.settings import ConnectedSettings, Settings
+from models import database, migrations
 
 
 def up(settings: Settings) -> int:
     """Run all of EventPulse in this terminal until a signal asks it to stop; returns the exit code.
 
-    Raises `Trouble` with one line when it cannot start; nothing of ours keeps running then.
+    Raises `UserError` with one line when it cannot start; nothing of ours keeps running then.
     """
     for number in (signal.SIGINT, signal.SIGTERM):  # until the supervisor listens: unwind, and stop what runs
         signal.signal(number, signal.default_int_handler)
     ports.ensure_free(settings.host, settings.port, "EVENTPULSE_PORT")
     ports.ensure_free(settings.host, settings.live_port, "EVENTPULSE_LIVE_PORT")
-    board = Board(tagged=logs.resolved(settings.log_format) == "console", coloured=logs.colours())
+    board = ProcessOutput(tagged=logs.resolved(settings.log_format) == "console", coloured=logs.colours())
     with ExitStack() as stack:
         servers = _start_servers(settings, stack, board)
-        settings = _with_urls(settings, servers)
-        _verify(settings)
-        _prepare_database(settings)
-        preflight.ensure_both(settings)
-        supervisor = Supervisor(_phases(settings, servers, board), board)
+        connected = _connected(settings, servers)
+        _verify(connected)
+        _prepare_database(connected)
+        preflight.ensure_ready(connected)
+        supervisor = Supervisor(_phases(connected, servers, board), board)
         supervisor.start()
-        _supervise(supervisor, settings)
+        _supervise(supervisor, connected)
         return supervisor.stop()
 
 
-def _start_servers(settings: Settings, stack: ExitStack, board: Board) -> dict[str, Daemon]:
+def _start_servers(settings: Settings, stack: ExitStack, board: ProcessOutput) -> dict[str, Daemon]:
     """The embedded servers in place of those that are not given, each to be stopped when `stack` unwinds."""
     missing = []  # PostgreSQL first: it asks more of its folder
     if settings.database_url is None:
@@ -61,31 +60,29 @@ def _start_servers(settings: Settings, stack: ExitStack, board: Board) -> dict[s
     return servers
 
 
-def _with_urls(settings: Settings, servers: dict[str, Daemon]) -> Settings:
-    if "redis" in servers:
-        settings = replace(settings, redis_url=servers["redis"].url)
-    if "postgres" in servers:
-        settings = replace(settings, database_url=servers["postgres"].url)
-    return settings
+def _connected(settings: Settings, servers: dict[str, Daemon]) -> ConnectedSettings:
+    return ConnectedSettings.of(
+        settings,
+        redis_url=settings.redis_url or servers["redis"].url,
+        database_url=settings.database_url or servers["postgres"].url,
+    )
 
 
-def _verify(settings: Settings) -> None:
+def _verify(settings: ConnectedSettings) -> None:
     """See that both servers answer, so that no process of ours has to fail for it."""
-    assert settings.redis_url is not None
-    assert settings.database_url is not None
     with redis.Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=5) as client:
         client.ping()
     psycopg2.connect(settings.database_url, connect_timeout=5).close()
 
 
-def _prepare_database(settings: Settings) -> None:
-    assert settings.database_url is not None
+def _prepare_database(settings: ConnectedSettings) -> None:
     database.configure(settings.database_url, name="eventpulse up")
-    migrate.bring_up_to_date(settings)
+    migrations.up()
+    builtin_channels.ensure_builtin(settings)
     database.database.close_all()
 
 
-def _phases(settings: Settings, servers: dict[str, Daemon], board: Board) -> list[Phase]:
+def _phases(settings: ConnectedSettings, servers: dict[str, Daemon], board: ProcessOutput) -> list[Phase]:
     """Who stops first, and how long each may take: what takes work in, what plans it, what does it, what keeps it."""
 
     def unit(name: str, command: str) -> Unit:
@@ -103,9 +100,7 @@ def _phases(settings: Settings, servers: dict[str, Daemon], board: Board) -> lis
     ]
 
 
-def _environ(settings: Settings) -> dict[str, str]:
-    assert settings.redis_url is not None
-    assert settings.database_url is not None
+def _environ(settings: ConnectedSettings) -> dict[str, str]:
     environ = {
         **os.environ,
         "REDIS_URL": settings.redis_url,

@@ -57,7 +57,7 @@ def programs(site: Path, user: pwd.struct_passwd | None) -> Path:
             path.chmod(path.stat().st_mode | (0o555 if runs else 0o444))
         fresh.chmod(0o755)
         fresh.rename(copy)
-    datadir.passable(copy)
+    datadir.make_traversable(copy)
     return copy / INSTALLED
 
 

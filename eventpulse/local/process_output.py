@@ -14,7 +14,7 @@ WIDTH = 10
 log = structlog.get_logger("eventpulse.local.supervisor")
 
 
-class Board:
+class ProcessOutput:
     """Writes whole lines from many threads. With `tagged` off, lines pass unchanged: JSON must stay JSON."""
 
     def __init__(self, *, tagged: bool, coloured: bool) -> None:

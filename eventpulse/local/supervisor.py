@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Protocol
 
 from eventpulse.errors import INTERRUPTED, OK
-from eventpulse.local.process_output import Board
+from eventpulse.local.process_output import ProcessOutput
 
 FIRST_BACKOFF_SECONDS = 0.25
 LONGEST_BACKOFF_SECONDS = 15.0
@@ -54,7 +54,7 @@ class Supervisor:
     The first SIGINT, SIGTERM or SIGHUP asks for the orderly stop, the second for a stop at once.
     """
 
-    def __init__(self, phases: Sequence[Phase], board: Board) -> None:
+    def __init__(self, phases: Sequence[Phase], board: ProcessOutput) -> None:
         self._phases = phases
         self._board = board
         self._units = [unit for phase in reversed(phases) for unit in phase.units]

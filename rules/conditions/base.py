@@ -12,7 +12,7 @@ from marshmallow import Schema
 from rules.event import Event
 from rules.scope import Scope
 from rules.verdict import Selection, Verdict
-from rules.windows.queries import Question, Sighting
+from rules.windows.queries import Question, WindowResult
 
 
 class Stateless(Protocol):
@@ -34,7 +34,7 @@ class Windowed(Protocol):
     def scope(self) -> Scope: ...
     @property
     def question(self) -> Question: ...
-    def judge(self, sighting: Sighting, where: str) -> Verdict: ...
+    def judge(self, sighting: WindowResult, where: str) -> Verdict: ...
     def selection(self, at: int, group: Mapping[str, Any]) -> Selection: ...
 
 

@@ -10,7 +10,7 @@ from rules.scope import PATH, SCALARS
 A_PATH = "Must be event_type, source, payload.<path> or metadata.<path>."
 A_FILTER = "Must be a string, number, boolean or null, or a list of them."
 #: A window keeps a few times as many members as its rule counts: more would cost too much of Redis.
-LARGEST_COUNT = 10_000
+MAX_COUNT = 10_000
 
 
 class Whole(fields.Integer):

@@ -6,7 +6,7 @@ from typing import Any
 from marshmallow import fields, validate
 
 from rules.conditions.base import ConditionSchema
-from rules.conditions.fields import LARGEST_COUNT, Filters, Whole
+from rules.conditions.fields import MAX_COUNT, Filters, Whole
 from rules.conditions.threshold import Threshold, question
 from rules.scope import Scope
 
@@ -16,7 +16,7 @@ class RateSpikeSchema(ConditionSchema):
 
     type = fields.String(required=True, validate=validate.Equal("rate_spike"))
     filters = Filters(load_default=dict)
-    max_events = Whole(1, LARGEST_COUNT, required=True)
+    max_events = Whole(1, MAX_COUNT, required=True)
 
     def build(self, values: Mapping[str, Any]) -> Threshold:
         scope = Scope.of(values["filters"], ["source"])

@@ -10,11 +10,11 @@ from typing import Any, ClassVar, Literal
 from marshmallow import fields, validate
 
 from rules.conditions.base import ConditionSchema
-from rules.conditions.fields import LARGEST_COUNT, Filters, Number, Path
+from rules.conditions.fields import MAX_COUNT, Filters, Number, Path
 from rules.event import moment
 from rules.scope import Scope
 from rules.verdict import Selection, Verdict, events, number
-from rules.windows.queries import Count, Run, Sighting
+from rules.windows.queries import Count, Run, WindowResult
 
 #: Each operator, and how a limit with it is read out.
 OPERATORS = {
@@ -44,7 +44,7 @@ class Threshold:
     #: What is counted, in words.
     what: str = "events"
 
-    def judge(self, sighting: Sighting, where: str) -> Verdict:
+    def judge(self, sighting: WindowResult, where: str) -> Verdict:
         compare, words = OPERATORS[self.operator]
         fires = compare(sighting.count, self.value)
         limit = f"{words} {number(self.value)}"
@@ -75,7 +75,7 @@ class ThresholdSchema(ConditionSchema):
     filters = Filters(load_default=dict)
     group_by = fields.List(Path(), load_default=list)
     operator = fields.String(required=True, validate=validate.OneOf(list(OPERATORS)))
-    value = Number(required=True, validate=validate.Range(0, LARGEST_COUNT))
+    value = Number(required=True, validate=validate.Range(0, MAX_COUNT))
 
     def build(self, values: Mapping[str, Any]) -> Threshold:
         scope = Scope.of(values["filters"], values["group_by"])

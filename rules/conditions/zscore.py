@@ -13,7 +13,7 @@ from rules.conditions.fields import Filters, Number, Path, Whole
 from rules.event import moment
 from rules.scope import Scope
 from rules.verdict import Selection, Verdict, events
-from rules.windows.queries import Buckets, Sighting
+from rules.windows.queries import Buckets, WindowResult
 
 RESOLUTION = timedelta(microseconds=1)
 
@@ -33,7 +33,7 @@ class ZScore:
     bucket_seconds: int
     question: Buckets
 
-    def judge(self, sighting: Sighting, where: str) -> Verdict:
+    def judge(self, sighting: WindowResult, where: str) -> Verdict:
         length = self.question.baseline
         mean = sighting.total / length
         deviation = sqrt(length * sighting.squares - sighting.total**2) / length

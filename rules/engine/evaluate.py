@@ -11,9 +11,9 @@ from rules.event import Event, microseconds, moment
 from rules.rule import Rule, digest
 from rules.scope import canonical
 from rules.verdict import Selection, Verdict, words
-from rules.windows.queries import Claim, Sighting, Watch, Window
+from rules.windows.queries import CooldownClaim, Window, WindowResult, WindowUpdate
 
-LONGEST_REASON = 300  # characters of a fault's reason
+MAX_REASON_CHARACTERS = 300  # characters of a fault's reason
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ class Firing:
     occurred_at: datetime
     verdict: Verdict
     selection: Selection | None
-    claim: Claim
+    claim: CooldownClaim
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Evaluation:
 
 
 def evaluate(events: Sequence[Event], rules: RuleSet, window: Window) -> Evaluation:
-    """Apply to each event the rules that it concerns; at most two calls of the window for all of them.
+    """Apply to each event the rules that it index_keys; at most two calls of the window for all of them.
 
     A rule that raises is a `Fault`, and the others go on. What the window raises passes through: the batch may then
     be evaluated again, which changes nothing that it has done already.
@@ -106,12 +106,12 @@ class _Series:
             self.newest = max(self.newest, min(at, received))
         return timely
 
-    def watch(self) -> Watch:
+    def watch(self) -> WindowUpdate:
         condition = self.rule.condition
         assert condition.windowed
-        return Watch(self.rule.window_key + self.digest, condition.question, self.newest, sorted(self.members))
+        return WindowUpdate(self.rule.window_key + self.digest, condition.question, self.newest, sorted(self.members))
 
-    def weigh(self, sighting: Sighting) -> None:
+    def weigh(self, sighting: WindowResult) -> None:
         condition = self.rule.condition
         assert condition.windowed
         verdict = condition.judge(sighting, words(self.group))
@@ -121,10 +121,10 @@ class _Series:
         if found.verdict.fires:
             self.found[found.event_id] = found
 
-    def claim(self) -> Claim:
+    def claim(self) -> CooldownClaim:
         return self._claim(sorted(self.found.values()))
 
-    def _claim(self, found: Iterable[_Found]) -> Claim:
+    def _claim(self, found: Iterable[_Found]) -> CooldownClaim:
         return self.rule.claim(self.digest, [(each.at, each.event_id) for each in found])
 
     def firings(self, speaks: Iterable[bool]) -> list[Firing]:
@@ -150,7 +150,7 @@ class _Batch:
 
     def take(self, event: Event, rules: RuleSet) -> None:
         at, received = microseconds(event.timestamp), microseconds(event.received_at)
-        shown = [self._try(rule, self._show, rule, event, at, received) for rule in rules.concerning(event)]
+        shown = [self._try(rule, self._show, rule, event, at, received) for rule in rules.candidates(event)]
         self.late += False in shown
 
     def ask(self, window: Window) -> None:
@@ -189,5 +189,5 @@ class _Batch:
             return act(*arguments)
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            self.faults.setdefault(rule.rule_id, Fault(rule, reason[:LONGEST_REASON]))
+            self.faults.setdefault(rule.rule_id, Fault(rule, reason[:MAX_REASON_CHARACTERS]))
             return None

@@ -1,4 +1,4 @@
-"""Which rules an event concerns, at a cost that grows with these and not with all rules."""
+"""Which rules an event index_keys, at a cost that grows with these and not with all rules."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from rules.scope import Check
 
 
 @dataclass(slots=True)
-class _Shelf:
+class _IndexEntry:
     """The rules for one event type and source; those with a further filter by the values that its path may have."""
 
     rules: list[Rule] = field(default_factory=list)
@@ -31,12 +31,12 @@ class RuleSet:
     """Rules, indexed by the event types and sources that they are about, and by the first of their other filters."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
-        self._shelves: defaultdict[tuple[str | None, str | None], _Shelf] = defaultdict(_Shelf)
+        self._shelves: defaultdict[tuple[str | None, str | None], _IndexEntry] = defaultdict(_IndexEntry)
         for rule in rules:
-            for concern in rule.condition.scope.concerns:
+            for concern in rule.condition.scope.index_keys:
                 self._shelves[concern].put(rule)
 
-    def concerning(self, event: Event) -> list[Rule]:
+    def candidates(self, event: Event) -> list[Rule]:
         """The rules that may be about the event; whether all their filters fit, their scope says."""
         kind, source = event.event_type, event.source
         found: list[Rule] = []

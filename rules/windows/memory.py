@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from rules.windows.queries import Buckets, Claim, Count, Run, Sighting, Watch
+from rules.windows.queries import Buckets, CooldownClaim, Count, Run, WindowResult, WindowUpdate
 
 
 @dataclass(slots=True)
@@ -55,19 +55,19 @@ class MemoryWindow:
         self._buckets: defaultdict[str, _Buckets] = defaultdict(_Buckets)
         self._claims: defaultdict[str, _Members] = defaultdict(_Members)
 
-    def observe(self, watches: Sequence[Watch]) -> list[Sighting]:
+    def observe(self, watches: Sequence[WindowUpdate]) -> list[WindowResult]:
         return [sighting for position, watch in enumerate(watches) for sighting in self._answer(position, watch)]
 
-    def free(self, claims: Sequence[Claim]) -> list[list[bool]]:
+    def free(self, claims: Sequence[CooldownClaim]) -> list[list[bool]]:
         return [list(self._free(claim)) for claim in claims]
 
-    def claim(self, claims: Sequence[Claim]) -> None:
+    def claim(self, claims: Sequence[CooldownClaim]) -> None:
         for claim in claims:
             claimed = self._claims[claim.key]
             claimed.add(claim.members)
             claimed.trim(claim.members[-1][0] - claim.past, claim.keep)
 
-    def _answer(self, position: int, watch: Watch) -> Iterable[Sighting]:
+    def _answer(self, position: int, watch: WindowUpdate) -> Iterable[WindowResult]:
         question = watch.question
         if isinstance(question, Buckets):
             return list(_buckets(self._buckets[watch.key], position, watch, question))
@@ -80,7 +80,7 @@ class MemoryWindow:
         window.trim(watch.newest - question.past, question.keep)
         return found
 
-    def _free(self, claim: Claim) -> Iterator[bool]:
+    def _free(self, claim: CooldownClaim) -> Iterator[bool]:
         claimed = self._claims[claim.key]
         speaks: int | None = None
         for at, member in claim.members:
@@ -90,7 +90,7 @@ class MemoryWindow:
             yield free or member in claimed.times
 
 
-def _run(window: _Members, position: int, watch: Watch, run: Run, again: bool) -> Iterator[Sighting]:
+def _run(window: _Members, position: int, watch: WindowUpdate, run: Run, again: bool) -> Iterator[WindowResult]:
     # An event is the last of a run when the member `needed - 1` before it is less than `width` older. A new event can
     # make so those less than `width` later, `needed - 1` ranks at most. Of these, whoever is so without the new ones
     # (`new` that came up to it, but for those `gone` from its window) has been named before.
@@ -107,19 +107,19 @@ def _run(window: _Members, position: int, watch: Watch, run: Run, again: bool) -
             gone += 1
         known = _within(order, rank - needed + 1 - (new - gone), at - width)
         if _within(order, rank - needed + 1, at - width) and (again or member in mine or not known):
-            yield Sighting(position, member, at, needed)
+            yield WindowResult(position, member, at, needed)
 
 
 def _within(order: Sequence[tuple[int, str]], rank: int, after: int) -> bool:
     return rank >= 0 and order[rank][0] > after
 
 
-def _count(window: _Members, position: int, watch: Watch, count: Count) -> Iterator[Sighting]:
+def _count(window: _Members, position: int, watch: WindowUpdate, count: Count) -> Iterator[WindowResult]:
     for at, member in watch.members:
-        yield Sighting(position, member, at, window.before(at + 1) - window.before(at - count.width + 1))
+        yield WindowResult(position, member, at, window.before(at + 1) - window.before(at - count.width + 1))
 
 
-def _buckets(window: _Buckets, position: int, watch: Watch, question: Buckets) -> Iterator[Sighting]:
+def _buckets(window: _Buckets, position: int, watch: WindowUpdate, question: Buckets) -> Iterator[WindowResult]:
     members: dict[int, list[tuple[int, str]]] = {}
     for at, member in watch.members:
         members.setdefault(at // question.size, []).append((at, member))
@@ -132,7 +132,7 @@ def _buckets(window: _Buckets, position: int, watch: Watch, question: Buckets) -
         total, squares = sum(counts), sum(count * count for count in counts)
         before = len(window.seen[bucket]) - len(new)
         for order, (at, member) in enumerate(new, 1):
-            yield Sighting(position, member, at, before + order, total, squares)
+            yield WindowResult(position, member, at, before + order, total, squares)
     if len(window.seen) > 2 * question.keep:
         oldest = watch.newest // question.size - question.keep
         window.seen = {bucket: ids for bucket, ids in window.seen.items() if bucket >= oldest}

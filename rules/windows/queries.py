@@ -69,7 +69,7 @@ class Buckets(msgspec.Struct, array_like=True, frozen=True):
 Question = Run | Count | Buckets
 
 
-class Watch(msgspec.Struct, array_like=True):
+class WindowUpdate(msgspec.Struct, array_like=True):
     """New events of one window, in order of (time, id). `newest`: the latest event time, but not in the future."""
 
     key: str
@@ -78,7 +78,7 @@ class Watch(msgspec.Struct, array_like=True):
     members: list[tuple[int, str]]
 
 
-class Sighting(msgspec.Struct, array_like=True, frozen=True):
+class WindowResult(msgspec.Struct, array_like=True, frozen=True):
     """What the window says about one event of the watch at this position.
 
     `count`: the events in its window or bucket. `total` and `squares`: the sums of its baseline's counts and of
@@ -93,7 +93,7 @@ class Sighting(msgspec.Struct, array_like=True, frozen=True):
     squares: int = 0
 
 
-class Claim(msgspec.Struct, array_like=True, frozen=True):
+class CooldownClaim(msgspec.Struct, array_like=True, frozen=True):
     """The wish of each of these events, in order of (time, id), to speak for its group for `cooldown` around its time.
 
     What was claimed `past` or more before the newest is forgotten, and all but the newest `keep`.
@@ -109,17 +109,17 @@ class Claim(msgspec.Struct, array_like=True, frozen=True):
 class Window(Protocol):
     """Remembers events for all who share it. Each call is atomic for each of its windows."""
 
-    def observe(self, watches: Sequence[Watch]) -> list[Sighting]:
+    def observe(self, watches: Sequence[WindowUpdate]) -> list[WindowResult]:
         """Add the events of all watches to their windows; returns what their questions found."""
         ...
 
-    def free(self, claims: Sequence[Claim]) -> list[list[bool]]:
+    def free(self, claims: Sequence[CooldownClaim]) -> list[list[bool]]:
         """For each event of each claim, whether it may speak: no other that does lies less than the cooldown away.
 
         Nothing is remembered of this: a worker that dies before its anomaly is recorded silences nobody.
         """
         ...
 
-    def claim(self, claims: Sequence[Claim]) -> None:
+    def claim(self, claims: Sequence[CooldownClaim]) -> None:
         """Remember that these events spoke, now that their anomalies are recorded."""
         ...

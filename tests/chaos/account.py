@@ -48,7 +48,7 @@ class Account:
     samples: dict[str, list[str]] = field(default_factory=dict)
 
     def find(self, trouble: str, concerned: Set[Any] | Mapping[Any, int]) -> None:
-        """Note those that a trouble concerns; of a mapping, as often as it says."""
+        """Note those that a trouble index_keys; of a mapping, as often as it says."""
         count = sum(concerned.values()) if isinstance(concerned, Mapping) else len(concerned)
         self.troubles[trouble] += count
         if count:

@@ -19,7 +19,7 @@ CLIENT_TIMEOUT_SECONDS = 10.0
 AGAIN_SECONDS = 0.3
 #: For so long after the last event is due, what has no answer is sent again.
 LAST_TRY_SECONDS = 30.0
-ACKED, REFUSED, INDETERMINATE = "acked", "refused", "indeterminate"
+ACKED, REFUSED, INDETERMINATE = "acked", "rejected", "indeterminate"
 #: Statuses that say that nothing was queued.
 REFUSALS = (400, 413, 429)
 #: What a 503 says that was decided before anything was queued.

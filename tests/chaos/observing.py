@@ -147,8 +147,8 @@ class Observed:
 
     def anomalies(self) -> list[Spoken]:
         """All that were recorded, in order of their time."""
-        query = """SELECT rule_name, group_key, event_id::text, (extract(epoch FROM quiet_around) * 1000000)::bigint
-                   FROM anomalies ORDER BY quiet_around"""
+        query = """SELECT rule_name, group_key, event_id::text, (extract(epoch FROM cooldown_anchor) * 1000000)::bigint
+                   FROM anomalies ORDER BY cooldown_anchor"""
         return [Spoken(*row) for row in self.rows(query)]
 
     def alarms(self) -> dict[str, Alarm]:

@@ -35,12 +35,13 @@ from chaos.ours import set_fsync
 from support.pipeline_factory import event
 from support.waiting import until
 
-import actors
+from actors import runtime
+from actors.broker import broker
 from actors.pipeline import ingest
-from actors.transport.queues import Unavailable
+from actors.transport.queues import QueueUnavailable
 from eventpulse import logs
 from eventpulse.local import embedded
-from eventpulse.settings import Settings
+from eventpulse.settings import ConnectedSettings
 
 MODES = ("everysec", "always")
 IMAGE_BYTES = 512 << 20
@@ -92,7 +93,7 @@ class Writers:
         due = self._started + number * REQUEST_EVENTS / self.rate
         while not self._stopping.wait(max(0.0, due - time.monotonic())):
             events = [event() for _ in range(REQUEST_EVENTS)]
-            with suppress(Unavailable):
+            with suppress(QueueUnavailable):
                 ingest.accept(events, None)
                 self.confirmed.append((time.monotonic(), [each for one in events for each in ids_in(one)]))
             due += WRITERS * REQUEST_EVENTS / self.rate
@@ -125,8 +126,10 @@ def cut_once(mode: str, rate: float, folder: Path, moment: float) -> Cut:
         server = embedded.start_redis(place / "redis")
         undo.callback(server.stop)
         set_fsync(server, mode)
-        actors.setup(Settings(redis_url=server.url, database_url="postgresql://nowhere/none", max_backlog=10**9))
-        undo.callback(lambda: actors.broker.client.close())
+        runtime.setup(
+            ConnectedSettings(redis_url=server.url, database_url="postgresql://nowhere/none", max_backlog=10**9)
+        )
+        undo.callback(lambda: broker.client.close())
         os.sync()
         writers = Writers(rate)
         undo.callback(writers.stop)
@@ -135,7 +138,7 @@ def cut_once(mode: str, rate: float, folder: Path, moment: float) -> Cut:
         at = shut_down(place)
         writers.stop()
         server.stop(grace_seconds=0)
-        actors.broker.client.close()
+        broker.client.close()
         _run("umount", str(place))
         _run("mount", "-o", "loop", str(image), str(place))
         server.start()
@@ -164,7 +167,7 @@ def kept(url: str) -> set[str]:
     """The ids of all events in the Redis of this URL, once it has read its files."""
     with redis.Redis.from_url(url) as client:
         until(lambda: not client.info("persistence")["loading"], 30)
-        return {each for data in client.hvals(f"{actors.broker.namespace}:persist.msgs") for each in ids_in(data)}
+        return {each for data in client.hvals(f"{broker.namespace}:persist.msgs") for each in ids_in(data)}
 
 
 def _run(*command: str) -> None:

@@ -22,7 +22,7 @@ def line(record: Record) -> str:
         return f"{record['fault']:24} {record['plant']:6} not done: {record['skipped']}"
     if "failed" in record:
         return f"{record['fault']:24} {record['plant']:6} FAILED: {record['failed']}"
-    counts = "/".join(str(record[name]) for name in ("acked", "refused", "indeterminate"))
+    counts = "/".join(str(record[name]) for name in ("acked", "rejected", "indeterminate"))
     repeated = f"{record['duplicate_deliveries']} ({record['unrecorded_deliveries']})"
     recovered = record["recovery"]
     times = "/".join(_seconds(recovered[name]) for name in ("p50", "p95", "max"))

@@ -56,7 +56,7 @@ def strike(fault: Fault, plant: Plant, seed: int, *, is_short: bool) -> dict[str
             "seconds": round(time.monotonic() - started, 1),
             "events": account.sent,
             "acked": account.acked,
-            "refused": account.refused,
+            "rejected": account.refused,
             "indeterminate": account.indeterminate,
             "dead": account.dead,
             "anomalies": account.anomalies,

@@ -14,11 +14,12 @@ import redis
 from support.pipeline_factory import accept, anomalies, event, idle, rule
 from support.waiting import until
 
-import actors
+from actors import runtime
+from actors.broker import broker
 from actors.pipeline import evaluate, notify, persist
 from eventpulse.local import embedded
 from eventpulse.local.daemon import Daemon
-from eventpulse.settings import Settings
+from eventpulse.settings import ConnectedSettings
 from models import database, migrations
 from models.database import connection
 from models.delivery import Delivery
@@ -37,13 +38,13 @@ def server(tmp_path: Path) -> Iterator[Daemon]:
 @pytest.fixture
 def worker(server: Daemon, redis_url: str, redis_client: redis.Redis) -> Iterator[dramatiq.Worker]:
     """A worker of the whole pipeline that stored one event already, and may not retry at all."""
-    actors.setup(Settings(redis_url=redis_url, database_url=server.url), name="tests")
+    runtime.setup(ConnectedSettings(redis_url=redis_url, database_url=server.url), name="tests")
     migrations.up()
     stages = (persist.persist, evaluate.evaluate, notify.notify)
     retries = [stage.options["max_retries"] for stage in stages]
     for stage in stages:
         stage.options["max_retries"] = 0
-    worker = dramatiq.Worker(actors.broker, worker_threads=8, worker_timeout=50)
+    worker = dramatiq.Worker(broker, worker_threads=8, worker_timeout=50)
     worker.start()
     accept(event())
     until(lambda: idle(redis_client))

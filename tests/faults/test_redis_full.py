@@ -9,10 +9,11 @@ import redis
 from support.pipeline_factory import accept, anomalies, event, idle, rule
 from support.waiting import until
 
-import actors
-from actors.transport.queues import Unavailable
+from actors import runtime
+from actors.broker import broker
+from actors.transport.queues import QueueUnavailable
 from eventpulse.local import embedded
-from eventpulse.settings import Settings
+from eventpulse.settings import ConnectedSettings
 from models.database import connection
 from models.event import Event
 
@@ -21,10 +22,10 @@ from models.event import Event
 def client(tmp_path: Path, empty_database: str) -> Iterator[redis.Redis]:
     """A Redis of our own with the pipeline pointed at it; no worker runs yet."""
     server = embedded.start_redis(tmp_path / "redis")
-    actors.setup(Settings(redis_url=server.url, database_url=empty_database), name="tests")
+    runtime.setup(ConnectedSettings(redis_url=server.url, database_url=empty_database), name="tests")
     with redis.Redis.from_url(server.url) as client:
         yield client
-    actors.broker.client.close()
+    broker.client.close()
     server.stop()
 
 
@@ -47,9 +48,9 @@ def test_a_full_redis_is_emptied_by_its_workers_and_takes_events_again(client: r
         accept(*[event(payload={"text": "x" * 500}) for _ in range(100)])
     accept(event(event_type="odd"), event(payload={"text": "\0"}))
     fill(client)
-    with pytest.raises(Unavailable, match="memory"):
+    with pytest.raises(QueueUnavailable, match="memory"):
         accept(event())
-    worker = dramatiq.Worker(actors.broker, worker_threads=8, worker_timeout=50)
+    worker = dramatiq.Worker(broker, worker_threads=8, worker_timeout=50)
     worker.start()
     try:
         until(lambda: idle(client), 30)
@@ -57,7 +58,7 @@ def test_a_full_redis_is_emptied_by_its_workers_and_takes_events_again(client: r
         def taken() -> bool:
             try:
                 accept(event())
-            except Unavailable:
+            except QueueUnavailable:
                 return False
             return True
 
@@ -75,7 +76,7 @@ def test_a_full_redis_is_emptied_by_its_workers_and_takes_events_again(client: r
 
 def test_a_worker_with_nothing_to_do_stays_well_in_a_full_redis(client: redis.Redis) -> None:
     """To wait for messages is a write as well, to Redis."""
-    worker = dramatiq.Worker(actors.broker, worker_threads=8, worker_timeout=50)
+    worker = dramatiq.Worker(broker, worker_threads=8, worker_timeout=50)
     fill(client)
     worker.start()
     try:
@@ -89,7 +90,7 @@ def test_a_worker_with_nothing_to_do_stays_well_in_a_full_redis(client: redis.Re
 def test_what_cannot_be_stored_dies_in_a_full_redis(client: redis.Redis) -> None:
     accept(event(payload={"text": "\0"}))
     fill(client)
-    worker = dramatiq.Worker(actors.broker, worker_threads=8, worker_timeout=50)
+    worker = dramatiq.Worker(broker, worker_threads=8, worker_timeout=50)
     worker.start()
     try:
         until(lambda: client.zcard("eventpulse:persist.XQ"))
@@ -99,18 +100,18 @@ def test_what_cannot_be_stored_dies_in_a_full_redis(client: redis.Redis) -> None
 
 def test_what_is_held_in_a_full_redis_is_given_back_and_recovered(client: redis.Redis) -> None:
     accept(event())
-    consumer = actors.broker.consume("persist")
+    consumer = broker.consume("persist")
     assert next(consumer) is not None
     fill(client)
     consumer.close()
     assert client.llen("eventpulse:persist") == 1
-    assert next(actors.broker.consume("persist")) is not None
-    until(lambda: actors.broker.recover(timeout_ms=0) == (1, 0))
+    assert next(broker.consume("persist")) is not None
+    until(lambda: broker.recover(timeout_ms=0) == (1, 0))
 
 
 def test_an_evicting_redis_is_given_no_events(client: redis.Redis) -> None:
     accept(event())
     client.config_set("maxmemory-policy", "allkeys-lru")
     client.delete("eventpulse:memory")
-    with pytest.raises(Unavailable, match="evict"):
+    with pytest.raises(QueueUnavailable, match="evict"):
         accept(event())

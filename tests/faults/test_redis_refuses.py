@@ -11,12 +11,13 @@ from dramatiq.errors import ConnectionClosed
 from support.pipeline_factory import accept, event, idle, rule
 from support.waiting import until
 
-import actors
+from actors import runtime
+from actors.broker import broker
 from actors.pipeline import evaluate
-from actors.transport.queues import Unavailable
+from actors.transport.queues import QueueUnavailable
 from eventpulse.local import embedded
 from eventpulse.local.daemon import Daemon
-from eventpulse.settings import Settings
+from eventpulse.settings import ConnectedSettings
 from models.database import connection
 from models.event import Event
 
@@ -25,9 +26,9 @@ from models.event import Event
 def server(tmp_path: Path, empty_database: str) -> Iterator[Daemon]:
     """A Redis of our own with the pipeline pointed at it."""
     server = embedded.start_redis(tmp_path / "redis")
-    actors.setup(Settings(redis_url=server.url, database_url=empty_database), name="tests")
+    runtime.setup(ConnectedSettings(redis_url=server.url, database_url=empty_database), name="tests")
     yield server
-    actors.broker.client.close()
+    broker.client.close()
     server.stop()
 
 
@@ -78,14 +79,14 @@ def test_a_redis_that_takes_no_writes_is_waited_for(
 
     monkeypatch.setattr(evaluate, "decide", refuse_then_decide)
     for stage in ("persist", "evaluate"):
-        monkeypatch.setitem(actors.broker.actors[stage].options, "max_retries", 0)
+        monkeypatch.setitem(broker.actors[stage].options, "max_retries", 0)
     rule()
     accept(*[event() for _ in range(20)])
-    worker = dramatiq.Worker(actors.broker, worker_threads=8, worker_timeout=50)
+    worker = dramatiq.Worker(broker, worker_threads=8, worker_timeout=50)
     worker.start()
     try:
         until(lambda: refused)
-        with pytest.raises(Unavailable):
+        with pytest.raises(QueueUnavailable):
             accept(event())
         undo[0]()
         until(lambda: idle(client), 30)
@@ -101,12 +102,12 @@ def test_a_redis_that_takes_no_writes_is_waited_for(
 @pytest.mark.usefixtures("server")
 def test_consumers_that_hold_nothing_do_not_wait_to_give_it_back(tmp_path: Path) -> None:
     """A refusal may last for hours, and one is replaced every second."""
-    held = len(actors.broker.unreleased)
-    undo = miss_replicas(actors.broker.client, tmp_path)
+    held = len(broker.unreleased_consumers)
+    undo = miss_replicas(broker.client, tmp_path)
     for _ in range(5):
-        consumer = actors.broker.consume("persist")
+        consumer = broker.consume("persist")
         with pytest.raises(ConnectionClosed):
             next(consumer)
         consumer.close()
     undo()
-    assert len(actors.broker.unreleased) == held
+    assert len(broker.unreleased_consumers) == held

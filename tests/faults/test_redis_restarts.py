@@ -113,7 +113,7 @@ def test_nobody_is_taken_for_dead_because_redis_was_away(server: Daemon) -> None
     broker.client.delete("eventpulse:__grace__")
     # Redis stood still for long: nobody could tell that he lives, nor look after the dead.
     broker.client.zadd("eventpulse:__heartbeats__", {consumer.lease: 1})
-    broker.client.set("eventpulse:__reaped__", 1)
+    broker.client.set("eventpulse:__last_recovery__", 1)
     assert broker.recover() == (0, 0)
     assert next(consumer) is None
     broker.client.delete("eventpulse:__grace__")

@@ -22,7 +22,7 @@ def record(n: int, **fields: Any) -> Anomaly:
             "anomaly_id": UUID(int=100 + n),
             "dedupe": str(n),
             "series": "rule:group",
-            "quiet_around": NOON,
+            "cooldown_anchor": NOON,
             "rule_id": RULES[n % 2],
             "rule_name": "High error rate",
             "rule_version": 3,

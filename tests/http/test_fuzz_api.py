@@ -54,7 +54,7 @@ def ids(client: TestClient) -> Iterator[dict[str, str]]:
         anomaly = Anomaly.create(
             dedupe="1",
             series="rule:group",
-            quiet_around=NOON,
+            cooldown_anchor=NOON,
             rule_id=UUID(int=1),
             rule_name="High error rate",
             rule_version=3,

@@ -10,7 +10,7 @@ from falcon.testing import TestClient
 from support.http_events import event
 from support.waiting import until
 
-import actors
+from actors.broker import broker
 from api.app import create_app
 from eventpulse.settings import Settings
 
@@ -33,7 +33,7 @@ def test_without_workers_their_health_is_unknown(door: TestClient) -> None:
 @pytest.fixture
 def busy_worker(door: TestClient) -> Iterator[None]:
     """A worker that has no time to store events."""
-    worker = dramatiq.Worker(actors.broker, queues={"notify"}, worker_threads=1, worker_timeout=50)
+    worker = dramatiq.Worker(broker, queues={"notify"}, worker_threads=1, worker_timeout=50)
     worker.start()
     until(lambda: door.simulate_get("/api/v1/events/health").json["worker"] != "unknown")
     yield

@@ -18,7 +18,7 @@ EVENTS = """
 """
 ANOMALIES = """
     INSERT INTO anomalies (anomaly_id, dedupe, rule_id, rule_name, rule_version, severity, group_key, event_id,
-                           message, evidence, series, quiet_around, occurred_at, detected_at)
+                           message, evidence, series, cooldown_anchor, occurred_at, detected_at)
     SELECT gen_random_uuid(), n::text, ('00000000-0000-0000-0000-0000000000' || 10 + mod(n, 20))::uuid, 'rule', 1,
            (ARRAY['info', 'warning', 'critical'])[1 + mod(n, 3)], '{}', gen_random_uuid(),
            '', '{}', n::text, moment, moment, moment

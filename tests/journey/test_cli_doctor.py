@@ -17,8 +17,8 @@ from support.pipeline_factory import accept, event
 from support.processes import environ, free_ports
 from support.redis_config import configured
 
-import actors
-from eventpulse.settings import Settings
+from actors import runtime
+from eventpulse.settings import ConnectedSettings
 
 
 def states(out: str) -> dict[str, str]:
@@ -28,7 +28,7 @@ def states(out: str) -> dict[str, str]:
 @pytest.fixture
 def pipeline(redis_url: str, redis_client: redis.Redis, empty_database: str) -> redis.Redis:
     """The queues at an empty Redis and an empty database; nobody works."""
-    actors.setup(Settings(redis_url=redis_url, database_url=empty_database), name="tests")
+    runtime.setup(ConnectedSettings(redis_url=redis_url, database_url=empty_database), name="tests")
     return redis_client
 
 
@@ -171,4 +171,4 @@ def test_no_work_is_done_on_a_schema_that_is_behind(command: str, redis_url: str
     assert ended.returncode == 1
     assert "PostgreSQL: schema: pending: 0001_initial" in ended.stderr
     assert "eventpulse migrate" in ended.stderr
-    actors.setup(Settings(redis_url=redis_url, database_url=empty_database), name="tests")
+    runtime.setup(ConnectedSettings(redis_url=redis_url, database_url=empty_database), name="tests")

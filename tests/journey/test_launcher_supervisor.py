@@ -13,7 +13,7 @@ from support.waiting import until
 
 from eventpulse.local import supervisor as supervision
 from eventpulse.local.child import Child
-from eventpulse.local.process_output import Board
+from eventpulse.local.process_output import ProcessOutput
 from eventpulse.local.supervisor import Phase, Supervisor, Unit, backoff_seconds
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -29,11 +29,11 @@ def handlers_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def board() -> Board:
-    return Board(tagged=True, coloured=False)
+def board() -> ProcessOutput:
+    return ProcessOutput(tagged=True, coloured=False)
 
 
-def unit(name: str, script: str, board: Board) -> Unit:
+def unit(name: str, script: str, board: ProcessOutput) -> Unit:
     child = Child(
         name, ["/bin/sh", "-c", script], dict(os.environ), lambda stream, text: board.line(name, stream, text)
     )
@@ -48,7 +48,7 @@ def tick_until(supervisor: Supervisor, path: Path, lines: int) -> None:
     until(enough)
 
 
-def test_a_dead_process_is_started_again_and_again(tmp_path: Path, board: Board) -> None:
+def test_a_dead_process_is_started_again_and_again(tmp_path: Path, board: ProcessOutput) -> None:
     starts = tmp_path / "starts"
     supervisor = Supervisor([Phase([unit("worker", f"echo x >>{starts}; exit 3", board)], 1)], board)
     supervisor.start()
@@ -56,7 +56,9 @@ def test_a_dead_process_is_started_again_and_again(tmp_path: Path, board: Board)
     assert supervisor.stop() == 0
 
 
-def test_every_change_of_state_is_one_line(tmp_path: Path, board: Board, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_change_of_state_is_one_line(
+    tmp_path: Path, board: ProcessOutput, capsys: pytest.CaptureFixture[str]
+) -> None:
     starts = tmp_path / "starts"
     supervisor = Supervisor([Phase([unit("worker", f"echo x >>{starts}; exit 3", board)], 1)], board)
     supervisor.start()
@@ -69,7 +71,7 @@ def test_every_change_of_state_is_one_line(tmp_path: Path, board: Board, capsys:
 
 
 def test_what_a_process_writes_stays_on_its_stream_under_its_name(
-    tmp_path: Path, board: Board, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, board: ProcessOutput, capsys: pytest.CaptureFixture[str]
 ) -> None:
     done = tmp_path / "done"
     talker = unit("talker", f"echo data; echo message >&2; printf 'no newline'; touch {done}; sleep 60", board)
@@ -83,11 +85,11 @@ def test_what_a_process_writes_stays_on_its_stream_under_its_name(
 
 
 def test_json_lines_pass_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
-    Board(tagged=False, coloured=True).line("api", sys.stderr, '{"event":"x"}')
+    ProcessOutput(tagged=False, coloured=True).line("api", sys.stderr, '{"event":"x"}')
     assert capsys.readouterr().err == '{"event":"x"}\n'
 
 
-def test_phases_stop_in_order_each_after_the_one_before(tmp_path: Path, board: Board) -> None:
+def test_phases_stop_in_order_each_after_the_one_before(tmp_path: Path, board: ProcessOutput) -> None:
     order = tmp_path / "order"
     ready = tmp_path / "ready"
 
@@ -103,7 +105,7 @@ def test_phases_stop_in_order_each_after_the_one_before(tmp_path: Path, board: B
     assert order.read_text().split() == ["api", "worker", "redis"]
 
 
-def test_who_does_not_stop_in_time_is_killed_with_all_its_own(tmp_path: Path, board: Board) -> None:
+def test_who_does_not_stop_in_time_is_killed_with_all_its_own(tmp_path: Path, board: ProcessOutput) -> None:
     pids = tmp_path / "pids"
     script = f"trap '' TERM; sleep 60 & echo $! >>{pids}; echo $$ >>{pids}; while :; do sleep 0.01; done"
     supervisor = Supervisor([Phase([unit("stubborn", script, board)], grace_seconds=0.1)], board)
@@ -116,7 +118,7 @@ def test_who_does_not_stop_in_time_is_killed_with_all_its_own(tmp_path: Path, bo
     until(lambda: not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in gone))
 
 
-def test_the_first_signal_asks_and_the_second_insists(tmp_path: Path, board: Board) -> None:
+def test_the_first_signal_asks_and_the_second_insists(tmp_path: Path, board: ProcessOutput) -> None:
     ready = tmp_path / "ready"
     script = f"trap '' TERM; echo x >>{ready}; while :; do sleep 0.01; done"
     supervisor = Supervisor([Phase([unit("stubborn", script, board)], grace_seconds=60)], board)
@@ -129,7 +131,7 @@ def test_the_first_signal_asks_and_the_second_insists(tmp_path: Path, board: Boa
     assert supervisor.stop() == 130
 
 
-def test_a_process_that_dies_while_stopping_stays_dead(tmp_path: Path, board: Board) -> None:
+def test_a_process_that_dies_while_stopping_stays_dead(tmp_path: Path, board: ProcessOutput) -> None:
     starts = tmp_path / "starts"
     supervisor = Supervisor([Phase([unit("worker", f"echo x >>{starts}; exit 1", board)], 1)], board)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -11,9 +11,10 @@ import redis
 from support.pipeline_factory import accept, event, rule
 from support.waiting import until
 
-import actors
+from actors import runtime
+from actors.broker import broker
 from actors.transport import queues
-from eventpulse.settings import Settings
+from eventpulse.settings import ConnectedSettings
 from models.anomaly import Anomaly
 from models.database import connection
 from models.delivery import Delivery
@@ -25,7 +26,7 @@ MANY = {"condition": {"type": "threshold", "operator": ">=", "value": 150}}
 
 @pytest.fixture
 def client(redis_url: str, redis_client: redis.Redis, empty_database: str) -> redis.Redis:
-    actors.setup(Settings(redis_url=redis_url, database_url=empty_database), name="tests")
+    runtime.setup(ConnectedSettings(redis_url=redis_url, database_url=empty_database), name="tests")
     return redis_client
 
 
@@ -93,7 +94,7 @@ def test_a_killed_worker_loses_nothing_and_repeats_nothing(client: redis.Redis, 
     start_worker()
 
     def recovered() -> bool:
-        actors.broker.recover(timeout_ms=3_000)  # as the workers do, with less patience
+        broker.recover(timeout_ms=3_000)  # as the workers do, with less patience
         return everything_is_done(client)
 
     until(recovered, 40)
@@ -119,7 +120,7 @@ LOSES_A_THREAD = """
 import sys
 from actors import worker
 from actors.transport import consumer
-from eventpulse.settings import Settings
+from eventpulse.settings import ConnectedSettings, Settings
 
 def die(consumer):
     raise SystemExit

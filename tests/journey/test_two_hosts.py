@@ -9,9 +9,10 @@ from support.network_hosts import EVALUATED, STORES, Host, host
 from support.pipeline_factory import accept, anomalies, event, rule
 from support.waiting import until
 
-import actors
+from actors import runtime
+from actors.broker import broker
 from actors.transport import queues
-from eventpulse.settings import Settings
+from eventpulse.settings import ConnectedSettings
 from models.database import connection
 from models.delivery import Delivery
 from models.event import Event
@@ -23,7 +24,7 @@ EVERY = {"name": "Every order", "condition": {"type": "threshold", "operator": "
 
 @pytest.fixture
 def client(redis_url: str, redis_client: redis.Redis, empty_database: str) -> redis.Redis:
-    actors.setup(Settings(redis_url=redis_url, database_url=empty_database), name="tests")
+    runtime.setup(ConnectedSettings(redis_url=redis_url, database_url=empty_database), name="tests")
     rule(**MANY)
     return redis_client
 
@@ -108,7 +109,7 @@ def test_a_host_that_is_cut_off_loses_nothing_and_repeats_nothing(
 
     def recovered() -> bool:
         nonlocal taken_back
-        again, _ = actors.broker.recover(timeout_ms=3_000)  # as the workers do, with less patience
+        again, _ = broker.recover(timeout_ms=3_000)  # as the workers do, with less patience
         taken_back += again
         return everything_is_done(client)
 

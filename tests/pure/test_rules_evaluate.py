@@ -13,7 +13,7 @@ from rules.rule import CONDITIONS, parse_rule
 from rules.scope import Scope
 from rules.verdict import Selection, Verdict
 from rules.windows.memory import MemoryWindow
-from rules.windows.queries import Claim, Run, Sighting, Watch
+from rules.windows.queries import CooldownClaim, Run, WindowResult, WindowUpdate
 
 
 class Counting(MemoryWindow):
@@ -23,17 +23,17 @@ class Counting(MemoryWindow):
         super().__init__()
         self.calls: list[str] = []
 
-    def observe(self, watches: Sequence[Watch]) -> list[Sighting]:
+    def observe(self, watches: Sequence[WindowUpdate]) -> list[WindowResult]:
         self.calls.append("observe")
         return super().observe(watches)
 
-    def free(self, claims: Sequence[Claim]) -> list[list[bool]]:
+    def free(self, claims: Sequence[CooldownClaim]) -> list[list[bool]]:
         self.calls.append("free")
         return super().free(claims)
 
 
 class Unmatchable:
-    concerns = ((None, None),)
+    index_keys = ((None, None),)
     checks = ()
 
     def matches(self, each: Event) -> bool:
@@ -55,7 +55,7 @@ class Broken:
             raise ValueError("no\nquestion")
         return Run.of(1, 10, 3600)
 
-    def judge(self, sighting: Sighting, where: str) -> Verdict:
+    def judge(self, sighting: WindowResult, where: str) -> Verdict:
         if self.where == "judge":
             raise ZeroDivisionError("x" * 1000)
         return Verdict(True, "", 1, 0, {})
@@ -97,7 +97,7 @@ def test_a_rule_that_raises_is_a_fault_and_the_others_go_on(where: str, reason: 
 
 
 class Away(MemoryWindow):
-    def observe(self, watches: Sequence[Watch]) -> list[Sighting]:
+    def observe(self, watches: Sequence[WindowUpdate]) -> list[WindowResult]:
         raise ConnectionError("away")
 
 

@@ -56,8 +56,8 @@ def test_an_event_finds_the_rules_for_its_type_its_source_both_and_all() -> None
         "other source": {"event_type": "error", "source": "till"},
     }
     rules = RuleSet(rule(ONE | {"filters": each}, rule_id=name) for name, each in filters.items())
-    assert [found.rule_id for found in rules.concerning(event(1))] == ["both", "type", "source"]
-    assert [found.rule_id for found in rules.concerning(event(1, payload={"a": 1.0}))][3:] == ["all"]
+    assert [found.rule_id for found in rules.candidates(event(1))] == ["both", "type", "source"]
+    assert [found.rule_id for found in rules.candidates(event(1, payload={"a": 1.0}))][3:] == ["all"]
 
 
 def test_rules_with_other_filters_are_found_by_the_first_of_these() -> None:
@@ -69,12 +69,12 @@ def test_rules_with_other_filters_are_found_by_the_first_of_these() -> None:
     }
     rules = RuleSet(rule(ONE | {"filters": each}, rule_id=name) for name, each in filters.items())
 
-    def concerning(**fields: Any) -> list[str]:
-        return [found.rule_id for found in rules.concerning(event(1, **fields))]
+    def candidates(**fields: Any) -> list[str]:
+        return [found.rule_id for found in rules.candidates(event(1, **fields))]
 
-    assert concerning(payload={"user": "ada"}) == ["one", "two"]
-    assert concerning(payload={"user": "grace"}, metadata={"region": "us"}) == ["two", "three"]
-    assert concerning() == ["four"]
+    assert candidates(payload={"user": "ada"}) == ["one", "two"]
+    assert candidates(payload={"user": "grace"}, metadata={"region": "us"}) == ["two", "three"]
+    assert candidates() == ["four"]
 
 
 def test_each_group_has_a_window_of_its_own() -> None:

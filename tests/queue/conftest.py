@@ -8,15 +8,16 @@ import pytest
 import redis
 from support.broker_factory import StartWorker, stages
 
-import actors
+from actors import runtime
+from actors.broker import broker as product_broker
 from actors.transport.redis_broker import RedisBroker
-from eventpulse.settings import Settings
+from eventpulse.settings import ConnectedSettings
 
 
 @pytest.fixture
 def pipeline(redis_url: str, redis_client: redis.Redis, empty_database: str) -> redis.Redis:
     """The actors at an empty Redis and an empty database; no worker runs yet."""
-    actors.setup(Settings(redis_url=redis_url, database_url=empty_database), name="tests")
+    runtime.setup(ConnectedSettings(redis_url=redis_url, database_url=empty_database), name="tests")
     return redis_client
 
 
@@ -30,7 +31,7 @@ def broker(redis_url: str, redis_client: redis.Redis) -> RedisBroker:
 def start_worker() -> Iterator[StartWorker]:
     with ExitStack() as stack:
 
-        def start(broker: RedisBroker = actors.broker) -> dramatiq.Worker:
+        def start(broker: RedisBroker = product_broker) -> dramatiq.Worker:
             worker = dramatiq.Worker(broker, worker_threads=8, worker_timeout=50)
             worker.start()
             stack.callback(worker.stop, 5_000)

@@ -5,7 +5,7 @@ import msgspec
 from support.broker_factory import StartWorker, number_of, queue, queue_is_empty
 from support.waiting import until
 
-from actors.transport.batch import Work
+from actors.transport.batch import Batch
 from actors.transport.consumer import Consumer
 from actors.transport.messages import bundles, line
 from actors.transport.redis_broker import RedisBroker
@@ -31,10 +31,10 @@ def stage(broker: RedisBroker, hurts: int | None = None) -> list[list[int]]:
     return calls
 
 
-def taken(consumer: Consumer) -> Work:
-    work = until(lambda: next(consumer))
-    assert isinstance(work, Work)
-    return work
+def taken(consumer: Consumer) -> Batch:
+    batch = until(lambda: next(consumer))
+    assert isinstance(batch, Batch)
+    return batch
 
 
 def depth(broker: RedisBroker) -> int:
@@ -88,9 +88,9 @@ def test_each_message_of_a_bundle_has_an_id_of_its_own(broker: RedisBroker) -> N
     queue(broker, "stage", *numbered(*range(3)))
     (entry_id,) = broker.client.lrange("eventpulse:stage", 0, -1)
     failed = Consumer(broker, "stage", 100, 1, 50)
-    work = taken(failed)
-    work.split = True
-    failed.ack(work)
+    batch = taken(failed)
+    batch.needs_split = True
+    failed.ack(batch)
     ids = []
     for _ in range(3):
         single = taken(failed)
@@ -106,14 +106,14 @@ def test_of_a_bundle_that_kills_its_workers_only_the_killer_dies(broker: RedisBr
     survived, deaths = [], 0
     while depth(broker):
         worker = Consumer(broker, "stage", 100, 1, 50)
-        work = taken(worker)
-        numbers = [number_of(event) for event in work.args]
+        batch = taken(worker)
+        numbers = [number_of(event) for event in batch.args]
         if 1 in numbers:
             deaths += 1
             broker.recover(timeout_ms=0)
         else:
             survived += numbers
-            worker.ack(work)
+            worker.ack(batch)
             worker.close()
     assert survived == [0, 2]
     assert deaths == 4  # two with the whole bundle, of which its part inherits one
@@ -169,9 +169,9 @@ def test_nothing_is_taken_beside_a_suspect(broker: RedisBroker) -> None:
     stage(broker)
     queue(broker, "stage", *numbered(1))
     consumer = Consumer(broker, "stage", batch=100, concurrency=2, timeout_ms=20)
-    work = taken(consumer)
-    work.split = True
-    consumer.ack(work)
+    batch = taken(consumer)
+    batch.needs_split = True
+    consumer.ack(batch)
     suspect = taken(consumer)
     queue(broker, "stage", *numbered(2))
     assert next(consumer) is None
@@ -184,9 +184,9 @@ def test_a_suspect_that_is_given_back_stays_one(broker: RedisBroker) -> None:
     stage(broker)
     queue(broker, "stage", *numbered(1, 2))
     consumer = Consumer(broker, "stage", 100, 1, 50)
-    work = taken(consumer)
-    work.split = True
-    consumer.ack(work)
+    batch = taken(consumer)
+    batch.needs_split = True
+    consumer.ack(batch)
     taken(consumer)
     consumer.close()
     assert broker.client.llen("eventpulse:stage.suspects") == 2

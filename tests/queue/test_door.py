@@ -13,7 +13,7 @@ from actors.broker import broker
 from actors.pipeline import ingest
 from actors.pipeline.ingest import Door, HighWaterMarks
 from actors.transport.messages import event_of, line, request_id_of
-from actors.transport.queues import Unavailable
+from actors.transport.queues import QueueUnavailable
 
 Script = Any
 
@@ -37,7 +37,7 @@ def send(name: str, refused: list[str]) -> threading.Thread:
     def run() -> None:
         try:
             ingest.accept([event(source=name)], name)
-        except Unavailable as error:
+        except QueueUnavailable as error:
             refused.append(error.reason)
 
     thread = threading.Thread(target=run)
@@ -115,11 +115,11 @@ def test_a_refusal_holds_for_a_moment_and_costs_redis_nothing(
     door = Door(HighWaterMarks(backlog=1))
     monkeypatch.setattr(ingest, "door", door)
     ingest.accept([event()], None)
-    ingest.admit()
-    with pytest.raises(Unavailable, match="more than 1 events"):
+    ingest.check_accepting()
+    with pytest.raises(QueueUnavailable, match="more than 1 events"):
         ingest.accept([event()], None)
-    with pytest.raises(Unavailable, match="more than 1 events"):
-        ingest.admit()
+    with pytest.raises(QueueUnavailable, match="more than 1 events"):
+        ingest.check_accepting()
     pipeline.flushdb()
     until(lambda: door.why_shut() is None)
     ingest.accept([event()], None)
@@ -148,5 +148,5 @@ def test_a_large_request_is_given_more_time(pipeline: redis.Redis, monkeypatch: 
     large = event(payload={"text": "x" * ingest.LARGE_BYTES})
     monkeypatch.setattr(broker, "client", redis.Redis(unix_socket_path="/nobody/is/here"))
     ingest.accept([large], None)
-    with pytest.raises(Unavailable):
+    with pytest.raises(QueueUnavailable):
         ingest.accept([event()], None)

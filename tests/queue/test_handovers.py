@@ -7,17 +7,17 @@ from support.broker_factory import StartWorker
 from support.pipeline_factory import accept, anomalies, event, idle, rule
 from support.waiting import until
 
-import actors
+from actors.broker import broker
 from actors.pipeline import evaluate
 from actors.recovery import dead_letters, pending_evaluations
 from actors.transport.messages import bundles, line
 from models.database import connection, database
-from models.pending_evaluation import Handover
+from models.pending_evaluation import PendingEvaluation
 
 
 def handed_over() -> int:
     with connection():
-        return int(Handover.select().count())
+        return int(PendingEvaluation.select().count())
 
 
 def stored_only(
@@ -25,7 +25,7 @@ def stored_only(
 ) -> None:
     """Let the events be stored, and their evaluation vanish from Redis."""
     with monkeypatch.context() as patch:
-        patch.setitem(actors.broker.actors["evaluate"].options, "concurrency", 0)
+        patch.setitem(broker.actors["evaluate"].options, "concurrency", 0)
         accept(*events)
         worker = start_worker()
         until(lambda: not client.exists("eventpulse:persist.msgs"))
@@ -77,7 +77,7 @@ def test_what_cannot_be_evaluated_dies_once_and_its_neighbours_do_not(
         return decode(raw)
 
     monkeypatch.setattr(evaluate, "decode", refuse)
-    monkeypatch.setitem(actors.broker.actors["evaluate"].options, "max_retries", 0)
+    monkeypatch.setitem(broker.actors["evaluate"].options, "max_retries", 0)
     accept(event(), event(source="poison"), event())
     start_worker()
     until(lambda: idle(pipeline))
@@ -114,7 +114,7 @@ def test_nothing_counts_as_lost_while_evaluation_is_behind(
     stored_only(pipeline, start_worker, monkeypatch, event())
     (old,) = bundles("evaluate", [line(event(), None)], 1)
     data = old.data.replace(b'"message_timestamp":1', b'"message_timestamp":')
-    actors.broker.scripts["enqueue"](keys=["eventpulse"], args=["evaluate", old.id, data, 0])
+    broker.scripts["enqueue"](keys=["eventpulse"], args=["evaluate", old.id, data, 0])
     assert pending_evaluations.resume(overdue_seconds=0) == 0
     pipeline.flushdb()
     assert pending_evaluations.resume(overdue_seconds=0) == 1

@@ -15,7 +15,7 @@ from support.broker_factory import StartWorker
 from support.pipeline_factory import accept, anomalies, event, idle, rule
 from support.waiting import until
 
-import actors
+from actors.broker import broker
 from actors.pipeline import notify
 from actors.pipeline.channel_limits import Traffic
 from actors.recovery import dead_letters
@@ -83,7 +83,7 @@ def test_a_channel_that_is_busy_is_tried_again_after_the_time_it_asked_for(
 
 def test_a_channel_that_refuses_is_not_tried_again(pipeline: redis.Redis, start_worker: StartWorker) -> None:
     delivery = announce_through(Moody(Undeliverable("no such webhook")), start_worker, pipeline)
-    assert (delivery.status, delivery.attempts, delivery.last_error) == ("refused", 1, "no such webhook")
+    assert (delivery.status, delivery.attempts, delivery.last_error) == ("rejected", 1, "no such webhook")
 
 
 def test_a_channel_that_never_answers_ends_as_a_dead_letter(
@@ -96,7 +96,7 @@ def test_a_channel_that_never_answers_ends_as_a_dead_letter(
         assert (Delivery.get().status, Delivery.get().last_error) == ("dead", "Retry: away")
     (letter,) = dead_letters.list_(10)
     assert letter.actor_name == "notify"
-    assert actors.broker.client.zcard("eventpulse:notify.XQ") == 0
+    assert broker.client.zcard("eventpulse:notify.XQ") == 0
 
 
 class Hanging:
@@ -147,8 +147,8 @@ def test_a_notification_lost_with_its_worker_is_sent_all_the_same(
     with connection():
         Delivery.update(status="pending", due_at=now() - timedelta(seconds=OVERDUE_SECONDS + 1)).execute()
     notifier.moods.append("again")
-    assert notify.resend_overdue() == 1
-    assert notify.resend_overdue() == 0
+    assert notify.requeue_overdue() == 1
+    assert notify.requeue_overdue() == 0
     until(lambda: idle(pipeline))
     with connection():
         assert Delivery.get().receipt == "again"
@@ -196,8 +196,8 @@ def test_nothing_counts_as_lost_while_the_queue_is_behind(pipeline: redis.Redis,
         Delivery.update(status="pending", due_at=now() - timedelta(seconds=OVERDUE_SECONDS + 1)).execute()
         delivery = Delivery.get()
     waits = notify.notify.message(str(delivery.anomaly_id), str(delivery.channel_id))
-    actors.broker.enqueue(waits.copy(message_timestamp=waits.message_timestamp - 3_600_000))
-    assert notify.resend_overdue() == 0
+    broker.enqueue(waits.copy(message_timestamp=waits.message_timestamp - 3_600_000))
+    assert notify.requeue_overdue() == 0
     start_worker()
     until(lambda: idle(pipeline))
     with connection():

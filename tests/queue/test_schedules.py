@@ -9,8 +9,8 @@ from support.broker_factory import StartWorker
 from support.pipeline_factory import accept, event, idle, rule
 from support.waiting import until
 
-import actors
 from actors import worker
+from actors.broker import broker
 from actors.recovery import dead_letters
 from actors.rule_state import rulebook
 from eventpulse.settings import Settings
@@ -20,7 +20,7 @@ from models.throughput import Throughput
 from schedules.leader import Leadership
 from schedules.rollup import roll_up
 from schedules.scheduler import keep
-from schedules.timetable import Duty, timetable
+from schedules.timetable import PeriodicJob, timetable
 
 
 def test_a_minute_is_rolled_up_as_it_happened(pipeline: redis.Redis, start_worker: StartWorker) -> None:
@@ -66,7 +66,7 @@ def test_a_dead_letter_is_moved_into_the_database_once(pipeline: redis.Redis) ->
     assert dead_letters.reconcile() == 0
     with connection():
         (letter,) = DeadLetter.select()
-    assert (letter.error, bytes(letter.message), letter.died_at) == (
+    assert (letter.error, bytes(letter.message), letter.dead_lettered_at) == (
         "unreadable",
         b"\xff",
         datetime.fromtimestamp(1_800_000_000, UTC),
@@ -88,7 +88,7 @@ def test_the_lead_changes_hands_and_a_failing_duty_stops_nobody(pipeline: redis.
     def scheduler(name: str) -> tuple[threading.Thread, threading.Event]:
         stop = threading.Event()
         leadership = Leadership(empty_database)
-        duties = {"note": Duty(0.02, lambda: ran.append(name)), "fail": Duty(0.02, fail)}
+        duties = {"note": PeriodicJob(0.02, lambda: ran.append(name)), "fail": PeriodicJob(0.02, fail)}
 
         def work() -> None:
             keep(duties, leadership, stop)
@@ -112,7 +112,7 @@ def test_the_lead_changes_hands_and_a_failing_duty_stops_nobody(pipeline: redis.
 
 def test_work_of_a_vanished_worker_is_given_to_the_living_by_any_of_them(pipeline: redis.Redis) -> None:
     accept(event())
-    vanished = actors.broker.consume("persist")
+    vanished = broker.consume("persist")
     assert next(vanished) is not None
     pipeline.zadd("eventpulse:__heartbeats__", {vanished.lease: 1})
     worker.reap()
@@ -123,12 +123,12 @@ def test_work_of_a_vanished_worker_is_given_to_the_living_by_any_of_them(pipelin
 
 def test_a_lease_that_nobody_understands_keeps_no_other_from_being_recovered(pipeline: redis.Redis) -> None:
     accept(event())
-    vanished = actors.broker.consume("persist")
+    vanished = broker.consume("persist")
     assert next(vanished) is not None
     pipeline.zadd("eventpulse:__heartbeats__", {"no lease of ours": 1, vanished.lease: 2})
-    assert actors.broker.recover(timeout_ms=1) == (0, 0)
+    assert broker.recover(timeout_ms=1) == (0, 0)
     until(lambda: not pipeline.exists("eventpulse:__grace__"))
-    assert actors.broker.recover(timeout_ms=1) == (1, 0)
+    assert broker.recover(timeout_ms=1) == (1, 0)
     assert pipeline.zcard("eventpulse:__heartbeats__") == 0
 
 

@@ -77,7 +77,7 @@ def essence(found: Iterable[Anomaly]) -> set[tuple[Any, ...]]:
 
 
 def near(one: Anomaly, other: Anomaly, seconds: int) -> bool:
-    return one.series == other.series and abs(one.quiet_around - other.quiet_around) < timedelta(seconds=seconds)
+    return one.series == other.series and abs(one.cooldown_anchor - other.cooldown_anchor) < timedelta(seconds=seconds)
 
 
 def check_cooldown(found: list[Anomaly], others: list[Anomaly], seconds: int) -> None:

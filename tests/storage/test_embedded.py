@@ -138,7 +138,7 @@ def test_root_is_refused_a_home_folder_rather_than_having_it_opened() -> None:
     home = Path.home()
     before = home.stat().st_mode
     with pytest.raises(datadir.DataDirError, match="as root the data cannot be kept in a home folder"):
-        datadir.passable(home / "eventpulse" / "postgres")
+        datadir.make_traversable(home / "eventpulse" / "postgres")
     assert home.stat().st_mode == before
 
 

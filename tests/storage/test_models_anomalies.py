@@ -21,7 +21,7 @@ def record(dedupe: str = "rule:group:event", message: str = "6 errors in 60 s", 
         COOLDOWN,
         dedupe=dedupe,
         series="rule:group",
-        quiet_around=NOON + timedelta(seconds=second),
+        cooldown_anchor=NOON + timedelta(seconds=second),
         rule_id=uuid4(),
         rule_name="High error rate",
         rule_version=1,
@@ -137,7 +137,7 @@ def test_a_delivery_is_overdue_when_its_time_is_long_past_and_then_not_at_once_a
     assert Delivery.overdue() == []
 
 
-@pytest.mark.parametrize("status", ["delivered", "refused", "dead"])
+@pytest.mark.parametrize("status", ["delivered", "rejected", "dead"])
 def test_what_is_done_is_never_overdue(delivery, status):
     Delivery.update(status=status, due_at=now() - timedelta(days=1)).execute()
     assert Delivery.overdue() == []
@@ -146,13 +146,13 @@ def test_what_is_done_is_never_overdue(delivery, status):
 def test_a_delivery_that_somebody_is_at_is_not_put_off(delivery):
     """Or a second message for it would find it free, and send it twice."""
     claim(delivery)
-    Delivery.put_off(delivery.anomaly_id, delivery.channel_id, 30)
+    Delivery.snooze(delivery.anomaly_id, delivery.channel_id, 30)
     assert stored(delivery).status == "sending"
     assert claim(delivery) is None
 
 
 def test_a_delivery_that_waits_is_put_off(delivery):
-    Delivery.put_off(delivery.anomaly_id, delivery.channel_id, 3_600)
+    Delivery.snooze(delivery.anomaly_id, delivery.channel_id, 3_600)
     assert (stored(delivery).status, stored(delivery).due_at > now() + timedelta(minutes=59)) == ("pending", True)
 
 

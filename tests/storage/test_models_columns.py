@@ -9,11 +9,11 @@ from models.database import database
 from models.dead_letter import DeadLetter
 from models.delivery import Delivery
 from models.event import Event
-from models.pending_evaluation import Handover
+from models.pending_evaluation import PendingEvaluation
 from models.rule import Rule
 from models.throughput import Throughput
 
-ROWS = [Event, Handover, Rule, Anomaly, Channel, Delivery, Throughput, DeadLetter]
+ROWS = [Event, PendingEvaluation, Rule, Anomaly, Channel, Delivery, Throughput, DeadLetter]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.__name__)

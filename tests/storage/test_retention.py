@@ -45,7 +45,7 @@ def store_anomaly(detected_at: datetime) -> Anomaly:
         message="It fired",
         evidence={},
         series="a series",
-        quiet_around=detected_at,
+        cooldown_anchor=detected_at,
         occurred_at=detected_at,
         detected_at=detected_at,
     )

@@ -9,7 +9,7 @@ from dramatiq.middleware import CurrentMessage
 
 from actors.log_context import LogContext
 from actors.transport.messages import bundles, line
-from actors.transport.middleware import PatientRetries, Stopping, Transactional
+from actors.transport.middleware import BatchRetries, DiscardOutboxOnFailure, ShutdownSignal
 from actors.transport.redis_broker import RedisBroker
 
 StartWorker = Callable[..., dramatiq.Worker]
@@ -18,11 +18,11 @@ StartWorker = Callable[..., dramatiq.Worker]
 def stages(url: str, max_retries: int = 2) -> RedisBroker:
     """A broker like the product's, that retries at once."""
     middleware = [
-        Stopping(),
+        ShutdownSignal(),
         LogContext(),
         CurrentMessage(),
-        PatientRetries(max_retries=max_retries, min_backoff=1, max_backoff=5),
-        Transactional(),
+        BatchRetries(max_retries=max_retries, min_backoff=1, max_backoff=5),
+        DiscardOutboxOnFailure(),
     ]
     made = RedisBroker(middleware)
     made.connect(url)

@@ -9,7 +9,7 @@ from support.queue_model import DEAD, NUMBER, SUSPECTS, Entry, made, single
 
 @dataclass(eq=False)
 class Settlement:
-    """A call that settles a work, and what it changes: the place of its entries, if they stay, and what follows."""
+    """A call that settles a batch, and what it changes: the place of its entries, if they stay, and what follows."""
 
     script: str
     arguments: list[Any]
@@ -18,7 +18,7 @@ class Settlement:
 
 
 @dataclass(eq=False)
-class Work:
+class Batch:
     """Entries that were leased together, and the call that settles them, once it was made."""
 
     queue: str
@@ -33,22 +33,22 @@ class Worker:
 
     queue: str
     lease: str
-    works: list[Work] = field(default_factory=list)
+    batches: list[Batch] = field(default_factory=list)
 
     @property
     def is_idle(self) -> bool:
-        return all(work.lease != self.lease for work in self.works)
+        return all(batch.lease != self.lease for batch in self.batches)
 
 
-def settlement(work: Work, outcome: str, delay_ms: int) -> Settlement:
+def settlement(batch: Batch, outcome: str, delay_ms: int) -> Settlement:
     """The call for an outcome; what fails in company is a suspect first."""
-    ids, queue = list(work.bytes_of), work.queue
-    numbers = [int(number) for data in work.bytes_of.values() for number in NUMBER.findall(data)]
+    ids, queue = list(batch.bytes_of), batch.queue
+    numbers = [int(number) for data in batch.bytes_of.values() for number in NUMBER.findall(data)]
     in_company = len(ids) > 1 or (is_bundle(ids[0]) and len(numbers) > 1)
     if outcome == "suspect" or (outcome != "done" and in_company):
         return Settlement("suspect", ids, SUSPECTS)
     if outcome == "dead" or (outcome == "retry" and len(numbers) != 1):
-        return Settlement("finish", [0, 1, ids[0], work.bytes_of[ids[0]], "because", 1, "dead", 1], DEAD)
+        return Settlement("finish", [0, 1, ids[0], batch.bytes_of[ids[0]], "because", 1, "dead", 1], DEAD)
     if outcome == "retry":
         follow_ups = [single(queue, numbers[0], delayed=delay_ms > 0)]
     else:

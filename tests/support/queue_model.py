@@ -15,7 +15,7 @@ from actors.transport.messages import bundles, decode_bundle, decode_unopened, i
 
 NAMESPACE = "eventpulse"
 QUEUES = ("persist", "evaluate")
-MOST_DEATHS = 3
+MAX_CRASHES = 3
 NUMBER = re.compile(rb'"n": ?(\d+)')
 
 #: Where an entry is: in a list of these names, or in the lease of this name.
@@ -81,7 +81,7 @@ class Ledger:
         self.entries[entry_id].deaths = 0
         self.died += 1
 
-    def take_apart(self, bundle_id: str) -> None:
+    def split_bundle(self, bundle_id: str) -> None:
         bundle = self.entries.pop(bundle_id)
         deaths = min(bundle.deaths, 1) if bundle.size > 1 else bundle.deaths
         for place, piece in enumerate(bundle.pieces, start=1):
@@ -94,7 +94,7 @@ class Ledger:
         for entry_id, entry in self.entries.items():
             if entry.place in leases:
                 entry.deaths += 1
-                if entry.deaths < MOST_DEATHS:
+                if entry.deaths < MAX_CRASHES:
                     entry.place = SUSPECTS if is_suspect(entry_id, entry) else WAITING
                     again += entry.size
                 else:

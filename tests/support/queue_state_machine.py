@@ -16,7 +16,7 @@ from support.model_worker import Settlement, Work, Worker, settlement
 from support.queue_model import (
     DEAD,
     DELAYED,
-    MOST_DEATHS,
+    MAX_CRASHES,
     NAMESPACE,
     QUEUES,
     SUSPECTS,
@@ -112,7 +112,7 @@ class Queues(machines.RuleBasedStateMachine):
         elif most and suspects:
             (entry_id,) = taken
             if entry_id not in suspects:
-                self.ledger.take_apart(entry_id.partition(".")[2])
+                self.ledger.split_bundle(entry_id.partition(".")[2])
             assert mode == 1
             assert not is_bundle(entry_id)
             assert entry_id in self.ledger.of(worker.queue, SUSPECTS)
@@ -179,7 +179,7 @@ class Queues(machines.RuleBasedStateMachine):
         """Take back the leases of those who fell silent, or of all; unless everybody is given time to call."""
         self.grace |= not everybody_is_late and not self.client.exists(REAPED)
         beats = dict(self.client.zrange(HEARTBEATS, 0, -1, withscores=True))
-        again, dead = self.run("recover", 0 if everybody_is_late else HOUR_MS, MOST_DEATHS, HOUR_MS)
+        again, dead = self.run("recover", 0 if everybody_is_late else HOUR_MS, MAX_CRASHES, HOUR_MS)
         lost = beats.keys() - set(self.client.zrange(HEARTBEATS, 0, -1))
         late = {lease for lease, beat in beats.items() if everybody_is_late or beat == LONG_AGO_MS}
         assert lost == (set() if self.grace else late)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import redis
 
-import actors
+from actors.broker import broker as product_broker
 from actors.recovery import dead_letters
 from actors.rule_state import rulebook
 from actors.transport.messages import event_of, is_bundle, line
@@ -49,7 +49,7 @@ def stock(client: redis.Redis, requests: Sequence[Request], concurrency: int = 2
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("actors.pipeline.persist.bundles", send_each)
         for stage in ("persist", "evaluate"):
-            options = actors.broker.get_actor(stage).options
+            options = product_broker.get_actor(stage).options
             patch.setitem(options, "batch", 1)
             patch.setitem(options, "concurrency", concurrency)
         send_each("persist", [line(each, None) for events, _ in requests for each in events])
@@ -75,7 +75,7 @@ def batched(client: redis.Redis, requests: Sequence[Request]) -> Outcome:
 def send_each(actor_name: str, lines: Sequence[bytes], batch: int = 1) -> Sequence[bytes]:
     """Send each event by itself, in the place of `bundles`; returns those that are left to be queued: none."""
     for each in lines:
-        actors.broker.get_actor(actor_name).send(msgspec.json.decode(event_of(each)))
+        product_broker.get_actor(actor_name).send(msgspec.json.decode(event_of(each)))
     return ()
 
 
@@ -84,8 +84,8 @@ def at_work(client: redis.Redis) -> Iterator[Calls]:
     """A worker and its calls; when the block ends, everything has been settled."""
     calls = Calls()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(actors.broker, "middleware", [*actors.broker.middleware, calls])
-        worker = dramatiq.Worker(actors.broker, worker_threads=8, worker_timeout=50)
+        patch.setattr(product_broker, "middleware", [*product_broker.middleware, calls])
+        worker = dramatiq.Worker(product_broker, worker_threads=8, worker_timeout=50)
         worker.start()
         try:
             yield calls
@@ -98,7 +98,7 @@ def empty(client: redis.Redis) -> None:
     """Forget everything but the rules."""
     client.flushdb()
     with connection():
-        database.execute_sql("TRUNCATE events, handovers, anomalies, deliveries, dead_letters")
+        database.execute_sql("TRUNCATE events, pending_evaluations, anomalies, deliveries, dead_letters")
     rulebook.publish()
 
 

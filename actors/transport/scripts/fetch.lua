@@ -19,7 +19,7 @@ local most, idle = tonumber(ARGV[3]), ARGV[4] == '1'
 local full = ns .. ':' .. queue
 local messages, leased, delayed, suspects = full .. '.msgs', ns .. ':__acks__.' .. lease, full .. '.delayed', full .. '.suspects'
 
-redis.call('DEL', ns .. ':nothing') -- lets a full Redis go on, see bundle.lua
+redis.call('DEL', ns .. ':nothing') -- lets a full Redis go on, see prelude.lua
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZADD', ns .. ':__heartbeats__', now, lease)
@@ -37,7 +37,7 @@ if most == 0 then
 end
 
 -- The messages of a bundle become entries of their own, in its place at the head of the suspects.
-local function take_apart(bundle)
+local function split_bundle(bundle)
     local head, parts = nil, {}
     -- Of those who died with all of it a part has but one: it has to earn its own, for most parts are innocent.
     local deaths = redis.call('HGET', full .. '.deaths', bundle)
@@ -83,7 +83,7 @@ if redis.call('EXISTS', suspects) == 1 then
         return { 2, wait }
     end
     while is_bundle(redis.call('LINDEX', suspects, 0) or '') do
-        take_apart(redis.call('LPOP', suspects))
+        split_bundle(redis.call('LPOP', suspects))
     end
     suspect, ids = 1, redis.call('LPOP', suspects, 1)
 else

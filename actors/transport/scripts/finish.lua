@@ -35,7 +35,7 @@ end
 
 for _ = 1, tonumber(take()) do
     local id, message, why = take(), take(), take()
-    if redis.call('SREM', leased, id) == 1 then -- first, see bundle.lua
+    if redis.call('SREM', leased, id) == 1 then -- first, see prelude.lua
         settled[#settled + 1] = id
         redis.call('ZADD', full .. '.XQ', now, id)
         redis.call('HSET', full .. '.XQ.msgs', id, message)

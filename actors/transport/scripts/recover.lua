@@ -4,7 +4,7 @@
 -- ARGV = timeout in ms, how many deaths one message may cause, the longest time in ms between two calls of this
 -- Returns { messages that will run again, messages put among the dead }
 --
---   $ns:__reaped__   when this was called last, in ms
+--   $ns:__last_recovery__   when this was called last, in ms
 --   $ns:__grace__    exists while nobody is taken for dead
 --
 -- A lease is named `queue|worker.number`. A message that was held by too many dying workers is taken
@@ -18,7 +18,7 @@ local again, dead = 0, 0
 
 -- Nobody could call while Redis was away or stood still, nor this script: those who live are given time to.
 local timeout, last = tonumber(ARGV[1]), redis.call('GET', ns .. ':__reaped__')
-redis.call('DEL', ns .. ':__reaped__') -- first, see bundle.lua
+redis.call('DEL', ns .. ':__reaped__') -- first, see prelude.lua
 redis.call('SET', ns .. ':__reaped__', now)
 if timeout > 0 and (not last or now - last > tonumber(ARGV[3])) then
     redis.call('SET', ns .. ':__grace__', '', 'PX', timeout)

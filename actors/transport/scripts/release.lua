@@ -7,7 +7,7 @@
 local ns = KEYS[1]
 local full, leased = ns .. ':' .. ARGV[1], ns .. ':__acks__.' .. ARGV[2]
 local given, held = 0, redis.call('SMEMBERS', leased)
-redis.call('DEL', leased) -- first, see bundle.lua
+redis.call('DEL', leased) -- first, see prelude.lua
 for _, id in ipairs(held) do
     if redis.call('HEXISTS', full .. '.msgs', id) == 1 then
         local suspect = is_suspect(id, redis.call('HGET', full .. '.deaths', id))
