@@ -72,9 +72,8 @@ def one_case(own: Servers, count: int, rules: int, by: str) -> dict[str, float]:
     queued = own.redis_cpu_seconds()
     drain("evaluate")
     ended = own.redis_cpu_seconds()
-    client = broker.client
     assert own.stored() == count
-    assert not any(state.depth or state.dead for state in depths(client).values())
+    assert not any(state.depth or state.dead for state in depths(broker).values())
     per_event = 1e6 / count
     return {"accept and persist": (queued - started) * per_event, "all": (ended - started) * per_event}
 

@@ -60,5 +60,5 @@ def _resumed(handover: PendingEvaluation) -> int:
     # In this order: what is lost in between is overdue again.
     if PendingEvaluation.divide(handover.bundle_id, parts):
         for bundle in alone:
-            broker.scripts["enqueue"](broker.client, [broker.namespace], [QUEUE, *bundle, 0])
+            broker.run_script("enqueue", QUEUE, *bundle, 0)
     return len(events)

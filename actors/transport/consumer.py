@@ -101,7 +101,7 @@ class Consumer(dramatiq.Consumer):
         arguments = [self.queue_name, self.lease, most, idle]
         held, self._may_hold_leases = self._may_hold_leases, True  # even when its reply is lost
         try:
-            reply: list[Any] = self.broker.scripts["fetch"](self.broker.client, [self.broker.namespace], arguments)
+            reply: list[Any] = self.broker.run_script("fetch", *arguments)
         except redis.ResponseError:
             self._may_hold_leases = held
             raise
@@ -201,9 +201,7 @@ class Consumer(dramatiq.Consumer):
 
     def _call(self, script: str, *arguments: Any) -> None:
         try:
-            self.broker.scripts[script](
-                self.broker.client, [self.broker.namespace], [self.queue_name, self.lease, *arguments]
-            )
+            self.broker.run_script(script, self.queue_name, self.lease, *arguments)
         except redis.RedisError as error:
             # Dramatiq calls again until Redis is back; the work stays leased, or runs again elsewhere.
             raise ConnectionClosed(error) from None
@@ -224,7 +222,7 @@ class Consumer(dramatiq.Consumer):
     def release_leases(self) -> bool:
         """Give back what is still leased; returns whether Redis took it."""
         try:
-            self.broker.scripts["release"](self.broker.client, [self.broker.namespace], [self.queue_name, self.lease])
+            self.broker.run_script("release", self.queue_name, self.lease)
         except redis.RedisError as error:
             log.warning("lease_not_released", queue=self.queue_name, error=str(error))
             return False

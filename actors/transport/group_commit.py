@@ -71,6 +71,12 @@ class GroupCommit:
         self._last_rejection: str | None = None
         self._rejecting_until = 0.0
 
+    @property
+    def waiting_messages(self) -> int:
+        """Number of messages in the open group: they wait for the current call to Redis to end."""
+        with self._lock:
+            return len(self._open_group.records) if self._open_group else 0
+
     def rejection_reason(self) -> str | None:
         """Return why requests are rejected at this moment, or None if they may be submitted."""
         return self._last_rejection if monotonic() < self._rejecting_until else None
@@ -116,7 +122,7 @@ class GroupCommit:
             arguments += bundle
         client = self._broker.bulk_client if group.size > BULK_BYTES else self._broker.client
         try:
-            answer = self._broker.scripts["accept"](client, [self._broker.namespace], arguments)
+            answer = self._broker.run_script("accept", *arguments, client=client)
             rejection = self.marks.rejection(answer)
         except redis.RedisError as error:
             log.warning("queue_unavailable", error=f"{type(error).__name__}: {error}")

@@ -34,9 +34,9 @@ class BatchRetries(Retries):
         if exception is None:
             return
         if isinstance(exception, ShutdownRequested):
-            message.abandoned = True
+            message.interrupted = True
         elif message.is_batch:
-            message.split = True
+            message.needs_split = True
         else:
             super().after_process_message(broker, message, exception=exception)  # type: ignore[no-untyped-call]
 

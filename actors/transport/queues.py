@@ -35,7 +35,7 @@ def depths(broker: RedisBroker, *names: str) -> dict[str, QueueState]:
         pipeline.get(f"{full}.count")
         pipeline.zcard(f"{full}.delayed")
         pipeline.zcard(f"{full}.XQ")
-        pipeline.lindex(f"{full}.suspects", 0)
+        pipeline.lindex(f"{full}.isolated", 0)
         pipeline.lindex(full, 0)
     replies = pipeline.execute()
     found = [(*replies[at : at + 3], replies[at + 3] or replies[at + 4]) for at in range(0, len(replies), 5)]

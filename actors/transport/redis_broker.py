@@ -84,6 +84,10 @@ class RedisBroker(dramatiq.Broker):
             for seconds in (timeout_seconds, max(timeout_seconds, BULK_TIMEOUT_SECONDS))
         )
 
+    def run_script(self, name: str, *arguments: Any, client: redis.Redis | None = None) -> Any:
+        """Run a queue script on `client`, by default the broker's, and return its reply. Raises `redis.RedisError`."""
+        return self.scripts[name](client or self.client, [self.namespace], arguments)
+
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
         """A consumer for a queue; `prefetch` is not used: how much is leased at once is the actor's to say."""
         del prefetch
@@ -112,13 +116,11 @@ class RedisBroker(dramatiq.Broker):
         if batch := current_batch():
             batch.outbox.add(*entry)
         else:
-            self.scripts["enqueue"](self.client, [self.namespace], entry)
+            self.run_script("enqueue", *entry)
         self.emit_after("enqueue", message, delay)
         return message
 
     def recover(self, timeout_ms: int = HEARTBEAT_TIMEOUT_MS) -> tuple[int, int]:
         """Give the work of dead workers to others; returns how many messages run again, and how many were given up."""
-        again, dead = self.scripts["recover"](
-            self.client, [self.namespace], [timeout_ms, MAX_CRASHES, MAX_RECOVERY_GAP_MS]
-        )
+        again, dead = self.run_script("recover", timeout_ms, MAX_CRASHES, MAX_RECOVERY_GAP_MS)
         return int(again), int(dead)

@@ -38,7 +38,7 @@ from support.waiting import until
 from actors import runtime
 from actors.broker import broker
 from actors.pipeline import ingest
-from actors.transport.queues import QueueUnavailable
+from actors.transport.errors import QueueUnavailable
 from eventpulse import logs
 from eventpulse.local import embedded
 from eventpulse.settings import ConnectedSettings

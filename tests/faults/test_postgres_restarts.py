@@ -123,7 +123,7 @@ def test_a_worker_that_waits_for_postgresql_stops_when_it_is_told_to(
     assert not any(thread.is_alive() for thread in worker.workers)
     assert redis_client.llen("eventpulse:persist") == 1
     assert redis_client.get("eventpulse:persist.count") == b"50"
-    assert not redis_client.exists("eventpulse:persist.suspects")
+    assert not redis_client.exists("eventpulse:persist.isolated")
     server.start()
 
 

@@ -11,7 +11,7 @@ from support.waiting import until
 
 from actors import runtime
 from actors.broker import broker
-from actors.transport.queues import QueueUnavailable
+from actors.transport.errors import QueueUnavailable
 from eventpulse.local import embedded
 from eventpulse.settings import ConnectedSettings
 from models.database import connection

@@ -14,7 +14,7 @@ from support.waiting import until
 from actors import runtime
 from actors.broker import broker
 from actors.pipeline import evaluate
-from actors.transport.queues import QueueUnavailable
+from actors.transport.errors import QueueUnavailable
 from eventpulse.local import embedded
 from eventpulse.local.daemon import Daemon
 from eventpulse.settings import ConnectedSettings

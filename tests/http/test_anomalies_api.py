@@ -20,7 +20,7 @@ def record(n: int, **fields: Any) -> Anomaly:
     return Anomaly.create(
         **{
             "anomaly_id": UUID(int=100 + n),
-            "dedupe": str(n),
+            "dedupe_key": str(n),
             "series": "rule:group",
             "cooldown_anchor": NOON,
             "rule_id": RULES[n % 2],

@@ -52,7 +52,7 @@ def ids(client: TestClient) -> Iterator[dict[str, str]]:
         row = event()
         Event.store([row])
         anomaly = Anomaly.create(
-            dedupe="1",
+            dedupe_key="1",
             series="rule:group",
             cooldown_anchor=NOON,
             rule_id=UUID(int=1),

@@ -22,7 +22,7 @@ PROGRAM = """
 import sys
 from api.live import gateway
 from eventpulse.settings import Settings
-sys.exit(gateway.run(Settings(redis_url=sys.argv[1], live_port=int(sys.argv[2]))))
+sys.exit(gateway.run(Settings(live_port=int(sys.argv[2])), sys.argv[1]))
 """
 
 
@@ -66,14 +66,14 @@ def test_told_to_stop_it_says_goodbye_and_leaves(
 def test_a_port_in_use_is_one_clear_line(redis_url: str, capfd: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        assert gateway.run(Settings(redis_url=redis_url, live_port=port)) == 1
+        assert gateway.run(Settings(live_port=port), redis_url) == 1
     assert capfd.readouterr().err == (
         f"127.0.0.1:{port} is already in use: stop what uses it, or set EVENTPULSE_LIVE_PORT\n"
     )
 
 
 def test_an_address_of_another_machine_is_one_clear_line(redis_url: str, capfd: pytest.CaptureFixture[str]) -> None:
-    assert gateway.run(Settings(redis_url=redis_url, host="192.0.2.1")) == 1
+    assert gateway.run(Settings(host="192.0.2.1"), redis_url) == 1
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("cannot listen on 192.0.2.1:8001 (")
     assert line.endswith("): set EVENTPULSE_HOST or EVENTPULSE_LIVE_PORT")

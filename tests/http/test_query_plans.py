@@ -17,7 +17,7 @@ EVENTS = """
     FROM generate_series(1, 20000) n, LATERAL (SELECT now() - n * interval '1 second') AS t(moment)
 """
 ANOMALIES = """
-    INSERT INTO anomalies (anomaly_id, dedupe, rule_id, rule_name, rule_version, severity, group_key, event_id,
+    INSERT INTO anomalies (anomaly_id, dedupe_key, rule_id, rule_name, rule_version, severity, group_key, event_id,
                            message, evidence, series, cooldown_anchor, occurred_at, detected_at)
     SELECT gen_random_uuid(), n::text, ('00000000-0000-0000-0000-0000000000' || 10 + mod(n, 20))::uuid, 'rule', 1,
            (ARRAY['info', 'warning', 'critical'])[1 + mod(n, 3)], '{}', gen_random_uuid(),

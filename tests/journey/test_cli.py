@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_help_needs_no_server_and_imports_no_heavy_room() -> None:
     heavy = ["actors", "api", "models", "peewee", "redis", "psycopg2", "gunicorn", "httpx"]
-    script = f"import sys, eventpulse.cli; print([name for name in {heavy} if name in sys.modules])"
+    script = f"import sys, eventpulse.cli.main; print([name for name in {heavy} if name in sys.modules])"
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "[]"
 

@@ -36,9 +36,9 @@ def start_worker(client: redis.Redis, redis_url: str, empty_database: str) -> It
 
     def start() -> subprocess.Popen[bytes]:
         environment = os.environ | {"REDIS_URL": redis_url, "DATABASE_URL": empty_database, "LOG_LEVEL": "warning"}
-        before = queues.workers_alive(client)
+        before = queues.workers_alive(broker)
         started.append(subprocess.Popen([sys.executable, "-m", "eventpulse", "worker"], env=environment))
-        until(lambda: queues.workers_alive(client) > before, 20)
+        until(lambda: queues.workers_alive(broker) > before, 20)
         return started[-1]
 
     yield start
@@ -48,7 +48,7 @@ def start_worker(client: redis.Redis, redis_url: str, empty_database: str) -> It
 
 
 def everything_is_done(client: redis.Redis) -> bool:
-    return all(state.depth == 0 for state in queues.depths(client).values())
+    return all(state.depth == 0 for state in queues.depths(broker).values())
 
 
 def count(model: type[Event] | type[Anomaly]) -> int:

@@ -65,7 +65,7 @@ def send(count: int) -> set[str]:
 
 
 def everything_is_done(client: redis.Redis) -> bool:
-    return all(state.depth == 0 and state.dead == 0 for state in queues.depths(client).values())
+    return all(state.depth == 0 and state.dead == 0 for state in queues.depths(broker).values())
 
 
 def stored() -> list[str]:

@@ -119,7 +119,7 @@ def test_of_a_bundle_that_kills_its_workers_only_the_killer_dies(broker: RedisBr
     assert deaths == 4  # two with the whole bundle, of which its part inherits one
     (dead,) = broker.client.hvals("eventpulse:stage.XQ.msgs")
     assert msgspec.json.decode(dead)["args"] == [{"n": 1}]
-    assert not broker.client.exists("eventpulse:stage.deaths")
+    assert not broker.client.exists("eventpulse:stage.crashes")
 
 
 def test_an_unreadable_line_is_quarantined_and_its_bundle_goes_on(
@@ -128,7 +128,7 @@ def test_an_unreadable_line_is_quarantined_and_its_bundle_goes_on(
     calls = stage(broker)
     ((entry_id, data),) = bundles("stage", [line(event, None) for event in numbered(0, 1, 2)], 250)
     broken = data.replace(b'{"n":1}', b"\xff\xfe")
-    broker.scripts["accept"](keys=[broker.namespace], args=["stage", 100, 100, entry_id, broken])
+    broker.run_script("accept", "stage", 100, 100, entry_id, broken)
     start_worker(broker)
     until(lambda: queue_is_empty(broker, "stage"))
     assert calls == [[0], [2]]
@@ -138,7 +138,7 @@ def test_an_unreadable_line_is_quarantined_and_its_bundle_goes_on(
 def test_a_bundle_with_an_unreadable_head_dies_line_by_line(broker: RedisBroker, start_worker: StartWorker) -> None:
     calls = stage(broker)
     ((entry_id, data),) = bundles("stage", [line(event, None) for event in numbered(0, 1)], 250)
-    broker.scripts["accept"](keys=[broker.namespace], args=["stage", 100, 100, entry_id, b"\xff" + data])
+    broker.run_script("accept", "stage", 100, 100, entry_id, b"\xff" + data)
     queue(broker, "stage", *numbered(7))
     start_worker(broker)
     until(lambda: queue_is_empty(broker, "stage"))
@@ -149,7 +149,7 @@ def test_a_bundle_with_an_unreadable_head_dies_line_by_line(broker: RedisBroker,
 
 def test_bytes_that_are_no_bundle_are_kept_among_the_dead(broker: RedisBroker, start_worker: StartWorker) -> None:
     stage(broker)
-    broker.scripts["accept"](keys=[broker.namespace], args=["stage", 100, 100, "3*abc", b"\xff\x00 garbage"])
+    broker.run_script("accept", "stage", 100, 100, "3*abc", b"\xff\x00 garbage")
     start_worker(broker)
     until(lambda: queue_is_empty(broker, "stage"))
     assert broker.client.hgetall("eventpulse:stage.XQ.msgs") == {b"1.3*abc": b"\xff\x00 garbage"}
@@ -189,16 +189,16 @@ def test_a_suspect_that_is_given_back_stays_one(broker: RedisBroker) -> None:
     consumer.ack(batch)
     taken(consumer)
     consumer.close()
-    assert broker.client.llen("eventpulse:stage.suspects") == 2
+    assert broker.client.llen("eventpulse:stage.isolated") == 2
     assert broker.client.llen("eventpulse:stage") == 0
 
 
 def test_a_suspect_that_was_settled_meanwhile_is_nothing(broker: RedisBroker) -> None:
     stage(broker)
-    broker.client.rpush("eventpulse:stage.suspects", "3*gone")
+    broker.client.rpush("eventpulse:stage.isolated", "3*gone")
     consumer = Consumer(broker, "stage", 100, 1, 20)
     assert next(consumer) is None
-    assert not broker.client.exists("eventpulse:stage.suspects", "eventpulse:stage.msgs", "eventpulse:stage.count")
+    assert not broker.client.exists("eventpulse:stage.isolated", "eventpulse:stage.msgs", "eventpulse:stage.count")
 
 
 def test_an_orderly_stop_gives_a_bundle_back_whole(broker: RedisBroker) -> None:

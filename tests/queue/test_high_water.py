@@ -11,7 +11,7 @@ from actors.transport.redis_broker import RedisBroker
 def test_the_backlog_has_a_high_water_mark(broker: RedisBroker) -> None:
     def accept(count: int, most: int) -> int:
         messages = bundles("persist", [line(b"{}", None)] * count, 250)
-        return int(broker.scripts["accept"](keys=[broker.namespace], args=["persist", most, 80, *chain(*messages)]))
+        return int(broker.run_script("accept", "persist", most, 80, *chain(*messages)))
 
     assert accept(5, most=6) == 5
     assert accept(5, most=6) == 5
@@ -22,12 +22,8 @@ def test_the_backlog_has_a_high_water_mark(broker: RedisBroker) -> None:
 def test_a_full_redis_takes_no_more_events(broker: RedisBroker) -> None:
     def accept() -> int:
         broker.client.delete("eventpulse:memory")
-        return int(
-            broker.scripts["accept"](
-                keys=[broker.namespace],
-                args=["persist", 100, 80, *chain(*bundles("persist", [line(b"{}", None)], 250))],
-            )
-        )
+        messages = chain(*bundles("persist", [line(b"{}", None)], 250))
+        return int(broker.run_script("accept", "persist", 100, 80, *messages))
 
     used = int(broker.client.info("memory")["used_memory"])
     with configured(broker.client, maxmemory=used * 10):

@@ -40,7 +40,7 @@ def test_a_dead_workers_messages_come_back_as_they_were(broker: RedisBroker) -> 
     assert broker.recover(timeout_ms=0) == (3, 0)
     work = next(Consumer(broker, "stage", 100, 1, 50))
     assert work is not None
-    assert len(work.lines) == 3
+    assert len(work.records) == 3
 
 
 def test_what_two_workers_died_with_comes_back_one_at_a_time(broker: RedisBroker) -> None:
@@ -54,7 +54,7 @@ def test_what_two_workers_died_with_comes_back_one_at_a_time(broker: RedisBroker
         if next(heir) is None:
             work = next(heir)
             assert work is not None
-            sizes.append(len(work.lines))
+            sizes.append(len(work.records))
             heir.ack(work)
     assert sizes == [1, 1, 1]
     assert queue_is_empty(broker, "stage")
@@ -108,11 +108,11 @@ def test_a_suspect_is_handed_out_only_when_nothing_else_is_held(broker: RedisBro
     broker.client.zadd("eventpulse:__heartbeats__", {victim.lease: 1})
     until(lambda: heir._call_fetch(0) and broker.recover(timeout_ms=2_000) == (1, 0))
     assert [next(heir), next(heir)] == [None, None]
-    assert broker.client.llen("eventpulse:stage.suspects") == 1
+    assert broker.client.llen("eventpulse:stage.isolated") == 1
     heir.ack(other)
     assert next(heir) is None
     assert next(heir) is not None
-    assert broker.client.llen("eventpulse:stage.suspects") == 0
+    assert broker.client.llen("eventpulse:stage.isolated") == 0
 
 
 def test_a_busy_consumer_is_alive(broker: RedisBroker) -> None:
@@ -183,7 +183,7 @@ def test_a_message_is_settled_by_where_it_lies_not_by_what_it_says(
 ) -> None:
     done = collected(broker)
     message = Message("stage", "stage", ({"n": 1},), {}, {"redis_message_id": "elsewhere"}, "strange")
-    broker.scripts["enqueue"](keys=[broker.namespace], args=["stage", "an-id", message.encode(), 0])
+    broker.run_script("enqueue", "stage", "an-id", message.encode(), 0)
     start_worker(broker)
     until(lambda: queue_is_empty(broker, "stage"))
     assert done == [1]

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,9 +16,10 @@ from support.broker_factory import StartWorker
 from support.pipeline_factory import accept, anomalies, event, idle, rule
 from support.waiting import until
 
+from actors import runtime
 from actors.broker import broker
+from actors.channel_limits import ChannelLimiter
 from actors.pipeline import notify
-from actors.pipeline.channel_limits import Traffic
 from actors.recovery import dead_letters
 from models.anomaly import Anomaly
 from models.base import now
@@ -25,11 +27,6 @@ from models.channel import Channel
 from models.database import connection
 from models.delivery import OVERDUE_SECONDS, Delivery
 from notifiers.base import Notification, TryAgain, Undeliverable
-
-
-@pytest.fixture(autouse=True)
-def _fresh_traffic(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notify, "traffic", Traffic())
 
 
 class Moody:
@@ -47,11 +44,17 @@ class Moody:
         return mood
 
 
+def bind_notifier(kind: str, notifier: Any) -> None:
+    """Replace the notifier of one kind in the runtime of this process."""
+    bound = runtime.current()
+    runtime.bind(replace(bound, notifiers={**bound.notifiers, kind: notifier}))
+
+
 def announce_through(notifier: Any, start_worker: StartWorker, client: redis.Redis) -> Delivery:
     """Let one anomaly go through the notifier as the only channel; returns its delivery when all is settled."""
     with connection():
         Channel.update(enabled=False).where(Channel.kind == "live").execute()
-    notify.NOTIFIERS["console"] = notifier
+    bind_notifier("console", notifier)
     rule()
     accept(*[event() for _ in range(3)])
     start_worker()
@@ -120,7 +123,7 @@ def hanging() -> Iterator[Hanging]:
 def test_a_channel_that_hangs_delays_no_other(
     pipeline: redis.Redis, start_worker: StartWorker, hanging: Hanging
 ) -> None:
-    notify.NOTIFIERS["console"] = hanging  # type: ignore[assignment]
+    bind_notifier("console", hanging)
     rule(condition={"type": "threshold", "operator": ">=", "value": 1, "group_by": ["payload.n"]})
     accept(*[event(payload={"n": n}) for n in range(20)])
     start_worker()
@@ -205,30 +208,30 @@ def test_nothing_counts_as_lost_while_the_queue_is_behind(pipeline: redis.Redis,
 
 
 def test_a_failing_channel_is_left_alone_for_longer_each_time() -> None:
-    traffic = Traffic()
+    traffic = ChannelLimiter()
     pauses = []
     for _ in range(3):
-        traffic.enter("channel")
-        pauses.append(traffic.leave("channel", failed=True, after_seconds=None))
+        traffic.acquire("channel")
+        pauses.append(traffic.release("channel", failed=True, after_seconds=None))
     assert pauses == [2.0, 4.0, 8.0]
-    assert traffic.enter("channel") > 7
-    assert traffic.enter("another") == 0
+    assert traffic.acquire("channel") > 7
+    assert traffic.acquire("another") == 0
 
 
 def test_a_channel_is_left_alone_for_as_long_as_anyone_was_told() -> None:
-    traffic = Traffic()
-    assert traffic.enter("channel") == traffic.enter("channel") == 0
-    traffic.leave("channel", failed=True, after_seconds=60)
-    traffic.leave("channel", failed=True, after_seconds=1)
-    assert traffic.enter("channel") > 50
+    traffic = ChannelLimiter()
+    assert traffic.acquire("channel") == traffic.acquire("channel") == 0
+    traffic.release("channel", failed=True, after_seconds=60)
+    traffic.release("channel", failed=True, after_seconds=1)
+    assert traffic.acquire("channel") > 50
 
 
 def test_two_sends_to_a_channel_are_under_way_at_most() -> None:
-    traffic = Traffic()
-    assert traffic.enter("channel") == traffic.enter("channel") == 0
-    assert 0 < traffic.enter("channel") < 1
-    traffic.leave("channel")
-    assert traffic.enter("channel") == 0
+    traffic = ChannelLimiter()
+    assert traffic.acquire("channel") == traffic.acquire("channel") == 0
+    assert 0 < traffic.acquire("channel") < 1
+    traffic.release("channel")
+    assert traffic.acquire("channel") == 0
 
 
 @pytest.mark.parametrize(

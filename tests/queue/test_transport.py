@@ -69,7 +69,7 @@ def test_an_unreadable_message_is_quarantined_and_its_neighbours_go_on(
         done.update(number_of(event) for event in events)
 
     numbers(broker, "stage", 5)
-    broker.scripts["enqueue"](keys=[broker.namespace], args=["stage", "garbage", b"\xff not JSON", 0])
+    broker.run_script("enqueue", "stage", "garbage", b"\xff not JSON", 0)
     numbers(broker, "stage", 5)
     start_worker(broker)
     until(lambda: queue_is_empty(broker, "stage"))

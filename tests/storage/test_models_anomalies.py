@@ -16,10 +16,10 @@ NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 COOLDOWN = timedelta(seconds=300)
 
 
-def record(dedupe: str = "rule:group:event", message: str = "6 errors in 60 s", second: int = 0) -> Anomaly:
+def record(dedupe_key: str = "rule:group:event", message: str = "6 errors in 60 s", second: int = 0) -> Anomaly:
     return Anomaly.record(
         COOLDOWN,
-        dedupe=dedupe,
+        dedupe_key=dedupe_key,
         series="rule:group",
         cooldown_anchor=NOON + timedelta(seconds=second),
         rule_id=uuid4(),
@@ -165,10 +165,10 @@ def test_two_workers_that_find_the_same_at_once_record_one_anomaly(db, database_
     """The second waits for the first, then finds that the series is to be quiet."""
     together = threading.Barrier(2)
 
-    def find(dedupe: str) -> None:
+    def find(dedupe_key: str) -> None:
         with connection(), database.atomic():
             together.wait(5)
-            record(dedupe)
+            record(dedupe_key)
 
     finders = [threading.Thread(target=find, args=(name,)) for name in ("one", "other")]
     for finder in finders:

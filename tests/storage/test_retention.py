@@ -35,7 +35,7 @@ def store_event(received_at: datetime, timestamp: datetime | None = None) -> Non
 
 def store_anomaly(detected_at: datetime) -> Anomaly:
     return Anomaly.create(
-        dedupe=str(uuid7()),
+        dedupe_key=str(uuid7()),
         rule_id=uuid7(),
         rule_name="A rule",
         rule_version=1,

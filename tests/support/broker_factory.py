@@ -37,7 +37,7 @@ def numbers(broker: RedisBroker, actor: str, count: int) -> None:
 def queue(broker: RedisBroker, actor: str, *events: bytes, to: str = "", largest: int = 250) -> None:
     """Queue events for an actor, in bundles of at most `largest`."""
     entries = bundles(actor, [line(event, "the-request") for event in events], largest)
-    broker.scripts["accept"](keys=[broker.namespace], args=[to or actor, 10**6, 100, *chain(*entries)])
+    broker.run_script("accept", to or actor, 10**6, 100, *chain(*entries))
 
 
 def number_of(event: msgspec.Raw) -> int:

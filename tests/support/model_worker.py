@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.transport.messages import is_bundle
-from support.queue_model import DEAD, NUMBER, SUSPECTS, Entry, made, single
+from support.queue_model import DEAD, ISOLATED, NUMBER, Entry, made, single
 
 
 @dataclass(eq=False)
@@ -46,7 +46,7 @@ def settlement(batch: Batch, outcome: str, delay_ms: int) -> Settlement:
     numbers = [int(number) for data in batch.bytes_of.values() for number in NUMBER.findall(data)]
     in_company = len(ids) > 1 or (is_bundle(ids[0]) and len(numbers) > 1)
     if outcome == "suspect" or (outcome != "done" and in_company):
-        return Settlement("suspect", ids, SUSPECTS)
+        return Settlement("suspect", ids, ISOLATED)
     if outcome == "dead" or (outcome == "retry" and len(numbers) != 1):
         return Settlement("finish", [0, 1, ids[0], batch.bytes_of[ids[0]], "because", 1, "dead", 1], DEAD)
     if outcome == "retry":

@@ -19,7 +19,7 @@ MAX_CRASHES = 3
 NUMBER = re.compile(rb'"n": ?(\d+)')
 
 #: Where an entry is: in a list of these names, or in the lease of this name.
-WAITING, SUSPECTS, DELAYED, DEAD = "waiting", "suspects", "delayed", "dead"
+WAITING, ISOLATED, DELAYED, DEAD = "waiting", "suspects", "delayed", "dead"
 
 
 @dataclass(eq=False)
@@ -33,7 +33,7 @@ class Entry:
     pieces: list[tuple[int, ...]]
     size: int = 1
     place: str = WAITING
-    deaths: int = 0
+    crashes: int = 0
     due: bool = False
     spoiled: bool = False
 
@@ -44,7 +44,7 @@ class Entry:
 
 def is_suspect(entry_id: str, entry: Entry) -> bool:
     """Whether it is to be processed alone: two workers died with it, or it was taken apart."""
-    return entry.deaths >= 2 or "." in entry_id
+    return entry.crashes >= 2 or "." in entry_id
 
 
 @dataclass(eq=False)
@@ -78,14 +78,14 @@ class Ledger:
 
     def bury(self, entry_id: str) -> None:
         self.entries[entry_id].place = DEAD
-        self.entries[entry_id].deaths = 0
+        self.entries[entry_id].crashes = 0
         self.died += 1
 
     def split_bundle(self, bundle_id: str) -> None:
         bundle = self.entries.pop(bundle_id)
-        deaths = min(bundle.deaths, 1) if bundle.size > 1 else bundle.deaths
+        crashes = min(bundle.crashes, 1) if bundle.size > 1 else bundle.crashes
         for place, piece in enumerate(bundle.pieces, start=1):
-            part = Entry(bundle.queue, [piece], 1, SUSPECTS, deaths, spoiled=bundle.spoiled)
+            part = Entry(bundle.queue, [piece], 1, ISOLATED, crashes, spoiled=bundle.spoiled)
             self.entries[f"{place}.{bundle_id}"] = part
 
     def crash(self, leases: set[str]) -> tuple[int, int]:
@@ -93,9 +93,9 @@ class Ledger:
         again = dead = 0
         for entry_id, entry in self.entries.items():
             if entry.place in leases:
-                entry.deaths += 1
-                if entry.deaths < MAX_CRASHES:
-                    entry.place = SUSPECTS if is_suspect(entry_id, entry) else WAITING
+                entry.crashes += 1
+                if entry.crashes < MAX_CRASHES:
+                    entry.place = ISOLATED if is_suspect(entry_id, entry) else WAITING
                     again += entry.size
                 else:
                     self.bury(entry_id)
@@ -134,15 +134,15 @@ def assert_holds(client: redis.Redis, queue: str, entries: dict[str, Entry]) -> 
     full = f"{NAMESPACE}:{queue}"
     leases = [key.decode() for key in client.keys(f"{NAMESPACE}:__acks__.{queue}|*")]
     pipe = client.pipeline()
-    pipe.lrange(full, 0, -1).lrange(f"{full}.suspects", 0, -1)
+    pipe.lrange(full, 0, -1).lrange(f"{full}.isolated", 0, -1)
     pipe.zrange(f"{full}.delayed", 0, -1).zrange(f"{full}.XQ", 0, -1)
     for lease in leases:
         pipe.smembers(lease)
-    pipe.hgetall(f"{full}.msgs").hgetall(f"{full}.XQ.msgs").hgetall(f"{full}.deaths")
+    pipe.hgetall(f"{full}.msgs").hgetall(f"{full}.XQ.msgs").hgetall(f"{full}.crashes")
     pipe.hkeys(f"{full}.XQ.why").get(f"{full}.count")
-    *held, living, dead, deaths, reasons, count = pipe.execute()
+    *held, living, dead, crashes, reasons, count = pipe.execute()
 
-    places = [WAITING, SUSPECTS, DELAYED, DEAD, *(lease.partition("__acks__.")[2] for lease in leases)]
+    places = [WAITING, ISOLATED, DELAYED, DEAD, *(lease.partition("__acks__.")[2] for lease in leases)]
     found = [(entry_id.decode(), place) for place, ids in zip(places, held, strict=True) for entry_id in ids]
     assert sorted(found) == sorted((entry_id, entry.place) for entry_id, entry in entries.items())
     alive = {entry_id for entry_id, entry in entries.items() if entry.place != DEAD}
@@ -152,8 +152,8 @@ def assert_holds(client: redis.Redis, queue: str, entries: dict[str, Entry]) -> 
     for entry_id, data in [*living.items(), *dead.items()]:
         assert sorted(map(int, NUMBER.findall(data))) == sorted(entries[entry_id.decode()].numbers)
     assert int(count or 0) == sum(entries[entry_id].size for entry_id in alive)
-    told = {entry_id.decode(): int(times) for entry_id, times in deaths.items()}
-    assert told == {entry_id: entry.deaths for entry_id, entry in entries.items() if entry.deaths}
+    told = {entry_id.decode(): int(times) for entry_id, times in crashes.items()}
+    assert told == {entry_id: entry.crashes for entry_id, entry in entries.items() if entry.crashes}
 
 
 def assert_counted(client: redis.Redis, ledger: Ledger) -> None:

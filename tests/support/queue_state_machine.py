@@ -12,14 +12,14 @@ from hypothesis.stateful import invariant, rule
 
 from actors.transport import scripts
 from actors.transport.messages import is_bundle
-from support.model_worker import Settlement, Work, Worker, settlement
+from support.model_worker import Batch, Settlement, Worker, settlement
 from support.queue_model import (
     DEAD,
     DELAYED,
+    ISOLATED,
     MAX_CRASHES,
     NAMESPACE,
     QUEUES,
-    SUSPECTS,
     WAITING,
     Entry,
     Ledger,
@@ -43,7 +43,7 @@ class Queues(machines.RuleBasedStateMachine):
 
     def __init__(self, client: redis.Redis) -> None:
         super().__init__()
-        self.client, self.scripts = client, scripts.load(client)
+        self.client, self.scripts = client, scripts.load_queue_scripts()
         self.ledger, self.numbers, self.leases = Ledger(), count(), count(1)
         self.workers = [self.worker(queue) for queue in (*QUEUES, QUEUES[0])]
         self.grace = False
@@ -54,7 +54,7 @@ class Queues(machines.RuleBasedStateMachine):
         return Worker(queue, f"{queue}|worker.{next(self.leases)}")
 
     def run(self, script: str, *arguments: Any) -> Any:
-        return self.scripts[script](keys=[NAMESPACE], args=arguments)
+        return self.scripts[script](self.client, [NAMESPACE], arguments)
 
     @rule(messages=st.integers(1, 9), largest=st.integers(1, 4), most=HIGH_WATER_MARKS, reply_lost=st.booleans())
     def accept(self, messages: int, largest: int, most: int, reply_lost: bool) -> None:
@@ -89,7 +89,7 @@ class Queues(machines.RuleBasedStateMachine):
         for worker in map(self.workers.__getitem__, which):
             taken = self.take(worker, most)
             shares = [{entry_id: data} for entry_id, data in taken.items()] if each_alone else [taken] if taken else []
-            worker.works += [Work(worker.queue, worker.lease, share) for share in shares]
+            worker.batches += [Batch(worker.queue, worker.lease, share) for share in shares]
 
     def take(self, worker: Worker, most: int) -> dict[str, bytes]:
         mode, _, *found = self.run("fetch", worker.queue, worker.lease, most, int(worker.is_idle))
@@ -105,7 +105,7 @@ class Queues(machines.RuleBasedStateMachine):
         for entry in self.ledger.of(worker.queue, DELAYED).values():
             if entry.due:
                 entry.place, entry.due = WAITING, False
-        suspects = self.ledger.of(worker.queue, SUSPECTS)
+        suspects = self.ledger.of(worker.queue, ISOLATED)
         waiting = self.ledger.of(worker.queue, WAITING)
         if most and suspects and not worker.is_idle:
             assert (mode, taken) == (2, [])
@@ -115,7 +115,7 @@ class Queues(machines.RuleBasedStateMachine):
                 self.ledger.split_bundle(entry_id.partition(".")[2])
             assert mode == 1
             assert not is_bundle(entry_id)
-            assert entry_id in self.ledger.of(worker.queue, SUSPECTS)
+            assert entry_id in self.ledger.of(worker.queue, ISOLATED)
         else:
             assert mode == 0
             assert waiting.keys() >= set(taken)
@@ -131,22 +131,22 @@ class Queues(machines.RuleBasedStateMachine):
     )
     def settle(self, which: int, nth: int, outcome: str, delay_ms: int, reply_lost: bool) -> None:
         """Settle a work, which its worker holds on to until it has the reply; the lease may be lost by then."""
-        if works := self.workers[which].works:
-            work = works[nth % len(works)]
-            work.call = work.call or settlement(work, outcome, delay_ms)
-            self.make(work.call, work)
+        if batches := self.workers[which].batches:
+            batch = batches[nth % len(batches)]
+            batch.call = batch.call or settlement(batch, outcome, delay_ms)
+            self.make(batch.call, batch)
             if not reply_lost:
-                works.remove(work)
+                batches.remove(batch)
 
-    def make(self, call: Settlement, work: Work) -> None:
+    def make(self, call: Settlement, work: Batch) -> None:
         ids = list(work.bytes_of)
         entries = self.ledger.entries
         held = [entry_id for entry_id in ids if entry_id in entries and entries[entry_id].place == work.lease]
         assert held in ([], ids)
         assert self.run(call.script, work.queue, work.lease, *call.arguments) == len(held)
         for entry_id in held:
-            if call.place == SUSPECTS:
-                entries[entry_id].place = SUSPECTS
+            if call.place == ISOLATED:
+                entries[entry_id].place = ISOLATED
             elif call.place == DEAD:
                 self.ledger.bury(entry_id)
             elif any(entry.queue == work.queue for entry in call.follow_ups.values()):
@@ -164,7 +164,7 @@ class Queues(machines.RuleBasedStateMachine):
         entries = self.ledger.of(worker.queue, worker.lease)
         assert self.run("release", worker.queue, worker.lease) == sum(entry.size for entry in entries.values())
         for entry_id, entry in entries.items():
-            entry.place = SUSPECTS if is_suspect(entry_id, entry) else WAITING
+            entry.place = ISOLATED if is_suspect(entry_id, entry) else WAITING
         if reply_lost:
             assert self.run("release", worker.queue, worker.lease) == 0
         worker.lease = self.worker(worker.queue).lease
@@ -242,7 +242,7 @@ class Queues(machines.RuleBasedStateMachine):
                 self.fall_due(entry_id, entry)
             worker = self.worker(queue)
             while self.ledger.alive(queue):
-                work = Work(queue, worker.lease, self.take(worker, 5))
+                work = Batch(queue, worker.lease, self.take(worker, 5))
                 spoiled = any(self.ledger.entries[entry_id].spoiled for entry_id in work.bytes_of)
                 self.make(settlement(work, "dead" if spoiled else "done", 0), work)
         self.redis_holds_what_the_model_does()

@@ -48,9 +48,9 @@ def stock(client: redis.Redis, requests: Sequence[Request], concurrency: int = 2
     empty(client)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("actors.pipeline.persist.bundles", send_each)
+        patch.setattr(product_broker, "batch_size", 1)
         for stage in ("persist", "evaluate"):
             options = product_broker.get_actor(stage).options
-            patch.setitem(options, "batch", 1)
             patch.setitem(options, "concurrency", concurrency)
         send_each("persist", [line(each, None) for events, _ in requests for each in events])
         with at_work(client) as calls:

@@ -6,7 +6,7 @@
 -- eventpulse:window:<rule>:<condition>:<group>           hash: bucket number -> count, "first" -> first bucket of all.
 -- eventpulse:window:<rule>:<condition>:<group>:<bucket>  set of the ids counted, so that a redelivery counts once.
 
-redis.call('DEL', 'eventpulse:nothing') -- lets a full Redis go on, see ../prelude.lua
+redis.call('DEL', 'eventpulse:oom_bypass') -- lets a full Redis go on, see ../prelude.lua
 local found = {}
 local SEEN_GRACE = 900 -- less than others have, because every id counts here, not the newest few
 

@@ -4,7 +4,7 @@
 --
 -- eventpulse:cooldown:<rule>:<condition>:<group>  sorted set of the ids of events that spoke, by time in microseconds.
 
-redis.call('DEL', 'eventpulse:nothing') -- lets a full Redis go on, see ../prelude.lua
+redis.call('DEL', 'eventpulse:oom_bypass') -- lets a full Redis go on, see ../prelude.lua
 for _, claim in ipairs(cmsgpack.unpack(ARGV[1])) do
     local key, _, past, keep, members = unpack(claim)
     for _, member in ipairs(members) do

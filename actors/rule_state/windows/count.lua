@@ -6,7 +6,7 @@
 -- eventpulse:window:<rule>:<condition>:<group>  sorted set of event ids by event time in microseconds.
 -- Shared by all workers; ids, so that a redelivery changes nothing. Trimmed to what the count needs.
 
-redis.call('DEL', 'eventpulse:nothing') -- lets a full Redis go on, see ../prelude.lua
+redis.call('DEL', 'eventpulse:oom_bypass') -- lets a full Redis go on, see ../prelude.lua
 local found = {}
 
 for _, entry in ipairs(cmsgpack.unpack(ARGV[1])) do

@@ -14,7 +14,7 @@
 -- Commands and their replies are what this costs. So the rare questions come last: first, whether any event since the
 -- oldest new one can be the last of a run at all; then the ranks, which for events in order are those of the newest few.
 
-redis.call('DEL', 'eventpulse:nothing') -- lets a full Redis go on, see ../prelude.lua
+redis.call('DEL', 'eventpulse:oom_bypass') -- lets a full Redis go on, see ../prelude.lua
 local call = redis.call
 local found = {}
 local TAIL = 4 -- members looked at beyond the new ones

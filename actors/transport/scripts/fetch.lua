@@ -7,8 +7,8 @@
 --
 --   $ns:__heartbeats__     sorted set of leases by the time (ms) their consumers last called
 --   $ns:__acks__.$lease    set of the ids leased and not yet acknowledged
---   $ns:$queue.suspects    list of the ids that two workers died with, or whose batch failed
---   $ns:$queue.deaths      hash of id -> how many workers died while they held it
+--   $ns:$queue.isolated    list of the ids that two workers died with, or whose batch failed
+--   $ns:$queue.crashes      hash of id -> how many workers died while they held it
 --
 -- All times are Redis' own, so that the clocks of the workers do not matter.
 -- A suspect may be what killed its worker: it is handed out alone, so that it takes nobody along; a suspect
@@ -17,9 +17,9 @@
 local ns, queue, lease = KEYS[1], ARGV[1], ARGV[2]
 local most, idle = tonumber(ARGV[3]), ARGV[4] == '1'
 local full = ns .. ':' .. queue
-local messages, leased, delayed, suspects = full .. '.msgs', ns .. ':__acks__.' .. lease, full .. '.delayed', full .. '.suspects'
+local messages, leased, delayed, isolated = full .. '.msgs', ns .. ':__acks__.' .. lease, full .. '.delayed', full .. '.isolated'
 
-redis.call('DEL', ns .. ':nothing') -- lets a full Redis go on, see prelude.lua
+redis.call('DEL', ns .. ':oom_bypass') -- lets a full Redis go on, see prelude.lua
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZADD', ns .. ':__heartbeats__', now, lease)
@@ -36,15 +36,15 @@ if most == 0 then
     return { 0, wait }
 end
 
--- The messages of a bundle become entries of their own, in its place at the head of the suspects.
+-- The messages of a bundle become entries of their own, in its place at the head of the isolated.
 local function split_bundle(bundle)
     local head, parts = nil, {}
     -- Of those who died with all of it a part has but one: it has to earn its own, for most parts are innocent.
-    local deaths = redis.call('HGET', full .. '.deaths', bundle)
-    deaths = deaths and size(bundle) > 1 and 1 or deaths
+    local crashes = redis.call('HGET', full .. '.crashes', bundle)
+    crashes = crashes and size(bundle) > 1 and 1 or crashes
     local data = redis.call('HGET', messages, bundle)
     if not data then -- it was acknowledged by a worker that had lost its lease
-        redis.call('HDEL', full .. '.deaths', bundle)
+        redis.call('HDEL', full .. '.crashes', bundle)
         return
     end
     for line in string.gmatch(data, '[^\n]+') do
@@ -56,8 +56,8 @@ local function split_bundle(bundle)
             end
             parts[#parts + 1] = id
             redis.call('HSET', messages, id, line)
-            if deaths then
-                redis.call('HSET', full .. '.deaths', id, deaths)
+            if crashes then
+                redis.call('HSET', full .. '.crashes', id, crashes)
             end
         end
         head = head or line
@@ -65,27 +65,27 @@ local function split_bundle(bundle)
     if #parts == 0 then -- it is no bundle at all: its bytes are kept as those of one message that nobody can read
         parts[1] = '1.' .. bundle
         redis.call('HSET', messages, parts[1], data)
-        if deaths then
-            redis.call('HSET', full .. '.deaths', parts[1], deaths)
+        if crashes then
+            redis.call('HSET', full .. '.crashes', parts[1], crashes)
         end
     end
     for i = #parts, 1, -1 do
-        redis.call('LPUSH', suspects, parts[i])
+        redis.call('LPUSH', isolated, parts[i])
     end
     redis.call('HDEL', messages, bundle)
-    redis.call('HDEL', full .. '.deaths', bundle)
+    redis.call('HDEL', full .. '.crashes', bundle)
     redis.call('INCRBY', full .. '.count', #parts - size(bundle))
 end
 
 local suspect, ids = 0, nil
-if redis.call('EXISTS', suspects) == 1 then
+if redis.call('EXISTS', isolated) == 1 then
     if not idle then
         return { 2, wait }
     end
-    while is_bundle(redis.call('LINDEX', suspects, 0) or '') do
-        split_bundle(redis.call('LPOP', suspects))
+    while is_bundle(redis.call('LINDEX', isolated, 0) or '') do
+        split_bundle(redis.call('LPOP', isolated))
     end
-    suspect, ids = 1, redis.call('LPOP', suspects, 1)
+    suspect, ids = 1, redis.call('LPOP', isolated, 1)
 else
     ids = redis.call('LRANGE', full, 0, most - 1)
     local count, sum = 0, 0

@@ -15,7 +15,7 @@
 
 local ns, queue, lease = KEYS[1], ARGV[1], ARGV[2]
 local full = ns .. ':' .. queue
-local leased, messages, deaths = ns .. ':__acks__.' .. lease, full .. '.msgs', full .. '.deaths'
+local leased, messages, crashes = ns .. ':__acks__.' .. lease, full .. '.msgs', full .. '.crashes'
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -49,8 +49,8 @@ end
 redis.call('SREM', leased, unpack(settled))
 redis.call('HDEL', messages, unpack(settled))
 redis.call('DECRBY', full .. '.count', sizes(settled))
-if redis.call('EXISTS', deaths) == 1 then
-    redis.call('HDEL', deaths, unpack(settled))
+if redis.call('EXISTS', crashes) == 1 then
+    redis.call('HDEL', crashes, unpack(settled))
 end
 
 local counts = ns .. ':counts:' .. math.floor(time[1] / 60)

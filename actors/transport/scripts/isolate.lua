@@ -8,7 +8,7 @@ local full, leased = KEYS[1] .. ':' .. ARGV[1], KEYS[1] .. ':__acks__.' .. ARGV[
 local held = 0
 for i = 3, #ARGV do
     if redis.call('SREM', leased, ARGV[i]) == 1 then
-        redis.call('RPUSH', full .. '.suspects', ARGV[i])
+        redis.call('RPUSH', full .. '.isolated', ARGV[i])
         held = held + 1
     end
 end

@@ -18,8 +18,8 @@ end
 
 -- Most workers die of something else than what they hold: only who held it when two died, or whose batch failed (it is
 -- a part of one that was taken apart), is to be processed alone.
-local function is_suspect(id, deaths)
-    return tonumber(deaths or 0) >= 2 or string.find(id, '^%d+%.') ~= nil
+local function is_isolated(id, crashes)
+    return tonumber(crashes or 0) >= 2 or string.find(id, '^%d+%.') ~= nil
 end
 
 local function sizes(ids)

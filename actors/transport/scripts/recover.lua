@@ -1,7 +1,7 @@
 -- Take back what dead workers held. Whoever does not call for the length of the timeout is dead.
 --
 -- KEYS[1] = namespace
--- ARGV = timeout in ms, how many deaths one message may cause, the longest time in ms between two calls of this
+-- ARGV = timeout in ms, how many crashes one message may cause, the longest time in ms between two calls of this
 -- Returns { messages that will run again, messages put among the dead }
 --
 --   $ns:__last_recovery__   when this was called last, in ms
@@ -17,9 +17,9 @@ local heartbeats = ns .. ':__heartbeats__'
 local again, dead = 0, 0
 
 -- Nobody could call while Redis was away or stood still, nor this script: those who live are given time to.
-local timeout, last = tonumber(ARGV[1]), redis.call('GET', ns .. ':__reaped__')
-redis.call('DEL', ns .. ':__reaped__') -- first, see prelude.lua
-redis.call('SET', ns .. ':__reaped__', now)
+local timeout, last = tonumber(ARGV[1]), redis.call('GET', ns .. ':__last_recovery__')
+redis.call('DEL', ns .. ':__last_recovery__') -- first, see prelude.lua
+redis.call('SET', ns .. ':__last_recovery__', now)
 if timeout > 0 and (not last or now - last > tonumber(ARGV[3])) then
     redis.call('SET', ns .. ':__grace__', '', 'PX', timeout)
 end
@@ -36,17 +36,17 @@ for _, lease in ipairs(redis.call('ZRANGEBYSCORE', heartbeats, '-inf', now - ARG
     for _, id in ipairs(held) do
         local message = redis.call('HGET', full .. '.msgs', id)
         if message then
-            local died = redis.call('HINCRBY', full .. '.deaths', id, 1)
+            local died = redis.call('HINCRBY', full .. '.crashes', id, 1)
             if died < most then -- so it is with a bundle, which is taken apart before it is given out a third time
-                if is_suspect(id, died) then
-                    redis.call('RPUSH', full .. '.suspects', id) -- last, lest the same one is in hand at every death
+                if is_isolated(id, died) then
+                    redis.call('RPUSH', full .. '.isolated', id) -- last, lest the same one is in hand at every death
                 else
                     redis.call('LPUSH', full, id)
                 end
                 again = again + size(id)
             else
                 redis.call('HDEL', full .. '.msgs', id)
-                redis.call('HDEL', full .. '.deaths', id)
+                redis.call('HDEL', full .. '.crashes', id)
                 redis.call('DECRBY', full .. '.count', 1)
                 redis.call('ZADD', full .. '.XQ', now, id)
                 redis.call('HSET', full .. '.XQ.msgs', id, message)

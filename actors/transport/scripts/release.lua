@@ -10,8 +10,8 @@ local given, held = 0, redis.call('SMEMBERS', leased)
 redis.call('DEL', leased) -- first, see prelude.lua
 for _, id in ipairs(held) do
     if redis.call('HEXISTS', full .. '.msgs', id) == 1 then
-        local suspect = is_suspect(id, redis.call('HGET', full .. '.deaths', id))
-        redis.call('LPUSH', suspect and full .. '.suspects' or full, id)
+        local suspect = is_isolated(id, redis.call('HGET', full .. '.crashes', id))
+        redis.call('LPUSH', suspect and full .. '.isolated' or full, id)
         given = given + size(id)
     end
 end

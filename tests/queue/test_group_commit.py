@@ -1,6 +1,7 @@
 """The door of the queue: requests share their calls to Redis, and a refusal holds for a moment."""
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -9,11 +10,13 @@ import redis
 from support.pipeline_factory import event
 from support.waiting import until
 
+from actors import runtime
 from actors.broker import broker
 from actors.pipeline import ingest
-from actors.pipeline.ingest import Door, HighWaterMarks
+from actors.transport import group_commit
+from actors.transport.errors import QueueUnavailable
+from actors.transport.group_commit import GroupCommit, HighWaterMarks
 from actors.transport.messages import event_of, line, request_id_of
-from actors.transport.queues import QueueUnavailable
 
 Script = Any
 
@@ -24,10 +27,10 @@ def calls(pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> "list[threa
     made: list[threading.Event] = []
     script: Script = broker.scripts["accept"]
 
-    def hold(**arguments: Any) -> Any:
+    def hold(*arguments: Any) -> Any:
         made.append(threading.Event())
         made[-1].wait(10)
-        return script(**arguments)
+        return script(*arguments)
 
     monkeypatch.setitem(broker.scripts, "accept", hold)
     return made
@@ -46,8 +49,7 @@ def send(name: str, refused: list[str]) -> threading.Thread:
 
 
 def boarded(count: int) -> bool:
-    group = ingest.door._gathering
-    return group is not None and len(group.lines) == count
+    return runtime.current().group_commit.waiting_messages == count
 
 
 def test_requests_that_come_during_a_call_share_the_next(calls: list[threading.Event], pipeline: redis.Redis) -> None:
@@ -78,7 +80,7 @@ def test_all_who_shared_a_call_are_refused_with_it(
     until(lambda: calls)
     others = [send("other", refused) for _ in range(3)]
     until(lambda: boarded(3))
-    monkeypatch.setattr(ingest.door, "marks", HighWaterMarks(backlog=1))
+    monkeypatch.setattr(runtime.current().group_commit, "marks", HighWaterMarks(backlog=1))
     calls[0].set()
     until(lambda: len(calls) == 2)
     calls[1].set()
@@ -98,7 +100,7 @@ def test_an_error_of_the_one_who_leads_leaves_nobody_waiting(
     others = [send("other", refused) for _ in range(3)]
     until(lambda: boarded(3))
 
-    def fail(**_: Any) -> None:
+    def fail(*_: Any) -> None:
         raise MemoryError
 
     monkeypatch.setitem(broker.scripts, "accept", fail)
@@ -106,14 +108,14 @@ def test_an_error_of_the_one_who_leads_leaves_nobody_waiting(
     for thread in (first, *others):
         thread.join(10)
     assert [type(error) for error in leader_failed] == [MemoryError]
-    assert refused == ["the request that queued it was interrupted"] * 2
+    assert refused == ["the request that committed this group was interrupted"] * 2
 
 
 def test_a_refusal_holds_for_a_moment_and_costs_redis_nothing(
     pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    door = Door(HighWaterMarks(backlog=1))
-    monkeypatch.setattr(ingest, "door", door)
+    commit = GroupCommit(broker, "persist", HighWaterMarks(backlog=1))
+    runtime.bind(replace(runtime.current(), group_commit=commit))
     ingest.accept([event()], None)
     ingest.check_accepting()
     with pytest.raises(QueueUnavailable, match="more than 1 events"):
@@ -121,7 +123,7 @@ def test_a_refusal_holds_for_a_moment_and_costs_redis_nothing(
     with pytest.raises(QueueUnavailable, match="more than 1 events"):
         ingest.check_accepting()
     pipeline.flushdb()
-    until(lambda: door.why_shut() is None)
+    until(lambda: commit.rejection_reason() is None)
     ingest.accept([event()], None)
 
 
@@ -129,7 +131,7 @@ def test_a_group_does_not_grow_without_end(
     calls: list[threading.Event], pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     three = 3 * len(line(event(source="other-0"), "other-0")) + 50
-    monkeypatch.setattr(ingest, "LARGEST_GROUP_BYTES", three)
+    monkeypatch.setattr(group_commit, "MAX_GROUP_BYTES", three)
     threads = [send("first", [])]
     until(lambda: calls)
     for number in range(9):
@@ -145,7 +147,7 @@ def test_a_group_does_not_grow_without_end(
 
 def test_a_large_request_is_given_more_time(pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes a slow network longer to carry than Redis to answer is not refused for it."""
-    large = event(payload={"text": "x" * ingest.LARGE_BYTES})
+    large = event(payload={"text": "x" * group_commit.BULK_BYTES})
     monkeypatch.setattr(broker, "client", redis.Redis(unix_socket_path="/nobody/is/here"))
     ingest.accept([large], None)
     with pytest.raises(QueueUnavailable):

@@ -114,7 +114,7 @@ def test_nothing_counts_as_lost_while_evaluation_is_behind(
     stored_only(pipeline, start_worker, monkeypatch, event())
     (old,) = bundles("evaluate", [line(event(), None)], 1)
     data = old.data.replace(b'"message_timestamp":1', b'"message_timestamp":')
-    broker.scripts["enqueue"](keys=["eventpulse"], args=["evaluate", old.id, data, 0])
+    broker.run_script("enqueue", "evaluate", old.id, data, 0)
     assert pending_evaluations.resume(overdue_seconds=0) == 0
     pipeline.flushdb()
     assert pending_evaluations.resume(overdue_seconds=0) == 1
