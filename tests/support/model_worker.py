@@ -41,12 +41,12 @@ class Worker:
 
 
 def settlement(batch: Batch, outcome: str, delay_ms: int) -> Settlement:
-    """The call for an outcome; what fails in company is a suspect first."""
+    """The call for an outcome; what fails in company is isolated first."""
     ids, queue = list(batch.bytes_of), batch.queue
     numbers = [int(number) for data in batch.bytes_of.values() for number in NUMBER.findall(data)]
     in_company = len(ids) > 1 or (is_bundle(ids[0]) and len(numbers) > 1)
-    if outcome == "suspect" or (outcome != "done" and in_company):
-        return Settlement("suspect", ids, ISOLATED)
+    if outcome == "isolate" or (outcome != "done" and in_company):
+        return Settlement("isolate", ids, ISOLATED)
     if outcome == "dead" or (outcome == "retry" and len(numbers) != 1):
         return Settlement("finish", [0, 1, ids[0], batch.bytes_of[ids[0]], "because", 1, "dead", 1], DEAD)
     if outcome == "retry":

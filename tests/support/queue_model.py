@@ -19,7 +19,7 @@ MAX_CRASHES = 3
 NUMBER = re.compile(rb'"n": ?(\d+)')
 
 #: Where an entry is: in a list of these names, or in the lease of this name.
-WAITING, ISOLATED, DELAYED, DEAD = "waiting", "suspects", "delayed", "dead"
+WAITING, ISOLATED, DELAYED, DEAD = "waiting", "isolated", "delayed", "dead"
 
 
 @dataclass(eq=False)
@@ -42,7 +42,7 @@ class Entry:
         return [number for piece in self.pieces for number in piece]
 
 
-def is_suspect(entry_id: str, entry: Entry) -> bool:
+def is_isolated(entry_id: str, entry: Entry) -> bool:
     """Whether it is to be processed alone: two workers died with it, or it was taken apart."""
     return entry.crashes >= 2 or "." in entry_id
 
@@ -95,7 +95,7 @@ class Ledger:
             if entry.place in leases:
                 entry.crashes += 1
                 if entry.crashes < MAX_CRASHES:
-                    entry.place = ISOLATED if is_suspect(entry_id, entry) else WAITING
+                    entry.place = ISOLATED if is_isolated(entry_id, entry) else WAITING
                     again += entry.size
                 else:
                     self.bury(entry_id)

@@ -25,7 +25,7 @@ from support.queue_model import (
     Ledger,
     assert_counted,
     assert_holds,
-    is_suspect,
+    is_isolated,
     made,
     read,
     single,
@@ -33,7 +33,7 @@ from support.queue_model import (
 
 HOUR_MS = 3_600_000
 LONG_AGO_MS = 1
-HEARTBEATS, REAPED, GRACE = (f"{NAMESPACE}:__{name}__" for name in ("heartbeats", "reaped", "grace"))
+HEARTBEATS, LAST_RECOVERY, GRACE = (f"{NAMESPACE}:__{name}__" for name in ("heartbeats", "last_recovery", "grace"))
 WHICH = st.integers(0, 2)  # of the workers
 HIGH_WATER_MARKS = st.sampled_from([0, 4, 10**6, 10**6, 10**6])
 
@@ -48,7 +48,7 @@ class Queues(machines.RuleBasedStateMachine):
         self.workers = [self.worker(queue) for queue in (*QUEUES, QUEUES[0])]
         self.grace = False
         self.client.flushdb()
-        self.client.set(REAPED, int(time() * 1000))
+        self.client.set(LAST_RECOVERY, int(time() * 1000))
 
     def worker(self, queue: str) -> Worker:
         return Worker(queue, f"{queue}|worker.{next(self.leases)}")
@@ -105,13 +105,13 @@ class Queues(machines.RuleBasedStateMachine):
         for entry in self.ledger.of(worker.queue, DELAYED).values():
             if entry.due:
                 entry.place, entry.due = WAITING, False
-        suspects = self.ledger.of(worker.queue, ISOLATED)
+        isolated = self.ledger.of(worker.queue, ISOLATED)
         waiting = self.ledger.of(worker.queue, WAITING)
-        if most and suspects and not worker.is_idle:
+        if most and isolated and not worker.is_idle:
             assert (mode, taken) == (2, [])
-        elif most and suspects:
+        elif most and isolated:
             (entry_id,) = taken
-            if entry_id not in suspects:
+            if entry_id not in isolated:
                 self.ledger.split_bundle(entry_id.partition(".")[2])
             assert mode == 1
             assert not is_bundle(entry_id)
@@ -125,7 +125,7 @@ class Queues(machines.RuleBasedStateMachine):
     @rule(
         which=WHICH,
         nth=st.integers(0, 9),
-        outcome=st.sampled_from(["done", "done", "retry", "suspect", "dead"]),
+        outcome=st.sampled_from(["done", "done", "retry", "isolate", "dead"]),
         delay_ms=st.sampled_from([0, HOUR_MS]),
         reply_lost=st.booleans(),
     )
@@ -164,7 +164,7 @@ class Queues(machines.RuleBasedStateMachine):
         entries = self.ledger.of(worker.queue, worker.lease)
         assert self.run("release", worker.queue, worker.lease) == sum(entry.size for entry in entries.values())
         for entry_id, entry in entries.items():
-            entry.place = ISOLATED if is_suspect(entry_id, entry) else WAITING
+            entry.place = ISOLATED if is_isolated(entry_id, entry) else WAITING
         if reply_lost:
             assert self.run("release", worker.queue, worker.lease) == 0
         worker.lease = self.worker(worker.queue).lease
@@ -177,7 +177,7 @@ class Queues(machines.RuleBasedStateMachine):
     @rule(everybody_is_late=st.booleans())
     def maintain(self, everybody_is_late: bool) -> None:
         """Take back the leases of those who fell silent, or of all; unless everybody is given time to call."""
-        self.grace |= not everybody_is_late and not self.client.exists(REAPED)
+        self.grace |= not everybody_is_late and not self.client.exists(LAST_RECOVERY)
         beats = dict(self.client.zrange(HEARTBEATS, 0, -1, withscores=True))
         again, dead = self.run("recover", 0 if everybody_is_late else HOUR_MS, MAX_CRASHES, HOUR_MS)
         lost = beats.keys() - set(self.client.zrange(HEARTBEATS, 0, -1))
@@ -188,7 +188,7 @@ class Queues(machines.RuleBasedStateMachine):
     @rule(over=st.booleans())
     def be_away(self, over: bool) -> None:
         """Redis did not answer for long, or that was a while ago."""
-        self.client.delete(GRACE if over else REAPED)
+        self.client.delete(GRACE if over else LAST_RECOVERY)
         self.grace = self.grace and not over
 
     @rule(queue=st.sampled_from(QUEUES), times=st.integers(1, 4))
