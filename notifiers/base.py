@@ -1,23 +1,33 @@
-"""What a notifier is given, what it answers, and the two ways it may fail."""
+"""Interface between the application and its notification channels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import marshmallow
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Notification:
-    """One anomaly, ready to be told.
+    """Everything that a channel needs to announce one anomaly, or to show that it works.
 
-    `severity` is critical, warning or info. `message` says it all in one line, beginning with the rule's name.
-    `observed` and `threshold` are words (`6`, `> 5`).
-    `window_seconds` is 0 for a rule that looks at single events. `group` is what the rule grouped by, empty
-    when by nothing. `evidence` has a line for each sample. The times carry a zone. `link` leads to the anomaly.
+    kind: `alert` for an anomaly, `test` for a test of the channel.
+    subject_key: identifies what the notification is about: `anomaly:<anomaly_id>` or `channel:<channel_id>`.
+        Notifications with the same key belong together.
+    severity: `critical`, `warning` or `info`.
+    message: one line that begins with the rule's name.
+    observed, threshold: display text, such as `6` and `> 5`.
+    window_seconds: 0 for a rule without a window.
+    group: field names and values that the rule groups by; empty for a rule without groups.
+    evidence: one line for each sample event.
+    occurred_at, detected_at: times with a time zone.
+    link: URL of the anomaly.
+    runbook_url: URL of the instructions for handling this alert.
     """
 
+    kind: Literal["alert", "test"]
+    subject_key: str
     anomaly_id: str
     rule_id: str
     rule_name: str
@@ -32,10 +42,26 @@ class Notification:
     detected_at: datetime
     evidence: list[str]
     link: str | None
+    runbook_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Confirmation of a successful delivery.
+
+    text: short summary of the channel's response, for people.
+    reference: id of the message or request at the channel's provider, for later requests about it.
+    """
+
+    text: str
+    reference: str | None = None
 
 
 class TryAgain(Exception):
-    """The channel did not take it now; later it may. `after_seconds`: when the channel said so itself."""
+    """Temporary failure: a later attempt may succeed.
+
+    after_seconds: delay that the channel asked for; None if it asked for none.
+    """
 
     def __init__(self, reason: str, after_seconds: float | None = None) -> None:
         super().__init__(reason)
@@ -44,7 +70,7 @@ class TryAgain(Exception):
 
 
 class Undeliverable(Exception):
-    """The channel said no for good: trying again would not help."""
+    """Permanent failure: the channel rejected the notification, and another attempt would fail too."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -52,18 +78,18 @@ class Undeliverable(Exception):
 
 
 class Notifier(Protocol):
-    """One kind of channel: `settings_schema` says what it must be told, `secrets` names what of that is never shown."""
+    """Sender for one kind of channel."""
 
     settings_schema: ClassVar[type[marshmallow.Schema]]
     secrets: ClassVar[frozenset[str]]
 
-    def send(self, notification: Notification, settings: Mapping[str, Any]) -> str:
-        """Deliver, and return a receipt: a few words on what the channel answered.
+    def send(self, notification: Notification, settings: Mapping[str, Any]) -> Receipt:
+        """Deliver the notification to the channel that has these settings.
 
-        Raises `TryAgain` or `Undeliverable`, whose reasons hold no secret.
+        Raises `TryAgain` or `Undeliverable`. Their reasons contain no secret.
         """
         ...
 
 
 class NoSettings(marshmallow.Schema):
-    """For kinds of channels that need to be told nothing."""
+    """Settings schema of channel kinds that have no settings."""

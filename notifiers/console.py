@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TextIO
 
 import marshmallow
 
-from notifiers.base import NoSettings, Notification, TryAgain
+from notifiers.base import NoSettings, Notification, Receipt, TryAgain
 from notifiers.text import delay, duration, headline, one_line
 
 COLOURS = {"critical": "\033[1;31m", "warning": "\033[1;33m", "info": "\033[1;34m"}
@@ -26,7 +26,7 @@ class Console:
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
 
-    def send(self, notification: Notification, settings: Mapping[str, Any]) -> str:  # noqa: ARG002 — there are none
+    def send(self, notification: Notification, settings: Mapping[str, Any]) -> Receipt:  # noqa: ARG002 — there are none
         stream = self._stream or sys.stdout
         encoding = stream.encoding or "utf-8"
         first, *others = _lines(notification)
@@ -39,7 +39,7 @@ class Console:
             stream.flush()
         except (OSError, ValueError) as error:  # ValueError: the stream was closed
             raise TryAgain(f"cannot write to the console: {type(error).__name__}") from error
-        return "written"
+        return Receipt("written")
 
 
 def _colours(stream: TextIO) -> bool:
@@ -54,6 +54,8 @@ def _lines(notification: Notification) -> Iterator[str]:
     window = f" in {duration(notification.window_seconds)}" if notification.window_seconds else ""
     yield one_line(f"observed {notification.observed}, threshold {notification.threshold}{window}", LINE)
     yield f"happened {_time(notification.occurred_at)}, detected {_time(notification.detected_at)}{delay(notification)}"
+    if notification.runbook_url:
+        yield one_line(f"runbook {notification.runbook_url}", LINE)
     for evidence in notification.evidence[:EVIDENCE_LINES]:
         yield one_line(f"- {evidence}", LINE)
     yield one_line(notification.link or f"anomaly {notification.anomaly_id}", LINE)

@@ -31,9 +31,11 @@ HEADERS = {
 REQUEST_TIMEOUT, TOO_MANY_REQUESTS = 408, 429
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
+    """Response of a channel's server: `text` is the beginning of its body; names of headers are case-insensitive."""
+
     status: int
-    retry_after: str | None
+    headers: httpx.Headers
     text: str
 
 
@@ -51,8 +53,8 @@ class Http:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: httpx.AsyncClient
 
-    def post(self, url: str, message: Mapping[str, Any]) -> str:
-        """Post the message as JSON; returns the beginning of the body of a 2xx answer.
+    def post(self, url: str, message: Mapping[str, Any]) -> Response:
+        """Post the message as JSON and return the 2xx response.
 
         Raises `TryAgain` on 408, 429, 5xx, timeouts and broken connections, `Undeliverable` on any other status:
         redirects are not followed, for the channel would be another than the one that was set up.
@@ -69,10 +71,10 @@ class Http:
         except httpx.TransportError:
             raise TryAgain("the connection broke before the answer was complete") from None
         if 200 <= answer.status < 300:
-            return answer.text
+            return answer
         raise refusal(answer, datetime.now(UTC))
 
-    async def _post(self, url: str, content: bytes) -> Answer:
+    async def _post(self, url: str, content: bytes) -> Response:
         async with (
             asyncio.timeout(self._total_seconds),
             self._client.stream("POST", url, content=content, headers=HEADERS) as response,
@@ -83,7 +85,7 @@ class Http:
                 if len(body) >= MAX_ANSWER_BYTES:
                     break
             text = body[:MAX_ANSWER_BYTES].decode("utf-8", "replace")
-            return Answer(response.status_code, response.headers.get("Retry-After"), text)
+            return Response(response.status_code, response.headers, text)
 
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._starting:
@@ -95,14 +97,14 @@ class Http:
             return self._loop
 
 
-def refusal(answer: Answer, now: datetime) -> TryAgain | Undeliverable:
+def refusal(answer: Response, now: datetime) -> TryAgain | Undeliverable:
     """What an answer other than 2xx means."""
     reason = f"the channel answered {answer.status}"
     # Slack explains itself in one word (no_service); what else servers send may repeat the URL.
     if re.fullmatch(r"[a-z]+(_[a-z]+)+", answer.text.strip()):
         reason += f" {answer.text.strip()}"
     if answer.status in (REQUEST_TIMEOUT, TOO_MANY_REQUESTS) or answer.status >= 500:
-        return TryAgain(reason, retry_after_seconds(answer.retry_after, now))
+        return TryAgain(reason, retry_after_seconds(answer.headers.get("Retry-After"), now))
     return Undeliverable(reason)
 
 

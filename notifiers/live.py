@@ -7,7 +7,7 @@ import marshmallow
 import msgspec
 import redis
 
-from notifiers.base import NoSettings, Notification, TryAgain
+from notifiers.base import NoSettings, Notification, Receipt, TryAgain
 
 LIVE_CHANNEL = "eventpulse:live"
 
@@ -21,19 +21,19 @@ class Live:
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
 
-    def send(self, notification: Notification, settings: Mapping[str, Any]) -> str:  # noqa: ARG002 — there are none
+    def send(self, notification: Notification, settings: Mapping[str, Any]) -> Receipt:  # noqa: ARG002 — there are none
         try:
             gateways = self._client.publish(LIVE_CHANNEL, frame(notification))
         except redis.RedisError as error:
             raise TryAgain(f"Redis did not take it: {type(error).__name__}") from error
-        return f"published to {gateways} gateways"
+        return Receipt(f"published to {gateways} gateways")
 
 
 def frame(notification: Notification) -> bytes:
     """The message of `GET /ws`, as JSON."""
     return msgspec.json.encode(
         {
-            "type": "anomaly",
+            "type": "test" if notification.kind == "test" else "anomaly",
             "severity": notification.severity,
             "message": notification.message,
             "detected_at": notification.detected_at,

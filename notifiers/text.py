@@ -26,8 +26,13 @@ def one_line(text: str, limit: int) -> str:
 
 
 def headline(notification: Notification) -> str:
-    """The alert in one sentence."""
-    return f"{notification.severity.upper()}: {notification.message or notification.rule_name}"
+    """Return the notification in one sentence."""
+    return f"{label(notification)}: {notification.message or notification.rule_name}"
+
+
+def label(notification: Notification) -> str:
+    """Return the word that a notification begins with: `TEST`, or the severity of the alert."""
+    return "TEST" if notification.kind == "test" else notification.severity.upper()
 
 
 def delay(notification: Notification) -> str:

@@ -10,6 +10,8 @@ def compose(anomaly: Anomaly, public_url: str) -> Notification:
     """What a person should know of an anomaly at first sight."""
     evidence = anomaly.evidence
     return Notification(
+        kind="alert",
+        subject_key=f"anomaly:{anomaly.anomaly_id}",
         anomaly_id=str(anomaly.anomaly_id),
         rule_id=str(anomaly.rule_id),
         rule_name=anomaly.rule_name,

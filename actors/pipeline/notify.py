@@ -16,7 +16,7 @@ from models.anomaly import Anomaly
 from models.channel import Channel
 from models.database import connection, database
 from models.delivery import OVERDUE_SECONDS, Delivery
-from notifiers.base import TryAgain, Undeliverable
+from notifiers.base import Receipt, TryAgain, Undeliverable
 
 log = structlog.get_logger()
 
@@ -75,8 +75,8 @@ def deliver(anomaly_id: str, channel_id: str) -> None:
         record(delivery.refused, refusal.reason)
         log.warning("rejected", channel=delivery.channel_name, anomaly_id=anomaly_id, reason=refusal.reason)
     else:
-        record(delivery.delivered, receipt)
-        log.info("delivered", channel=delivery.channel_name, anomaly_id=anomaly_id, receipt=receipt)
+        record(delivery.delivered, receipt.text)
+        log.info("delivered", channel=delivery.channel_name, anomaly_id=anomaly_id, receipt=receipt.text)
 
 
 @retry_on_outage
@@ -112,7 +112,7 @@ def postpone(anomaly_id: str, channel_id: str, seconds: float, reason: str) -> N
         Delivery.postpone(UUID(anomaly_id), UUID(channel_id), seconds, reason)
 
 
-def send(anomaly: Anomaly, channel: Channel | None) -> str:
+def send(anomaly: Anomaly, channel: Channel | None) -> Receipt:
     """Send through the channel's notifier; returns its receipt. Raises `TryAgain` or `Undeliverable`."""
     if channel is None:
         raise Undeliverable("the channel was deleted")

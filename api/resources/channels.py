@@ -61,7 +61,7 @@ class Channels:
         if not TRIALS.acquire(blocking=False):
             raise problems.unavailable("Other channels are being tested just now")
         try:
-            receipt = runtime.current().notifiers[channel.kind].send(trial(channel.name), channel.settings)
+            receipt = runtime.current().notifiers[channel.kind].send(trial(channel), channel.settings)
         except TryAgain as later:
             headers = {"Retry-After": str(ceil(later.after_seconds))} if later.after_seconds is not None else None
             raise problems.Problem(HTTPStatus.BAD_GATEWAY, later.reason, headers=headers) from later
@@ -69,7 +69,7 @@ class Channels:
             raise problems.Problem(HTTPStatus.BAD_GATEWAY, refusal.reason) from refusal
         finally:
             TRIALS.release()
-        resp.media = {"status": "delivered", "receipt": receipt}
+        resp.media = {"status": "delivered", "receipt": receipt.text}
 
 
 #: Trials at once: each takes as long as its channel does, and tells its caller whether an inner address answers.
@@ -106,15 +106,17 @@ def public(channel: Channel) -> dict[str, Any]:
     return {**channel.__data__, "settings": public_settings(channel.kind, channel.settings)}
 
 
-def trial(channel_name: str) -> Notification:
+def trial(channel: Channel) -> Notification:
     """An anomaly that never was. Its ids are nil, so that nobody looks for it."""
     nil = str(UUID(int=0))
     return Notification(
+        kind="test",
+        subject_key=f"channel:{channel.channel_id}",
         anomaly_id=nil,
         rule_id=nil,
         rule_name="Channel test",
         severity="info",
-        message=f"This is a test of the channel {channel_name}: alerts will look like this",
+        message=f"This is a test of the channel {channel.name}: alerts will look like this",
         observed="1",
         threshold="none",
         window_seconds=0,

@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from notifiers.base import Notification
-from notifiers.text import ELLIPSIS, delay, duration, headline, one_line
+from notifiers.text import ELLIPSIS, delay, duration, headline, label, one_line
 
 COLOURS = {"critical": "#d92d20", "warning": "#f79009", "info": "#2e90fa"}
 TITLE, MESSAGE, FIELD, EVIDENCE_LINE, FALLBACK = 150, 1000, 300, 300, 1000
 EVIDENCE_LINES = 3
+MAX_URL_CHARACTERS = 2000
 ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
@@ -45,11 +46,16 @@ def escaped(text: str, limit: int) -> str:
     return cut + ELLIPSIS
 
 
+def _link(url: str, text: str) -> str:
+    """Return a link with this text, which is already escaped; only the text if the URL is too long for Slack."""
+    target = url.replace("|", "%7C").translate(ESCAPES)
+    return f"<{target}|{text}>" if len(target) <= MAX_URL_CHARACTERS else text
+
+
 def _title(notification: Notification) -> str:
-    title = escaped(f"{notification.severity.upper()}: {notification.rule_name}", TITLE)
+    title = escaped(f"{label(notification)}: {notification.rule_name}", TITLE)
     if notification.link is not None:
-        url = notification.link.replace("|", "%7C").translate(ESCAPES)
-        title = f"<{url}|{title}>"
+        title = _link(notification.link, title)
     return f"*{title}*"
 
 
@@ -57,6 +63,8 @@ def _details(notification: Notification) -> Iterator[dict[str, Any]]:
     found = notification.message.removeprefix(f"{notification.rule_name}: ")  # the title has the name already
     yield _section(escaped(found or "No details.", MESSAGE))  # Slack refuses empty texts
     yield {"type": "section", "fields": [_text(f"*{name}*\n{value}") for name, value in _fields(notification)]}
+    if notification.runbook_url is not None:
+        yield _section(_link(notification.runbook_url, "Runbook"))
     if lines := notification.evidence[:EVIDENCE_LINES]:
         yield _section("*Evidence*\n```" + "\n".join(_code(line, EVIDENCE_LINE) for line in lines) + "```")
     ids = {"Anomaly": notification.anomaly_id, "Event": notification.event_id, "Rule": notification.rule_id}

@@ -11,8 +11,8 @@ from support.fake_http_server import Server, answer
 from support.notification_factory import notification
 
 from notifiers import registry
-from notifiers.base import Notifier, TryAgain, Undeliverable
-from notifiers.live import LIVE_CHANNEL
+from notifiers.base import Notifier, Receipt, TryAgain, Undeliverable
+from notifiers.live import LIVE_CHANNEL, frame
 
 
 @pytest.fixture
@@ -27,18 +27,35 @@ def notifiers(redis_client: redis.Redis) -> dict[str, Notifier]:
 
 
 def test_slack_takes_a_message(server: Server, notifiers: dict[str, Notifier]) -> None:
-    assert notifiers["slack"].send(notification(), {"webhook_url": server.url}) == "Slack answered ok"
+    assert notifiers["slack"].send(notification(), {"webhook_url": server.url}) == Receipt("Slack answered ok")
     assert "High error rate" in str(server.received[0].json()["text"])
 
 
 def test_slack_uses_the_webhook_of_the_environment(server: Server, redis_client: redis.Redis) -> None:
     slack = registry.build(redis_client, server.url)["slack"]
-    assert slack.send(notification(), {"webhook_url": "environment"}) == "Slack answered ok"
+    assert slack.send(notification(), {"webhook_url": "environment"}) == Receipt("Slack answered ok")
 
 
 def test_slack_without_a_webhook_in_the_environment_is_refused(notifiers: dict[str, Notifier]) -> None:
     with pytest.raises(Undeliverable, match=r"^SLACK_WEBHOOK_URL is not set$"):
         notifiers["slack"].send(notification(), {"webhook_url": "environment"})
+
+
+@pytest.mark.parametrize(
+    ("header", "reference"),
+    [
+        ("5d2a7f0c9b", "5d2a7f0c9b"),
+        (fake_http_server.PATH, None),
+        ("x" * 65, None),
+        ("", None),
+    ],
+)
+def test_the_request_id_of_slack_is_the_reference_of_the_receipt(
+    server: Server, notifiers: dict[str, Notifier], header: str, reference: str | None
+) -> None:
+    server.behaviour = answer(200, "ok", X_Slack_Req_Id=header)
+    receipt = notifiers["slack"].send(notification(), {"webhook_url": server.url})
+    assert receipt == Receipt("Slack answered ok", reference)
 
 
 @pytest.mark.parametrize("body", ["<html>log in</html>", '{"ok": false, "error": "not_authed"}', ""])
@@ -56,7 +73,7 @@ def test_the_live_feed_carries_the_frame_of_the_contract(
     with redis_client.pubsub(ignore_subscribe_messages=True) as subscription:
         subscription.subscribe(LIVE_CHANNEL)
         subscription.get_message(timeout=5)
-        assert notifiers["live"].send(notification(), {}) == "published to 1 gateways"
+        assert notifiers["live"].send(notification(), {}) == Receipt("published to 1 gateways")
         message = subscription.get_message(timeout=5)
     assert message is not None
     assert json.loads(message["data"]) == {
@@ -69,8 +86,12 @@ def test_the_live_feed_carries_the_frame_of_the_contract(
     }
 
 
+def test_a_test_is_marked_as_one_in_the_live_feed() -> None:
+    assert json.loads(frame(notification(kind="test")))["type"] == "test"
+
+
 def test_the_live_feed_of_nobody_is_a_success(notifiers: dict[str, Notifier]) -> None:
-    assert notifiers["live"].send(notification(), {}) == "published to 0 gateways"
+    assert notifiers["live"].send(notification(), {}) == Receipt("published to 0 gateways")
 
 
 def test_a_redis_that_is_away_is_tried_again() -> None:

@@ -36,7 +36,7 @@ def hasty() -> Http:
 
 
 def test_a_good_answer_is_read_and_the_message_arrives_as_json(server: Server, http: Http) -> None:
-    assert http.post(server.url, {"text": "žluť"}) == "ok"
+    assert http.post(server.url, {"text": "žluť"}).text == "ok"
     (received,) = server.received
     assert received.line == f"POST {fake_http_server.PATH} HTTP/1.1"
     assert "content-type: application/json\n" in received.headers
@@ -45,7 +45,7 @@ def test_a_good_answer_is_read_and_the_message_arrives_as_json(server: Server, h
 
 def test_many_threads_post_at_once(server: Server, http: Http) -> None:
     answers: list[str] = []
-    threads = [threading.Thread(target=lambda: answers.append(http.post(server.url, {}))) for _ in range(20)]
+    threads = [threading.Thread(target=lambda: answers.append(http.post(server.url, {}).text)) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -130,7 +130,7 @@ def test_of_an_endless_answer_only_the_beginning_is_read(server: Server, http: H
             connection.sendall(b"x" * 10_000)
 
     server.behaviour = behaviour
-    assert http.post(server.url, {}) == "x" * MAX_ANSWER_BYTES
+    assert http.post(server.url, {}).text == "x" * MAX_ANSWER_BYTES
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from support.notification_factory import notification
 
-from notifiers.base import TryAgain
+from notifiers.base import Receipt, TryAgain
 from notifiers.console import Console
 
 
@@ -34,6 +34,15 @@ def test_an_alert_is_a_few_lines_that_begin_with_its_severity() -> None:
         "    - 03:12:45Z error payment_service code=card_declined",
         "    https://alerts.example/api/v1/anomalies/0193b1a0",
     ]
+
+
+def test_a_test_of_the_channel_is_marked_as_one() -> None:
+    assert written(io.StringIO(), kind="test", severity="info").startswith("TEST: ")
+
+
+def test_an_alert_shows_its_runbook() -> None:
+    alert = written(io.StringIO(), runbook_url="https://wiki.example/payments")
+    assert "    runbook https://wiki.example/payments\n" in alert
 
 
 def test_without_a_link_it_names_the_anomaly() -> None:
@@ -90,7 +99,7 @@ def test_a_console_that_went_away_is_tried_again() -> None:
 
 
 def test_by_default_it_is_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
-    assert Console().send(notification(), {}) == "written"
+    assert Console().send(notification(), {}) == Receipt("written")
     assert capsys.readouterr().out.startswith("CRITICAL: High error rate")
 
 

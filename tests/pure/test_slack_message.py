@@ -45,6 +45,22 @@ def test_an_alert_says_what_where_and_how_bad() -> None:
     assert "Event `0193b1a0-0000-7000-8000-00000000000c`" in [*texts(context)]
 
 
+def test_a_test_of_the_channel_is_marked_as_one() -> None:
+    body = message(notification(kind="test", severity="info", link=None))
+    assert body["text"].startswith("TEST: ")
+    assert [*texts(body["blocks"])] == ["*TEST: High error rate*"]
+
+
+def test_an_alert_links_to_its_runbook() -> None:
+    body = message(notification(runbook_url="https://wiki.example/?page=a|b&c"))
+    assert "<https://wiki.example/?page=a%7Cb&amp;c|Runbook>" in [*texts(body)]
+
+
+def test_an_url_that_is_too_long_for_slack_is_left_out() -> None:
+    body = message(notification(runbook_url="https://wiki.example/" + "x" * 3000))
+    assert "Runbook" in [*texts(body)]
+
+
 def test_what_a_rule_does_not_have_is_left_out() -> None:
     body = message(notification(group={}, window_seconds=0, evidence=[], link=None, message=""))
     assert body["text"] == "CRITICAL: High error rate"

@@ -26,7 +26,7 @@ from models.base import now
 from models.channel import Channel
 from models.database import connection
 from models.delivery import OVERDUE_SECONDS, Delivery
-from notifiers.base import Notification, TryAgain, Undeliverable
+from notifiers.base import Notification, Receipt, TryAgain, Undeliverable
 
 
 class Moody:
@@ -36,12 +36,12 @@ class Moody:
         self.moods = list(moods)
         self.sent: list[Notification] = []
 
-    def send(self, notification: Notification, settings: Mapping[str, Any]) -> str:
+    def send(self, notification: Notification, settings: Mapping[str, Any]) -> Receipt:
         self.sent.append(notification)
         mood = self.moods.pop(0)
         if isinstance(mood, Exception):
             raise mood
-        return mood
+        return Receipt(mood)
 
 
 def bind_notifier(kind: str, notifier: Any) -> None:
@@ -108,9 +108,9 @@ class Hanging:
     def __init__(self) -> None:
         self.let_go = threading.Event()
 
-    def send(self, notification: Notification, settings: Mapping[str, Any]) -> str:
+    def send(self, notification: Notification, settings: Mapping[str, Any]) -> Receipt:
         assert self.let_go.wait(30)
-        return "at last"
+        return Receipt("at last")
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ from notifiers.base import Notification
 def notification(**fields: Any) -> Notification:
     """Payment errors at night, unless told otherwise."""
     made: dict[str, Any] = {
+        "kind": "alert",
+        "subject_key": "anomaly:0193b1a0-0000-7000-8000-00000000000a",
         "anomaly_id": "0193b1a0-0000-7000-8000-00000000000a",
         "rule_id": "0193b1a0-0000-7000-8000-00000000000b",
         "rule_name": "High error rate",
