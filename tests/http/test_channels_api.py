@@ -1,14 +1,13 @@
 """Channels, written by admins and tried out."""
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
 import pytest
 from falcon.testing import TestClient
+from support import fake_http_server
 
 from models.channel import Channel
 from notifiers.live import LIVE_CHANNEL
@@ -34,31 +33,10 @@ def secret(channel: dict[str, Any]) -> str:
 
 
 @pytest.fixture
-def webhook() -> Iterator[HTTPServer]:
-    """A server in Slack's place that answers what its `answer` says: a status, headers and a text."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.server.received.append(self.rfile.read(int(self.headers["Content-Length"])))
-            status, headers, text = self.server.answer
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(text))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(text.encode())
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.received = []
-        server.answer = (200, {}, "ok")
-        server.url = f"http://127.0.0.1:{server.server_port}/services/secret"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+def webhook() -> Iterator[fake_http_server.Server]:
+    """Server in the place of Slack's."""
+    with fake_http_server.running() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def test_console_and_live_are_there_from_the_start(client):
@@ -174,21 +152,21 @@ def test_a_trial_reaches_the_webhook_and_brings_its_receipt_back(client, webhook
     answer = client.simulate_post(path(channel, "/test"))
     assert (answer.status_code, answer.json["status"]) == (200, "delivered")
     assert answer.json["receipt"]
-    assert "test of the channel ops" in webhook.received[0].decode()
+    assert "test of the channel ops" in webhook.received[0].body.decode()
 
 
 @pytest.mark.parametrize(
-    ("response", "retry_after"),
-    [((404, {}, "no_service"), None), ((500, {}, "oops"), None), ((429, {"Retry-After": "17"}, ""), "17")],
+    ("status", "body", "headers"),
+    [(404, "no_service", {}), (500, "oops", {}), (429, "", {"Retry_After": "17"})],
 )
-def test_a_trial_that_fails_says_why_and_when_to_try_again(client, webhook, response, retry_after):
-    webhook.answer = response
+def test_a_trial_that_fails_says_why_and_when_to_try_again(client, webhook, status, body, headers):
+    webhook.behaviour = fake_http_server.answer(status, body, **headers)
     channel = add(client, settings={"webhook_url": webhook.url})
     answer = client.simulate_post(path(channel, "/test"))
     assert answer.status_code == 502
-    assert str(response[0]) in answer.json["detail"]
-    assert answer.headers.get("Retry-After") == retry_after
-    assert "secret" not in answer.text
+    assert str(status) in answer.json["detail"]
+    assert answer.headers.get("Retry-After") == headers.get("Retry_After")
+    assert "s3cr3t" not in answer.text
 
 
 def test_a_trial_of_the_live_feed_is_published(client, redis_client):

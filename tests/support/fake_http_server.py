@@ -1,4 +1,4 @@
-"""A real HTTP server, in the place of a channel's, that behaves as badly as it is told to."""
+"""Real HTTP server in the place of a channel's server, with scripted responses, for tests of webhooks."""
 
 import contextlib
 import socket
@@ -11,9 +11,12 @@ import msgspec
 
 PATH = "/services/T000/B000/s3cr3t"
 
+#: Answers one request on its connection, which is closed afterwards.
+Behaviour = Callable[[socket.socket], None]
+
 
 class Received(NamedTuple):
-    """A request, as it came in."""
+    """A request as it arrived; names of headers are in lower case."""
 
     line: str
     headers: str
@@ -24,28 +27,46 @@ class Received(NamedTuple):
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """`behaviour` is what it does once it has read a request; `stopping` is set when it must give that up."""
+    """HTTP server with one thread for each connection.
+
+    `behaviour` answers each request; tests may replace it at any time. `received` has the requests in order of
+    arrival; `on_request` is called with each of them before the behaviour. `stopping` is set when the server stops.
+    """
 
     allow_reuse_address = True
+    request_queue_size = 128
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Request)
+    def __init__(self, behaviour: Behaviour, on_request: Callable[[Received], None]) -> None:
+        super().__init__(("127.0.0.1", 0), _Connection)
         self.url = f"http://127.0.0.1:{self.server_address[1]}{PATH}"
+        self.behaviour = behaviour
+        self.on_request = on_request
         self.received: list[Received] = []
-        self.behaviour: Callable[[socket.socket], None] = answer(200, "ok")
         self.stopping = threading.Event()
 
+    def hang(self, _connection: socket.socket) -> None:
+        """Send nothing until the server stops."""
+        self.stopping.wait()
+
+    say_nothing = hang
+
     def drip(self, connection: socket.socket) -> None:
-        """Begin an answer, and go on with a byte now and then."""
+        """Send an endless response, one byte every 20 ms."""
         connection.sendall(b"HTTP/1.1 200 OK\r\nX-Padding: ")
         while not self.stopping.wait(0.02):
             connection.sendall(b"x")
 
-    def say_nothing(self, _connection: socket.socket) -> None:
-        self.stopping.wait()
+    def delayed(self, seconds: float, behaviour: Behaviour) -> Behaviour:
+        """Return a behaviour that waits before it answers."""
+
+        def behave(connection: socket.socket) -> None:
+            self.stopping.wait(seconds)
+            behaviour(connection)
+
+        return behave
 
 
-class _Request(socketserver.StreamRequestHandler):
+class _Connection(socketserver.StreamRequestHandler):
     server: Server
 
     def handle(self) -> None:
@@ -55,19 +76,23 @@ class _Request(socketserver.StreamRequestHandler):
             headers += header.lower() + "\n"
             if header.lower().startswith("content-length:"):
                 length = int(header.partition(":")[2])
-        self.server.received.append(Received(line, headers, self.rfile.read(length)))
+        request = Received(line, headers, self.rfile.read(length))
+        self.server.received.append(request)
+        self.server.on_request(request)
         with contextlib.suppress(OSError):
             self.server.behaviour(self.connection)
 
 
-def answer(status: int, body: str = "", **headers: str) -> Callable[[socket.socket], None]:
-    """An ordinary answer; header names are written with `_`."""
+def answer(status: int, body: str = "", **headers: str) -> Behaviour:
+    """Return a behaviour that sends a complete response; `_` in the name of a header stands for `-`."""
+    content = body.encode()
     lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
-    return raw(f"HTTP/1.1 {status} x\r\nContent-Length: {len(body)}\r\nConnection: close\r\n{lines}\r\n{body}".encode())
+    head = f"HTTP/1.1 {status} x\r\nContent-Length: {len(content)}\r\nConnection: close\r\n{lines}\r\n"
+    return raw(head.encode() + content)
 
 
-def raw(sent: bytes) -> Callable[[socket.socket], None]:
-    """Send just these bytes, and close."""
+def raw(sent: bytes) -> Behaviour:
+    """Return a behaviour that sends exactly these bytes; `b""` closes the connection without a response."""
 
     def behave(connection: socket.socket) -> None:
         connection.sendall(sent)
@@ -75,9 +100,23 @@ def raw(sent: bytes) -> Callable[[socket.socket], None]:
     return behave
 
 
+def in_turn(*behaviours: Behaviour) -> Behaviour:
+    """Return a behaviour that uses the next of these for each request, and the last one from then on."""
+    remaining = list(behaviours)
+
+    def behave(connection: socket.socket) -> None:
+        (remaining.pop(0) if len(remaining) > 1 else remaining[0])(connection)
+
+    return behave
+
+
+OK = answer(200, "ok")
+
+
 @contextlib.contextmanager
-def running() -> Iterator[Server]:
-    with Server() as server:
+def running(behaviour: Behaviour = OK, on_request: Callable[[Received], None] = lambda _: None) -> Iterator[Server]:
+    """Run a server on a free port of 127.0.0.1; the default behaviour is Slack's response to an accepted message."""
+    with Server(behaviour, on_request) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
