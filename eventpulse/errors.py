@@ -1,4 +1,4 @@
-"""What can go wrong that its reader can do something about: one line each, and the exit code of the command."""
+"""Errors that the user can correct: each is one line, with the exit code of the command."""
 
 OK = 0
 FINDINGS = 3
@@ -7,24 +7,24 @@ INTERRUPTED = 130
 
 
 class UserError(Exception):
-    """An expected failure: the message is one line that says what is wrong and what to do."""
+    """An expected failure. The message is one line: what is wrong, and what to do."""
 
     exit_code = 1
 
 
 class NotFound(UserError):
-    """What was asked for does not exist."""
+    """The requested object does not exist."""
 
     exit_code = 4
 
 
 class Declined(UserError):
-    """A destructive command that nobody agreed to; nothing has changed."""
+    """A destructive command was not confirmed; nothing was changed."""
 
     exit_code = 6
 
 
 class Unreachable(UserError):
-    """Redis, PostgreSQL or the API does not answer (EX_UNAVAILABLE of sysexits.h)."""
+    """Redis, PostgreSQL or the API is unavailable (EX_UNAVAILABLE of sysexits.h)."""
 
     exit_code = 69

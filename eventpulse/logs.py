@@ -1,27 +1,27 @@
-"""One way to log for every process and library: JSON lines for machines, colours for people, never a password."""
+"""Log configuration of every process: JSON lines or readable lines on stderr, with secrets masked."""
 
 import logging
 import os
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 
 from eventpulse.masking import masked
 
-#: Libraries whose "info" is one line for each thing they do.
-CHATTY = ("apscheduler", "asyncio", "httpcore", "httpx", "websockets")
+#: Libraries that log every operation at level "info".
+VERBOSE_LIBRARIES = ("apscheduler", "asyncio", "httpcore", "httpx", "websockets")
 
 
 def configure(level: str, format: str) -> None:
-    """Send every log record of this process to stderr, ours and the libraries' alike.
+    """Send every log record of this process to stderr, including the records of libraries.
 
-    `level` is debug, info, warning or error; `format` is json, console, or auto: console when
-    stderr is a terminal. Context bound by `structlog.contextvars` (request_id, event_id,
-    message_id) is part of each record, and times are UTC.
+    `level` is debug, info, warning or error. `format` is json, console, or auto: console if
+    stderr is a terminal. The context bound by `structlog.contextvars` (request_id, event_id,
+    message_id) is part of each record. Times are in UTC.
     """
-    times = "%H:%M:%SZ" if resolved(format) == "console" else "iso"
+    times = "%H:%M:%SZ" if resolve_format(format) == "console" else "iso"
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -31,10 +31,10 @@ def configure(level: str, format: str) -> None:
         structlog.processors.StackInfoRenderer(),
     ]
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter(foreign_pre_chain=shared, processors=_renderers(format)))
+    handler.setFormatter(_MaskingFormatter(foreign_pre_chain=shared, processors=_renderers(format)))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
-    for name in CHATTY:
+    for name in VERBOSE_LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -44,34 +44,37 @@ def configure(level: str, format: str) -> None:
     )
 
 
-def resolved(format: str) -> str:
-    """`auto` decided: console when stderr is a terminal, else json."""
+def resolve_format(format: str) -> str:
+    """Return json or console: `auto` becomes console if stderr is a terminal, otherwise json."""
     if format != "auto":
         return format
     return "console" if sys.stderr.isatty() else "json"
 
 
-def colours() -> bool:
-    """Whether stderr may be coloured. `FORCE_COLOR` speaks for a terminal that is behind a pipe."""
+def use_colour(stream: TextIO) -> bool:
+    """Return whether to write colours to `stream`: NO_COLOR turns them off, FORCE_COLOR on, otherwise on a terminal.
+
+    https://no-color.org, https://force-color.org
+    """
     if os.environ.get("NO_COLOR"):
         return False
-    return bool(os.environ.get("FORCE_COLOR")) or sys.stderr.isatty()
+    return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
 
 
-class _Formatter(structlog.stdlib.ProcessorFormatter):
-    """Masks the finished line, so that tracebacks and nested values are covered too."""
+class _MaskingFormatter(structlog.stdlib.ProcessorFormatter):
+    """Formatter that masks the finished line, so that tracebacks and nested values are masked too."""
 
     def format(self, record: logging.LogRecord) -> str:
         return masked(super().format(record))
 
 
 def _renderers(format: str) -> list[structlog.typing.Processor]:
-    forget = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    if resolved(format) == "console":
-        # Not rich's tracebacks: they print local variables.
+    remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    if resolve_format(format) == "console":
+        # The default, rich tracebacks, would print local variables, which may hold secrets.
         plain = structlog.dev.plain_traceback
-        return [forget, structlog.dev.ConsoleRenderer(colors=colours(), exception_formatter=plain)]
-    return [forget, _add_pid, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        return [remove_meta, structlog.dev.ConsoleRenderer(colors=use_colour(sys.stderr), exception_formatter=plain)]
+    return [remove_meta, _add_pid, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
 
 
 def _add_pid(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -30,7 +30,9 @@ def up(settings: Settings) -> int:
         signal.signal(number, signal.default_int_handler)
     ports.ensure_free(settings.host, settings.port, "EVENTPULSE_PORT")
     ports.ensure_free(settings.host, settings.live_port, "EVENTPULSE_LIVE_PORT")
-    board = ProcessOutput(tagged=logs.resolved(settings.log_format) == "console", coloured=logs.colours())
+    board = ProcessOutput(
+        tagged=logs.resolve_format(settings.log_format) == "console", coloured=logs.use_colour(sys.stderr)
+    )
     with ExitStack() as stack:
         servers = _start_servers(settings, stack, board)
         connected = _connected(settings, servers)
@@ -105,10 +107,10 @@ def _environ(settings: ConnectedSettings) -> dict[str, str]:
         **os.environ,
         "REDIS_URL": settings.redis_url,
         "DATABASE_URL": settings.database_url,
-        "LOG_FORMAT": logs.resolved(settings.log_format),
+        "LOG_FORMAT": logs.resolve_format(settings.log_format),
         "PYTHONUNBUFFERED": "1",
     }
-    if logs.colours():
+    if logs.use_colour(sys.stderr):
         environ["FORCE_COLOR"] = "1"
     return environ
 

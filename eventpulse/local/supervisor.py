@@ -1,6 +1,5 @@
 """Keeps processes alive, and stops them in order."""
 
-import random
 import signal
 import threading
 import time
@@ -9,10 +8,11 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol
 
+from eventpulse.backoff import backoff_seconds
 from eventpulse.errors import INTERRUPTED, OK
 from eventpulse.local.process_output import ProcessOutput
 
-FIRST_BACKOFF_SECONDS = 0.25
+FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 15.0
 STEADY_SECONDS = 10.0  # a process that lived this long has started well: its next restart is quick again
 TICK_SECONDS = 0.1
@@ -99,7 +99,7 @@ class Supervisor:
             return
         unit.process.kill()  # what it may have left of its session
         unit.failures = 1 if now - unit.started_at >= STEADY_SECONDS else unit.failures + 1
-        delay = backoff_seconds(unit.failures)
+        delay = backoff_seconds(unit.failures, FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS)
         unit.restart_at = now + delay
         self._board.state(unit.name, f"{ended(status)}; starting it again in {delay:.1f} s")
 
@@ -126,12 +126,6 @@ class Supervisor:
         if self._stopping.is_set():
             self._hurrying.set()
         self._stopping.set()
-
-
-def backoff_seconds(failures: int) -> float:
-    """The pause before restart number `failures`: doubling, bounded, and jittered so that no two march in step."""
-    ceiling = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** min(failures, 10))
-    return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - spreads load, keeps no secret
 
 
 def ended(status: int) -> str:

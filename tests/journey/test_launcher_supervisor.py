@@ -14,7 +14,7 @@ from support.waiting import until
 from eventpulse.local import supervisor as supervision
 from eventpulse.local.child import Child
 from eventpulse.local.process_output import ProcessOutput
-from eventpulse.local.supervisor import Phase, Supervisor, Unit, backoff_seconds
+from eventpulse.local.supervisor import Phase, Supervisor, Unit
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -141,11 +141,3 @@ def test_a_process_that_dies_while_stopping_stays_dead(tmp_path: Path, board: Pr
         supervisor.wait()
     supervisor.stop()
     assert starts.read_text() == "x\n"
-
-
-def test_pauses_between_restarts_double_up_to_a_bound_with_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervision, "FIRST_BACKOFF_SECONDS", 0.25)
-    for failures, ceiling in ((0, 0.25), (1, 0.5), (3, 2.0), (6, 15.0), (500, 15.0)):
-        pauses = {backoff_seconds(failures) for _ in range(20)}
-        assert all(ceiling / 2 <= pause <= ceiling for pause in pauses)
-        assert len(pauses) > 1

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -90,14 +91,14 @@ def test_the_console_form_is_for_people_and_shows_no_local_variables(capsys: pyt
 
 
 def test_auto_is_json_when_stderr_is_not_a_terminal() -> None:
-    assert logs.resolved("auto") == "json"
+    assert logs.resolve_format("auto") == "json"
 
 
 def test_no_colour_wins_over_forced_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert logs.colours()
+    assert logs.use_colour(sys.stderr)
     monkeypatch.setenv("NO_COLOR", "1")
-    assert not logs.colours()
+    assert not logs.use_colour(sys.stderr)
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
