@@ -121,7 +121,9 @@ def test_a_port_in_use_is_one_line_that_names_it_and_the_variable(tmp_path: Path
                 settings |= {"REDIS_URL": "redis://127.0.0.1:1", "DATABASE_URL": "postgresql://127.0.0.1:1/none"}
             failed = run(command, **settings)
             assert failed.returncode == 1
-            expected = f"Error: port {port} on 127.0.0.1 is in use: stop the process that listens there, or set {variable}"
+            expected = (
+                f"Error: port {port} on 127.0.0.1 is in use: stop the process that listens there, or set {variable}"
+            )
             assert failed.stderr.startswith(expected)
             assert len(failed.stderr.splitlines()) == 1
 
