@@ -63,7 +63,7 @@ class DatabaseConnection:
         """Connect; while PostgreSQL is away one request waits for it, and those behind it hear what that one heard."""
         with self._turn:
             if monotonic() < self._away_until:
-                raise problems.unavailable("PostgreSQL cannot be reached")
+                raise problems.unavailable("PostgreSQL is unavailable")
             try:
                 return bool(database.connect(reuse_if_open=True))
             except Exception as error:

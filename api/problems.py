@@ -1,6 +1,6 @@
-"""What went wrong, as RFC 9457 problem details: one table says which exception becomes which answer.
+"""Errors as RFC 9457 problem details: one table maps each exception to an answer.
 
-`type` is `/problems/` and the title in lower case: a stable name for programs, as the title is for people.
+`type` is `/problems/` and the title in lower case: a stable name for programs.
 """
 
 import random
@@ -18,6 +18,7 @@ import redis
 import structlog
 from playhouse.pool import MaxConnectionsExceeded
 
+from actors.pipeline.ingest import RETRY_AFTER_SECONDS
 from actors.transport.errors import QueueUnavailable
 from models import database
 
@@ -26,15 +27,14 @@ log = structlog.get_logger()
 App = falcon.App[falcon.Request, falcon.Response]
 Error = dict[str, Any]  # {"field", "message"}, and "index" for an event of a batch
 
-#: A client cannot read more at once, and hostile input must not make an answer larger than its question.
+#: Most errors in one answer, so that hostile input cannot make an answer larger than the request.
 MAX_ERRORS = 1_000
 MAX_FIELD_CHARACTERS = 200
-RETRY_AFTER_SECONDS = 2.0
-RETRY_AFTER_TOO_SLOW_SECONDS = 30
+RETRY_AFTER_SLOW_QUERY_SECONDS = 30
 
 
 class Problem(falcon.HTTPError):
-    """An answer that is an error; `errors` name the fields that are wrong."""
+    """An error answer. `errors` name the fields that are invalid."""
 
     def __init__(
         self,
@@ -49,48 +49,52 @@ class Problem(falcon.HTTPError):
         self.errors = errors
 
 
-def invalid(errors: Sequence[Error], title: str = "Invalid request") -> Problem:
-    """A 400 that names each wrong field. Of more than `MAX_ERRORS` errors the first are listed."""
+def field_error(field: str, message: str) -> Error:
+    """Return the error of one field."""
+    return {"field": field, "message": message}
+
+
+def invalid(errors: Sequence[Error], title: str = "Invalid request", status: int = HTTPStatus.BAD_REQUEST) -> Problem:
+    """Return a 400, or another `status`, that names each invalid field: the first `MAX_ERRORS` of them."""
     detail = f"{len(errors)} error{'s' if len(errors) != 1 else ''}; see errors"
     if len(errors) > MAX_ERRORS:
         detail = f"More than {MAX_ERRORS} errors; the first {MAX_ERRORS} are in errors"
-    return Problem(HTTPStatus.BAD_REQUEST, detail, title=title, errors=errors[:MAX_ERRORS])
+    return Problem(status, detail, title=title, errors=errors[:MAX_ERRORS])
 
 
 def too_large(detail: str, errors: Sequence[Error]) -> Problem:
-    """A 413."""
+    """Return a 413."""
     return Problem(413, detail, title="Too large", errors=errors)
 
 
 def unsupported(header: str, message: str, accepted: dict[str, str]) -> Problem:
-    """A 415 for the header of a body that we cannot read; the headers `accepted` say what we can."""
-    errors = [{"field": header, "message": message}]
+    """Return a 415 for an unsupported request header; the headers `accepted` list the supported values."""
     return Problem(
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         f"The {header} of the request is not supported",
-        errors=errors,
+        errors=[field_error(header, message)],
         headers=accepted,
     )
 
 
 def unavailable(detail: str, retry_after: float = RETRY_AFTER_SECONDS) -> Problem:
-    """A 503 that asks to come back after about `retry_after` seconds, not all clients at once."""
-    seconds = max(1, round(retry_after * random.uniform(0.5, 1.5)))  # noqa: S311 - spreads load, hides nothing
+    """Return a 503 with a `Retry-After` of about `retry_after` seconds, randomized to spread the retries."""
+    seconds = max(1, round(retry_after * random.uniform(0.5, 1.5)))  # noqa: S311 - spreads load, protects no secret
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(seconds)})
 
 
 def flatten(messages: Mapping[Any, Any] | Sequence[Any], root: str = "body", path: str = "") -> Iterator[Error]:
-    """The errors in the messages of a `marshmallow.ValidationError`: fields have dotted paths, the whole is `root`."""
+    """Yield the errors of a `marshmallow.ValidationError`: field names are dotted paths, `root` is the whole value."""
     if isinstance(messages, Mapping):
         for key, inner in messages.items():
             yield from flatten(inner, root, path if key == "_schema" else f"{path}.{key}" if path else str(key))
         return
     for message in messages:
-        yield {"field": printable(path) or root, "message": str(message)}
+        yield field_error(printable(path) or root, str(message))
 
 
 def printable(name: str) -> str:
-    """A name that a client chose, fit to be shown: what is no text is escaped, what is long is cut."""
+    """Return a name from the request in printable form: escaped where it is not text, and shortened."""
     shown = name.encode("utf-8", "backslashreplace").decode()
     shown = re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\x{ord(found[0]):02x}", shown)
     return shown if len(shown) <= MAX_FIELD_CHARACTERS else f"{shown[:MAX_FIELD_CHARACTERS]}…"
@@ -107,34 +111,31 @@ def _queue_unavailable(error: QueueUnavailable) -> Problem:
     return unavailable(str(error), error.retry_after)
 
 
-def _redis_away(_error: redis.RedisError) -> Problem:
-    return unavailable("Redis cannot be reached")
+def _redis_failed(_error: redis.RedisError) -> Problem:
+    return unavailable("Redis is unavailable")
 
 
 def _database_failed(error: Exception) -> Problem:
     if database.is_outage(error):
-        return unavailable("PostgreSQL cannot be reached")
+        return unavailable("PostgreSQL is unavailable")
     if database.is_too_slow(error):
-        return unavailable("The query took too long; ask for less", RETRY_AFTER_TOO_SLOW_SECONDS)
+        return unavailable("The query took too long; narrow it", RETRY_AFTER_SLOW_QUERY_SECONDS)
     return _unexpected(error)
 
 
 def _invalid_fields(error: marshmallow.ValidationError) -> Problem:
-    return invalid(
-        list(
-            islice(flatten(error.messages_dict if isinstance(error.messages, dict) else error.messages), MAX_ERRORS + 1)
-        )
-    )
+    messages = error.messages_dict if isinstance(error.messages, dict) else error.messages
+    return invalid(list(islice(flatten(messages), MAX_ERRORS + 1)))
 
 
 def _unexpected(error: Exception) -> Problem:
     log.error("request_failed", exc_info=error)
-    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed; its log has the reason under this request id")
+    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error; see the server log for this request_id")
 
 
 TABLE: dict[type[Exception], Callable[[Any], Problem]] = {
     QueueUnavailable: _queue_unavailable,
-    redis.RedisError: _redis_away,
+    redis.RedisError: _redis_failed,
     peewee.PeeweeException: _database_failed,
     MaxConnectionsExceeded: _database_failed,
     marshmallow.ValidationError: _invalid_fields,
@@ -165,14 +166,13 @@ def _serialize(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPErr
     resp.content_type = "application/problem+json"
     try:
         resp.data = msgspec.json.encode(problem)
-    except (
-        UnicodeEncodeError
-    ):  # to be escaped where it was taken from the request; the end of the request must not fail
+    except UnicodeEncodeError:
+        # A name from the request was not escaped with `printable`: answer without it rather than fail.
         log.error("problem_not_printable", title=title)
         resp.data = msgspec.json.encode({**problem, "detail": title, "errors": []})
 
 
 _DETAILS = {
-    HTTPStatus.NOT_FOUND: "There is nothing at this path",
-    HTTPStatus.METHOD_NOT_ALLOWED: "This path does not take this method; see the Allow header",
+    HTTPStatus.NOT_FOUND: "Path not found",
+    HTTPStatus.METHOD_NOT_ALLOWED: "Method not allowed; see Allow",
 }

@@ -1,1 +1,1 @@
-"""Request bodies to valid events."""
+"""Decoding and validation of event request bodies."""

@@ -1,4 +1,4 @@
-"""Request bodies, read piece by piece, so that a body too large is refused at its first byte too many."""
+"""Bounded reading of request bodies: a body that is too large is rejected at the first byte above the limit."""
 
 import zlib
 from collections.abc import Iterator
@@ -14,108 +14,113 @@ from gunicorn.http.errors import ParseException
 from api import problems
 from api.decoding import lenient_json
 
-PIECE_BYTES = 64 * 1024
-SILENCE_SECONDS = 5.0
+CHUNK_BYTES = 64 * 1024
+#: Longest wait for the next bytes of a body.
+IDLE_SECONDS = 5.0
+#: Longest time for a whole body.
 BODY_SECONDS = 30.0
-GZIP = 16 + zlib.MAX_WBITS  # what makes zlib expect a gzip header and check the sum at the end
+GZIP = 16 + zlib.MAX_WBITS  # zlib then expects a gzip header and verifies the checksum at the end
 
 
 class Stream(Protocol):
-    def read(self, size: int) -> bytes: ...
+    """A readable body."""
+
+    def read(self, size: int) -> bytes:
+        """Return at most `size` bytes; none at the end."""
+        ...
 
 
-def read(req: falcon.Request, limit: int) -> bytes:
-    """The body of a request, decompressed, of at most `limit` bytes.
+def read(req: falcon.Request, max_bytes: int) -> bytes:
+    """Return the body of a request, decompressed.
 
-    Raises `problems.Problem`: 413 beyond the limit, 415 for an encoding other than gzip,
-    400 for a body that is broken off.
+    Raises `problems.Problem`: 413 above `max_bytes`, 415 for an encoding other than gzip, 400 for an incomplete or
+    damaged body, 408 for a body that arrives too slowly.
     """
     declared = req.content_length
-    if declared is not None and declared > limit:
-        raise _too_large(limit)
-    pieces = _pieces(req, declared, limit)
+    if declared is not None and declared > max_bytes:
+        raise _too_large(max_bytes)
+    chunks = _chunks(req, declared, max_bytes)
     encoding = (req.get_header("Content-Encoding") or "identity").strip().lower()
     if encoding == "gzip":
-        pieces = _unzipped(pieces)
+        chunks = _decompressed(chunks)
     elif encoding != "identity":
-        raise problems.unsupported("Content-Encoding", "Must be gzip, or left out.", {"Accept-Encoding": "gzip"})
+        raise problems.unsupported("Content-Encoding", "Must be gzip or absent.", {"Accept-Encoding": "gzip"})
     body = bytearray()
-    for piece in pieces:
-        body += piece
-        if len(body) > limit:
-            raise _too_large(limit)
+    for chunk in chunks:
+        body += chunk
+        if len(body) > max_bytes:
+            raise _too_large(max_bytes)
     return bytes(body)
 
 
-def read_json(req: falcon.Request, limit: int) -> Any:
-    """The JSON value of a request. Raises `problems.Problem` as `read` does, and 400 for what is not JSON."""
-    return lenient_json.one(read(req, limit))[0]
+def read_json(req: falcon.Request, max_bytes: int) -> Any:
+    """Return the JSON value of a request. Raises `problems.Problem` as `read` does, and 400 if it is not JSON."""
+    return lenient_json.parse_single(read(req, max_bytes))[0]
 
 
-def _pieces(req: falcon.Request, declared: int | None, limit: int) -> Iterator[bytes]:
-    # A chunked body has no length; the server that can take one ends the stream for us.
+def _chunks(req: falcon.Request, declared: int | None, max_bytes: int) -> Iterator[bytes]:
+    # A chunked body has no length. A server that supports chunked bodies ends the stream itself.
     stream: Stream = req.stream if req.env.get("wsgi.input_terminated") else req.bounded_stream
     received = 0
     try:
-        with _patience(req):
+        with _idle_timeout(req):
             deadline = monotonic() + BODY_SECONDS
-            while piece := stream.read(PIECE_BYTES):
-                received += len(piece)
-                if received > limit:
-                    raise _too_large(limit)
+            while chunk := stream.read(CHUNK_BYTES):
+                received += len(chunk)
+                if received > max_bytes:
+                    raise _too_large(max_bytes)
                 if monotonic() > deadline:
                     raise _too_slow()
-                yield piece
+                yield chunk
     except TimeoutError as error:
         raise _too_slow() from error
     except (OSError, ParseException) as error:
-        raise _broken("Must be whole, and its chunks well formed.") from error
+        raise _malformed("Must be complete, with well-formed chunks.") from error
     if declared is not None and received < declared:
-        raise _broken(f"Must be whole: ends after {received} of {declared} bytes.")
+        raise _malformed(f"Must be complete: ends after {received} of {declared} bytes.")
 
 
 @contextmanager
-def _patience(req: falcon.Request) -> Iterator[None]:
-    """Wait a bounded time for each piece: a client that falls silent is told so."""
+def _idle_timeout(req: falcon.Request) -> Iterator[None]:
+    """Limit the wait for each read from the client's connection."""
     connection: socket | None = req.env.get("gunicorn.socket")
     if connection is None:
         yield
         return
-    connection.settimeout(SILENCE_SECONDS)
+    connection.settimeout(IDLE_SECONDS)
     yield
-    connection.settimeout(None)  # not after a failure: the server then reads a little of the rest, to throw it away
+    connection.settimeout(None)  # kept after a failure: the server then drains a part of the remaining body
 
 
-def _unzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Decompress at most a piece at a time; gzip members may follow each other (RFC 1952, 2.2)."""
+def _decompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Decompress at most one chunk at a time; a body may consist of several gzip members (RFC 1952, 2.2)."""
     member = zlib.decompressobj(GZIP)
     started = False
     try:
-        for piece in pieces:
-            rest = piece
+        for chunk in chunks:
+            rest = chunk
             while rest:
                 if member.eof:
                     member = zlib.decompressobj(GZIP)
                 started = True
-                yield member.decompress(rest, PIECE_BYTES)
+                yield member.decompress(rest, CHUNK_BYTES)
                 rest = member.unconsumed_tail or member.unused_data
     except zlib.error as error:
-        raise _broken("Must be gzip.") from error
+        raise _malformed("Must be valid gzip.") from error
     if started and not member.eof:
-        raise _broken("Must be whole: its gzip does not end.")
+        raise _malformed("Must be complete: the gzip data is truncated.")
 
 
 def _too_slow() -> problems.Problem:
-    message = f"Must arrive within {BODY_SECONDS:g} s, and without a pause of {SILENCE_SECONDS:g} s."
-    errors = [{"field": "body", "message": message}]
-    return problems.Problem(HTTPStatus.REQUEST_TIMEOUT, "The body came too slowly", errors=errors)
+    message = f"Must arrive within {BODY_SECONDS:g} s, without a pause of {IDLE_SECONDS:g} s."
+    errors = [problems.field_error("body", message)]
+    return problems.Problem(HTTPStatus.REQUEST_TIMEOUT, "Request body too slow", errors=errors)
 
 
-def _too_large(limit: int) -> problems.Problem:
-    return problems.too_large(
-        "The body is too large", [{"field": "body", "message": f"Must have at most {limit} bytes, decompressed."}]
-    )
+def _too_large(max_bytes: int) -> problems.Problem:
+    message = f"Must have at most {max_bytes} bytes after decompression."
+    return problems.too_large("Request body too large", [problems.field_error("body", message)])
 
 
-def _broken(reason: str) -> problems.Problem:
-    return problems.invalid([{"field": "body", "message": reason}], "Malformed body")
+def _malformed(reason: str) -> problems.Problem:
+    return problems.invalid([problems.field_error("body", reason)], "Malformed body")

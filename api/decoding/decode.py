@@ -1,11 +1,12 @@
-"""Events from JSON at speed: a typed decode, and the schema only to explain what that refused.
+"""Fast decoding of events: typed decoders first, the schema only to explain what they rejected.
 
-Both accept the same, and a property test holds them to it. The schema is the contract.
+Both accept the same events; a property test checks that. The schema is the contract.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import blake2b
 from itertools import islice
 from typing import Any
 from uuid import UUID, uuid5
@@ -15,146 +16,170 @@ from uuid_utils.compat import uuid7
 
 from api import problems
 from api.decoding import lenient_json
-from api.decoding.event_schema import MAX_DEPTH, EventSchema, Moment, Name, flaws, instant, too_deep
+from api.decoding.event_schema import (
+    MAX_DEPTH,
+    EventSchema,
+    Name,
+    Timestamp,
+    is_nested_too_deeply,
+    json_issues,
+    to_utc,
+)
 from eventpulse.settings import Settings
 
-#: Ids derived from an Idempotency-Key are UUIDv5 in this namespace. A retried request must find it unchanged.
-IDEMPOTENCY = UUID("4a3f8f0e-64b1-4d0b-9f0e-2f6f4b1f1c55")
+#: Namespace of the UUIDv5 ids that are derived from an Idempotency-Key. Changing it changes the ids of retries.
+IDEMPOTENCY_NAMESPACE = UUID("4a3f8f0e-64b1-4d0b-9f0e-2f6f4b1f1c55")
 
-#: What we add to an event ourselves, at most: its id, empty objects and the time of receipt.
-OWN_BYTES = 128
+#: Most bytes that the server adds to an event: its id, empty objects and `received_at`.
+ADDED_BYTES = 128
 
 
-class Event(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """An event as clients send it, its fields in the order in which they travel."""
+class IncomingEvent(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """An event as clients send it; the fields are encoded in this order."""
 
     event_id: UUID | None = None
     event_type: Name
     source: Name
-    timestamp: Moment
+    timestamp: Timestamp
     payload: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
 
 
 class Envelope(msgspec.Struct, forbid_unknown_fields=True):
-    events: list[Event]
+    """A batch as an object with the field `events`."""
+
+    events: list[IncomingEvent]
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """How a body holds its events: read fast, or read for explaining, as JSON values that may be anything."""
+class BodyFormat:
+    """How a body contains its events.
 
-    read: Callable[[bytes], list[Event]]
+    `decode` reads valid events fast. `parse` returns JSON values of any shape, so that errors can be explained.
+    The errors of a batch have an index.
+    """
+
+    decode: Callable[[bytes], list[IncomingEvent]]
     parse: Callable[[bytes], Iterable[Any]]
-    numbered: bool = True
+    is_batch: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
-    """Valid events: their ids, and each as the JSON in which it travels. Both in the order of the body."""
+class ValidEvents:
+    """Valid events in the order of the body: their ids, and each event encoded for the queue."""
 
     ids: list[UUID]
     encoded: list[bytes]
 
 
-_one = msgspec.json.Decoder(Event)
-_many = msgspec.json.Decoder(list[Event])
-_envelope = msgspec.json.Decoder(Envelope)
+_event_decoder = msgspec.json.Decoder(IncomingEvent)
+_array_decoder = msgspec.json.Decoder(list[IncomingEvent])
+_envelope_decoder = msgspec.json.Decoder(Envelope)
 _encode = msgspec.json.Encoder().encode
+_encode_canonical = msgspec.json.Encoder(order="deterministic").encode
 _schema = EventSchema()
 
 
-def _read_many(body: bytes) -> list[Event]:
-    return _envelope.decode(body).events if body.lstrip()[:1] == b"{" else _many.decode(body)
+def _decode_batch(body: bytes) -> list[IncomingEvent]:
+    return _envelope_decoder.decode(body).events if body.lstrip()[:1] == b"{" else _array_decoder.decode(body)
 
 
-def _read_lines(body: bytes) -> list[Event]:
-    return [_one.decode(line) for line in body.split(b"\n") if line.strip()]
+def _decode_lines(body: bytes) -> list[IncomingEvent]:
+    return [_event_decoder.decode(line) for line in body.split(b"\n") if line.strip()]
 
 
-ONE = Form(lambda body: [_one.decode(body)], lenient_json.one, numbered=False)
-MANY = Form(_read_many, lenient_json.many)
-LINES = Form(_read_lines, lenient_json.lines)
+SINGLE = BodyFormat(lambda body: [_event_decoder.decode(body)], lenient_json.parse_single, is_batch=False)
+BATCH = BodyFormat(_decode_batch, lenient_json.parse_batch)
+NDJSON = BodyFormat(_decode_lines, lenient_json.parse_lines)
 
 
-def decode(body: bytes, form: Form, limits: Settings, key: str | None = None) -> Accepted:
-    """The events of a body, checked, with ids and times in UTC.
+def decode(body: bytes, body_format: BodyFormat, limits: Settings, idempotency_key: str | None = None) -> ValidEvents:
+    """Return the validated events of a body, with ids and with timestamps in UTC.
 
-    An event without id gets a UUIDv7, or with an idempotency `key` a UUIDv5 of the key and its index.
-    Raises `problems.Problem`: 400 with every error, or 413 for what is beyond `limits`.
+    An event without an id gets a UUIDv7 or, with an `idempotency_key`, a derived id (see `derived_id`).
+    Raises `problems.Problem`: 400 with every error, or 413 above one of the `limits`.
     """
     try:
-        events = form.read(body)
-        _count(events, limits)
-        accepted = seal(events, key)
-    except (ValueError, RecursionError) as refusal:
-        values = list(islice(form.parse(body), limits.max_batch_events + 1))
-        _count(values, limits)
-        raise _explain(values, form, refusal) from None
-    oversized = [index for index, text in enumerate(accepted.encoded) if len(text) > limits.max_event_bytes + OWN_BYTES]
+        events = body_format.decode(body)
+        _check_count(events, limits)
+        valid = finalize(events, idempotency_key)
+    except (ValueError, RecursionError) as error:
+        values = list(islice(body_format.parse(body), limits.max_batch_events + 1))
+        _check_count(values, limits)
+        raise _explain(values, body_format, error) from None
+    max_bytes = limits.max_event_bytes + ADDED_BYTES
+    oversized = [index for index, text in enumerate(valid.encoded) if len(text) > max_bytes]
     if oversized:
-        raise _too_large(oversized, form, limits)
-    return accepted
+        raise _event_too_large(oversized, body_format, limits)
+    return valid
 
 
-def seal(events: list[Event], key: str | None) -> Accepted:
-    """Complete events, and encode them. Raises `ValueError` for what the types let through and the schema refuses."""
-    received = datetime.now(UTC).isoformat(timespec="microseconds").removesuffix("+00:00")
-    tail = f',"received_at":"{received}Z"}}'.encode()
+def finalize(events: list[IncomingEvent], idempotency_key: str | None) -> ValidEvents:
+    """Complete and encode events. Raises `ValueError` for what only the schema rejects: depth, NUL, years."""
+    suffix = b',"received_at":%b}' % _encode(datetime.now(UTC))
     ids: list[UUID] = []
     encoded: list[bytes] = []
     for index, event in enumerate(events):
-        event.timestamp = instant(event.timestamp)
+        event.timestamp = to_utc(event.timestamp)
         if event.event_id is None:
-            event.event_id = uuid7() if key is None else uuid5(IDEMPOTENCY, f"{index}:{key}")
+            event.event_id = uuid7() if idempotency_key is None else derived_id(idempotency_key, index, event)
         text = _encode(event)
-        # Few brackets cannot nest deeply; those of the event and of its other object do not count.
+        # Counting brackets is cheap and rules out deep nesting; two belong to the event and to its other object.
         if text.count(b"{") + text.count(b"[") > MAX_DEPTH + 2 and (
-            too_deep(event.payload) or too_deep(event.metadata)
+            is_nested_too_deeply(event.payload) or is_nested_too_deeply(event.metadata)
         ):
             raise ValueError("an object is nested too deeply")
-        if b"\\u0000" in text and _has_flaws(event):
-            raise ValueError("a text contains NUL")
+        if b"\\u0000" in text and _has_issues(event):
+            raise ValueError("a string contains NUL")
         ids.append(event.event_id)
-        encoded.append(text[:-1] + tail)
-    return Accepted(ids, encoded)
+        encoded.append(text[:-1] + suffix)
+    return ValidEvents(ids, encoded)
 
 
-def _has_flaws(event: Event) -> bool:
-    return any(any(flaws(part)) for part in (event.event_type, event.source, event.payload, event.metadata))
+def derived_id(idempotency_key: str, index: int, event: IncomingEvent) -> UUID:
+    """Return the id of an event without one: a UUIDv5 of the key, the index in the body and a digest of the event.
+
+    The same request gives the same ids. Another event under the same key gets another id, so it is stored as well.
+    The identity of the caller, when requests have one, must become a part of this name.
+    """
+    digest = blake2b(_encode_canonical(event), digest_size=16).hexdigest()  # the id and received_at are not set yet
+    return uuid5(IDEMPOTENCY_NAMESPACE, f"{index}:{idempotency_key}:{digest}")
 
 
-def _count(events: Sequence[Any], limits: Settings) -> None:
+def _has_issues(event: IncomingEvent) -> bool:
+    parts = (event.event_type, event.source, event.payload, event.metadata)
+    return any(any(json_issues(part)) for part in parts)
+
+
+def _check_count(events: Sequence[Any], limits: Settings) -> None:
     if not events:
-        raise problems.invalid([{"field": "events", "message": "Must hold at least one event."}], "Empty batch")
+        raise problems.invalid([problems.field_error("events", "Must contain at least one event.")], "Empty batch")
     if len(events) > limits.max_batch_events:
-        message = f"Must hold at most {limits.max_batch_events} events."
-        raise problems.too_large("Too many events", [{"field": "events", "message": message}])
+        message = f"Must contain at most {limits.max_batch_events} events."
+        raise problems.too_large("Too many events", [problems.field_error("events", message)])
 
 
-def _too_large(oversized: list[int], form: Form, limits: Settings) -> problems.Problem:
-    message = f"Must have at most {limits.max_event_bytes} bytes as compact JSON."
-    errors = [_at(index, form, {"field": "event", "message": message}) for index in oversized]
-    return problems.too_large("An event is too large", errors)
+def _event_too_large(oversized: list[int], body_format: BodyFormat, limits: Settings) -> problems.Problem:
+    error = problems.field_error("event", f"Must have at most {limits.max_event_bytes} bytes as compact JSON.")
+    return problems.too_large("Event too large", [_located(index, body_format, error) for index in oversized])
 
 
-def _explain(values: list[Any], form: Form, refusal: Exception) -> problems.Problem:
-    errors = list(islice(_errors(values, form), problems.MAX_ERRORS + 1))
+def _explain(values: list[Any], body_format: BodyFormat, rejection: Exception) -> problems.Problem:
+    errors = list(islice(_errors(values, body_format), problems.MAX_ERRORS + 1))
     if not errors:
-        # A field given twice: the schema sees only the last one. What was refused stays refused.
-        errors = [{"field": "event", "message": str(refusal)}]
+        # A field that is given twice: the parser keeps the last value, so the schema finds no error.
+        errors = [problems.field_error("event", str(rejection))]
     return problems.invalid(errors, "Invalid event")
 
 
-def _errors(values: list[Any], form: Form) -> Iterator[problems.Error]:
+def _errors(values: list[Any], body_format: BodyFormat) -> Iterator[problems.Error]:
     for index, value in enumerate(values):
         if isinstance(value, lenient_json.Malformed):
-            yield _at(index, form, {"field": "event", "message": value.reason})
+            yield _located(index, body_format, problems.field_error("event", value.reason))
             continue
-        messages = _schema.validate(value)
-        for error in problems.flatten(messages, root="event"):
-            yield _at(index, form, error)
+        for error in problems.flatten(_schema.validate(value), root="event"):
+            yield _located(index, body_format, error)
 
 
-def _at(index: int, form: Form, error: problems.Error) -> problems.Error:
-    return {"index": index, **error} if form.numbered else error
+def _located(index: int, body_format: BodyFormat, error: problems.Error) -> problems.Error:
+    return {"index": index, **error} if body_format.is_batch else error

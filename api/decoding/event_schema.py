@@ -1,4 +1,4 @@
-"""The contract of an event: the one place that says what is valid, and the words for what is not."""
+"""The contract of an event: which values are valid, and the messages for those that are not."""
 
 import math
 import re
@@ -13,18 +13,19 @@ from marshmallow import RAISE, Schema, ValidationError, fields
 
 MAX_DEPTH = 32
 MAX_NAME_CHARACTERS = 255
+#: Most issues that are listed for one object.
+MAX_ISSUES = 100
 SURROGATE = re.compile(r"[\ud800-\udfff]")
-MAX_FLAWS = 100  # of one object that are named
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
-Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_CHARACTERS)]
 
 
-def instant(moment: datetime) -> datetime:
-    """The moment in UTC. Raises `ValueError` outside the years 1970 to 9999."""
+def to_utc(time: datetime) -> datetime:
+    """Return the time in UTC. Raises `ValueError` outside the years 1970 to 9999."""
     try:
-        in_utc = moment.astimezone(UTC)
+        in_utc = time.astimezone(UTC)
     except OverflowError:
         in_utc = None
     if in_utc is None or in_utc < EARLIEST:
@@ -32,31 +33,31 @@ def instant(moment: datetime) -> datetime:
     return in_utc
 
 
-def flaws(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Where a JSON value is more than we can keep, and why: PostgreSQL's `jsonb` refuses NUL and lone surrogates."""
+def json_issues(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the path and the message of each part of a JSON value that PostgreSQL's `jsonb` cannot store."""
     if isinstance(value, dict | list):
         if len(path) >= MAX_DEPTH:
             yield path, f"Must not be nested deeper than {MAX_DEPTH} levels."
             return
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            step = (*path, str(key))
+            inner_path = (*path, str(key))
             if isinstance(key, str):
-                yield from ((step, flaw) for flaw in text_flaws(key))
-            yield from flaws(inner, step)
+                yield from ((inner_path, issue) for issue in text_issues(key))
+            yield from json_issues(inner, inner_path)
     elif isinstance(value, str):
-        yield from ((path, flaw) for flaw in text_flaws(value))
+        yield from ((path, issue) for issue in text_issues(value))
     elif isinstance(value, float) and not math.isfinite(value):
         yield path, "Must be a finite number of at most 4,300 digits."
 
 
-def too_deep(value: dict[str, Any] | list[Any], levels: int = MAX_DEPTH) -> bool:
-    """Whether objects and arrays are nested more than `levels` times: what `flaws` says of depth, faster."""
+def is_nested_too_deeply(value: dict[str, Any] | list[Any], levels: int = MAX_DEPTH) -> bool:
+    """Return whether objects and arrays are nested more than `levels` times, as `json_issues` checks, but faster."""
     inner = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(too_deep(each, levels - 1) for each in inner if isinstance(each, dict | list))
+    return levels == 0 or any(is_nested_too_deeply(each, levels - 1) for each in inner if isinstance(each, dict | list))
 
 
-def text_flaws(text: str) -> Iterator[str]:
-    """Why PostgreSQL could not keep a text."""
+def text_issues(text: str) -> Iterator[str]:
+    """Yield the reasons why PostgreSQL cannot store a string."""
     if "\x00" in text:
         yield "Must not contain NUL."
     if SURROGATE.search(text):
@@ -64,15 +65,15 @@ def text_flaws(text: str) -> Iterator[str]:
 
 
 class NameField(fields.String):
-    """A text of 1 to 255 characters."""
+    """A string of 1 to 255 characters."""
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
         try:
             name = msgspec.convert(value, Name)
         except msgspec.ValidationError as error:
             raise ValidationError(f"Must be a string of 1 to {MAX_NAME_CHARACTERS} characters.") from error
-        if found := list(text_flaws(name)):
-            raise ValidationError(found)
+        if issues := list(text_issues(name)):
+            raise ValidationError(issues)
         return name
 
 
@@ -87,26 +88,26 @@ class IdField(fields.UUID):
 
 
 class TimestampField(fields.AwareDateTime):
-    """An ISO-8601 time with its zone; becomes UTC."""
+    """An ISO-8601 time with a zone, converted to UTC."""
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> datetime:
         try:
-            return instant(msgspec.convert(value, Moment))
+            return to_utc(msgspec.convert(value, Timestamp))
         except msgspec.ValidationError as error:
-            raise ValidationError("Must be an ISO-8601 time with a zone, as 2026-01-31T12:00:00Z.") from error
+            raise ValidationError("Must be an ISO-8601 time with a zone, for example 2026-01-31T12:00:00Z.") from error
         except ValueError as error:
             raise ValidationError(str(error)) from error
 
 
 class ObjectField(fields.Dict):
-    """A JSON object that can be stored."""
+    """A JSON object that PostgreSQL can store."""
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise ValidationError("Must be an object.")
         messages: dict[str, Any] = {}
-        for path, flaw in islice(flaws(value), MAX_FLAWS):
-            messages.setdefault(".".join(path) or "_schema", []).append(flaw)
+        for path, issue in islice(json_issues(value), MAX_ISSUES):
+            messages.setdefault(".".join(path) or "_schema", []).append(issue)
         if messages:
             raise ValidationError(messages)
         return value
@@ -123,7 +124,7 @@ class EventSchema(Schema):
     event_id = IdField(
         allow_none=True,
         load_default=None,
-        metadata={"description": "minted when absent; an event that repeats an id is accepted and stored once"},
+        metadata={"description": "generated if absent; an event with a known id is accepted, and stored once"},
     )
     event_type = NameField(required=True)
     source = NameField(required=True)

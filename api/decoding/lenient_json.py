@@ -1,7 +1,7 @@
-"""JSON for explaining what is wrong with it: lets through what `decode` refuses, so that the schema can name the field.
+"""Lenient JSON parser for rejected requests: it accepts what `decode` rejects, so that the schema can name the field.
 
-Only refused requests come here. NaN, Infinity, numbers beyond any range and lone surrogates become values;
-nesting too deep for a parser is cut, still too deep for an event.
+NaN, Infinity, numbers out of range and lone surrogates become values. Nesting that is too deep for the parser is cut
+to a depth that is still too deep for an event.
 """
 
 import json
@@ -13,74 +13,71 @@ from typing import Any
 from api import problems
 from api.decoding.event_schema import MAX_DEPTH
 
-#: Above what any valid batch needs: an event, inside an array, inside an object.
+#: Deeper than any valid batch: an event in an array in an object.
 PARSED_DEPTH = MAX_DEPTH + 8
-MAX_DIGITS = 4_300  # of an integer, its sign among them, as the fast decoder counts
+MAX_DIGITS = 4_300  # of an integer with its sign, as the fast decoder counts them
 
-# A string that does not end is taken to the end of the text: tried again at each of its quotes it would take for ever.
+# An unterminated string matches up to the end of the text: a retry at each of its quotes would take quadratic time.
 TOKEN = re.compile(r'"[^"\\]*+(?:\\.?[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """Text that is not JSON, and why."""
+    """Text that is not JSON, and the reason."""
 
     reason: str
 
 
-def value(text: bytes, place: str = "") -> Any:
-    """The JSON value of a text, or what is `Malformed` about it. `place` is where the text is from, as " of line 3"."""
+def parse(text: bytes, location: str = "") -> Any:
+    """Return the JSON value of a text, or `Malformed`. `location` is added to the reason, for example " of line 3"."""
     if not text.strip():
         return Malformed("Must not be empty.")
     try:
         decoded = text.decode()
     except UnicodeDecodeError as error:
-        return Malformed(f"Must be UTF-8, and is not at byte {error.start}{place}.")
+        return Malformed(f"Must be UTF-8; invalid byte at offset {error.start}{location}.")
     try:
         try:
             return _loads(decoded)
         except RecursionError:
             return _loads(_pruned(decoded))
     except json.JSONDecodeError as error:
-        where = place or f" of line {error.lineno}"
-        return Malformed(f"Must be JSON, and is not at column {error.colno}{where}: {error.msg}.")
+        where = location or f" of line {error.lineno}"
+        return Malformed(f"Must be JSON; error at column {error.colno}{where}: {error.msg}.")
 
 
-def one(body: bytes) -> list[Any]:
-    """The value of a body, as a list of one. Raises `problems.Problem` for what is not JSON."""
-    return [_sound(value(body))]
+def parse_single(body: bytes) -> list[Any]:
+    """Return the value of a body in a list. Raises `problems.Problem` if it is not JSON."""
+    return [_well_formed(parse(body))]
 
 
-def many(body: bytes) -> list[Any]:
-    """The values of an array, or of an object with `events`. Raises `problems.Problem` for anything else."""
-    batch = _sound(value(body))
+def parse_batch(body: bytes) -> list[Any]:
+    """Return the values of an array, or of an object with `events`. Raises `problems.Problem` for anything else."""
+    batch = _well_formed(parse(body))
     errors: list[problems.Error] = []
     if isinstance(batch, dict):
-        errors += [_error(problems.printable(key), "Unknown field.") for key in batch if key != "events"]
-        errors += [_error("events", "Missing data for required field.")] if "events" not in batch else []
+        errors += [problems.field_error(problems.printable(key), "Unknown field.") for key in batch if key != "events"]
+        if "events" not in batch:
+            errors.append(problems.field_error("events", "Missing data for required field."))
         batch = batch.get("events", [])
     if not isinstance(batch, list):
-        errors.append(_error("events", "Must be an array of events."))
+        errors.append(problems.field_error("events", "Must be an array of events."))
     if errors:
         raise problems.invalid(errors, "Invalid batch")
     return list(batch)
 
 
-def lines(body: bytes) -> Iterator[Any]:
-    """The value of each line that is not empty, or what is `Malformed` about it."""
+def parse_lines(body: bytes) -> Iterator[Any]:
+    """Yield the value of each line that is not empty, or `Malformed`."""
     for number, line in enumerate(body.split(b"\n"), start=1):
         if line.strip():
-            yield value(line, f" of line {number}")
+            yield parse(line, f" of line {number}")
 
 
-def _sound(parsed: Any) -> Any:
-    if isinstance(parsed, Malformed):
-        raise problems.invalid([_error("body", parsed.reason)], "Malformed JSON")
-    return parsed
-
-
-def _error(field: str, message: str) -> problems.Error:
-    return {"field": field, "message": message}
+def _well_formed(value: Any) -> Any:
+    if isinstance(value, Malformed):
+        raise problems.invalid([problems.field_error("body", value.reason)], "Malformed JSON")
+    return value
 
 
 def _integer(digits: str) -> int | float:
@@ -92,11 +89,11 @@ def _loads(text: str) -> Any:
 
 
 def _pruned(text: str) -> str:
-    return "".join(_shallow(text))
+    return "".join(_shallow_parts(text))
 
 
-def _shallow(text: str) -> Iterator[str]:
-    """The parts of a JSON text that are less deep than `PARSED_DEPTH`, with 0 for each that is deeper."""
+def _shallow_parts(text: str) -> Iterator[str]:
+    """Yield the parts of a JSON text above `PARSED_DEPTH`, with 0 in place of each deeper value."""
     depth = start = 0
     for token in TOKEN.finditer(text):
         if token[0] in "[{":

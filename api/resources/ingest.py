@@ -12,8 +12,8 @@ from eventpulse.settings import Settings
 
 VISIBLE = re.compile(r"[!-~]{1,255}")
 
-ONE = {"application/json": decode.ONE}
-BATCH = {"application/json": decode.MANY, "application/x-ndjson": decode.LINES}
+ONE = {"application/json": decode.SINGLE}
+BATCH = {"application/json": decode.BATCH, "application/x-ndjson": decode.NDJSON}
 
 
 class Ingest:
@@ -35,7 +35,7 @@ class Ingest:
         resp.status = falcon.HTTP_202
         resp.media = {"status": "accepted", "count": len(event_ids), "event_ids": event_ids}
 
-    def _accept(self, req: falcon.Request, forms: dict[str, decode.Form]) -> list[UUID]:
+    def _accept(self, req: falcon.Request, forms: dict[str, decode.BodyFormat]) -> list[UUID]:
         form = _form(req, forms)
         key = _idempotency_key(req)
         ingest.check_accepting()
@@ -45,7 +45,7 @@ class Ingest:
         return events.ids
 
 
-def _form(req: falcon.Request, forms: dict[str, decode.Form]) -> decode.Form:
+def _form(req: falcon.Request, forms: dict[str, decode.BodyFormat]) -> decode.BodyFormat:
     # Parameters say nothing new: JSON is UTF-8, whatever charset is named.
     given = (req.content_type or "").partition(";")[0].strip().lower()
     if given not in forms:

@@ -7,7 +7,7 @@ import falcon
 
 from api import problems
 from api.decoding import body
-from api.decoding.event_schema import flaws
+from api.decoding.event_schema import json_issues
 
 MAX_BYTES = 64 * 1024
 
@@ -19,7 +19,7 @@ def read(req: falcon.Request) -> dict[str, Any]:
     document = body.read_json(req, MAX_BYTES)
     if not isinstance(document, dict):
         raise problems.invalid([{"field": "body", "message": "must be an object"}])
-    found = ({"field": problems.printable(".".join(path)), "message": flaw} for path, flaw in flaws(document))
+    found = ({"field": problems.printable(".".join(path)), "message": flaw} for path, flaw in json_issues(document))
     if errors := list(islice(found, problems.MAX_ERRORS)):
         raise problems.invalid(errors)
     return document

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, validate, validates_schema
 
-from api.decoding.event_schema import IdField, Moment, NameField, TimestampField, instant
+from api.decoding.event_schema import IdField, NameField, Timestamp, TimestampField, to_utc
 from api.resources import paging
 from models.channel import SEVERITIES
 
@@ -26,7 +26,7 @@ class Cursor(fields.String):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> Any:
         try:
             moment, *rest = paging.decode(super()._deserialize(value, attr, data, **options), self._key)
-            return (instant(moment), *rest)
+            return (to_utc(moment), *rest)
         except ValueError as error:
             raise ValidationError("must be the next_cursor of a page of this list") from error
 
@@ -54,7 +54,7 @@ class Page(Query):
         validate=validate.Range(0, paging.MAX_OFFSET),
         metadata={"description": "rows to skip; for deep pages a cursor is cheaper"},
     )
-    cursor = Cursor(tuple[Moment, UUID])
+    cursor = Cursor(tuple[Timestamp, UUID])
 
     @post_load
     def clamp(self, query: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class AnomalyQuery(Period):
 
 
 class ThroughputQuery(Period):
-    cursor = Cursor(tuple[Moment])
+    cursor = Cursor(tuple[Timestamp])
 
 
 class MetricsQuery(Query):

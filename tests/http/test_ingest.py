@@ -83,6 +83,30 @@ def test_an_idempotency_key_gives_a_retried_request_the_same_ids(door: TestClien
     assert UUID(first[0]).version == 5
 
 
+def test_an_idempotency_key_that_is_used_again_for_another_event_loses_nothing(door: TestClient, queued: Any) -> None:
+    first, second = (
+        door.simulate_post("/api/v1/events", json=event(n=n), headers={"Idempotency-Key": "1"}).json["event_id"]
+        for n in (1, 2)
+    )
+
+    assert first != second
+    assert [(stored["event_id"], stored["payload"]) for stored in queued()] == [(first, {"n": 1}), (second, {"n": 2})]
+
+
+def test_an_idempotency_key_ignores_the_form_in_which_an_event_is_written(door: TestClient) -> None:
+    """Key order, white space and the zone of the timestamp may differ between two attempts."""
+    written = (
+        b'{"event_type":"t","source":"s","timestamp":"2026-11-20T12:00:00Z","payload":{"a":1,"b":{"c":2,"d":3}}}',
+        b'{"source":"s", "event_type":"t","payload":{"b":{"d":3,"c":2},"a":1},"timestamp":"2026-11-20T13:00:00+01:00"}',
+    )
+    ids = {
+        door.simulate_post("/api/v1/events", body=body, headers=JSON | {"Idempotency-Key": "1"}).json["event_id"]
+        for body in written
+    }
+
+    assert len(ids) == 1
+
+
 @pytest.mark.parametrize("key", ["", "two words", "x" * 256, "späť"])
 def test_an_unfit_idempotency_key_is_refused(door: TestClient, queued: Any, key: str) -> None:
     response = door.simulate_post("/api/v1/events", json=event(), headers={"Idempotency-Key": key})

@@ -69,7 +69,7 @@ def test_without_postgresql_reading_asks_to_come_back(redis_url: str, redis_clie
     client = TestClient(create_app(Settings(redis_url=redis_url, database_url=NOBODY)))
     response = client.simulate_get("/api/v1/events")
 
-    assert (response.status_code, response.json["detail"]) == (503, "PostgreSQL cannot be reached")
+    assert (response.status_code, response.json["detail"]) == (503, "PostgreSQL is unavailable")
     assert int(response.headers["Retry-After"]) >= 1
     assert "hunter2" not in response.text
 

@@ -10,14 +10,14 @@ EVENT = '{"source":%s,"event_type":"t","timestamp":"2026-01-01T00:00:00Z","sourc
 
 
 def test_of_a_field_given_twice_the_last_counts() -> None:
-    accepted = decode.decode((EVENT % ('"a"', '"b"')).encode(), decode.ONE, Settings())
+    accepted = decode.decode((EVENT % ('"a"', '"b"')).encode(), decode.SINGLE, Settings())
     assert b'"source":"b"' in accepted.encoded[0]
 
 
 @pytest.mark.parametrize("values", [("1", '"b"'), ('"a"', "1")])
 def test_a_field_given_twice_must_be_right_both_times(values: tuple[str, str]) -> None:
     with pytest.raises(problems.Problem) as refused:
-        decode.decode((EVENT % values).encode(), decode.ONE, Settings())
+        decode.decode((EVENT % values).encode(), decode.SINGLE, Settings())
     assert refused.value.status == 400
     assert refused.value.errors
 
@@ -26,23 +26,23 @@ def test_events_that_only_look_suspicious_pass() -> None:
     """Many brackets are no depth, and an escaped backslash before u0000 is no NUL."""
     payload = '{"wide":[' + ",".join(["[]"] * 100) + r'],"text":"\\\\u0000"}'
     text = f'{{"source":"s","event_type":"t","timestamp":"2026-01-01T00:00:00Z","payload":{payload}}}'
-    accepted = decode.decode(text.encode(), decode.ONE, Settings())
+    accepted = decode.decode(text.encode(), decode.SINGLE, Settings())
     assert f'"payload":{payload}'.encode() in accepted.encoded[0]
 
 
-@pytest.mark.parametrize(("size", "fits"), [(65_536, True), (65_536 + decode.OWN_BYTES, False)])
+@pytest.mark.parametrize(("size", "fits"), [(65_536, True), (65_536 + decode.ADDED_BYTES, False)])
 def test_an_event_may_have_64_kib_and_what_we_add_does_not_count(size: int, fits: bool) -> None:
     head, tail = b'{"source":"s","event_type":"t","timestamp":"2026-01-01T00:00:00Z","payload":{"text":"', b'"}}'
     body = head + b"x" * (size - len(head + tail)) + tail
     if fits:
-        assert decode.decode(body, decode.ONE, Settings()).encoded
+        assert decode.decode(body, decode.SINGLE, Settings()).encoded
     else:
         with pytest.raises(problems.Problem) as refused:
-            decode.decode(body, decode.ONE, Settings())
+            decode.decode(body, decode.SINGLE, Settings())
         assert refused.value.status == 413
 
 
 def test_a_text_that_looks_like_nul_may_be_as_deep_as_any() -> None:
     payload = '{"a":' * 31 + r'{"b":"\\u0000"}' + "}" * 31
     text = f'{{"source":"s","event_type":"t","timestamp":"2026-01-01T00:00:00Z","payload":{payload}}}'
-    assert decode.decode(text.encode(), decode.ONE, Settings()).encoded
+    assert decode.decode(text.encode(), decode.SINGLE, Settings()).encoded

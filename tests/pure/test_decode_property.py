@@ -94,7 +94,7 @@ def events(draw: st.DrawFn) -> dict[str, Any]:
 def by_schema(body: bytes) -> dict[str, Any] | None:
     """What the schema makes of a body; None when it refuses it."""
     try:
-        return EventSchema().load(lenient_json.one(body)[0])
+        return EventSchema().load(lenient_json.parse_single(body)[0])
     except (problems.Problem, marshmallow.ValidationError):
         return None
 
@@ -102,9 +102,9 @@ def by_schema(body: bytes) -> dict[str, Any] | None:
 def by_decoder(body: bytes) -> dict[str, Any] | None:
     """What the fast decoder makes of a body; None when it refuses it."""
     try:
-        (event,) = decode.ONE.read(body)
+        (event,) = decode.SINGLE.decode(body)
         had_id = event.event_id is not None
-        decode.seal([event], key=None)
+        decode.finalize([event], idempotency_key=None)
     except (ValueError, RecursionError):
         return None
     read = {field: getattr(event, field) for field in event.__struct_fields__}
