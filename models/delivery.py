@@ -45,6 +45,7 @@ class Delivery(Row):
     attempts = peewee.IntegerField(default=0)
     due_at = time()
     receipt = peewee.TextField(null=True)
+    reference = peewee.TextField(null=True)
     last_error = peewee.TextField(null=True)
     delivered_at = time(null=True)
     created_at = time(default=now)

@@ -15,19 +15,56 @@ from models.database import database
 from models.dead_letter import DeadLetter
 from models.pending_evaluation import INSERT_PENDING
 
+#: Number of events in the evidence of an anomaly.
 SAMPLES = 3
 
-# One statement, for one round trip, and so that no event is stored without its handover. Sorted, so that two workers
-# with overlapping batches take their row locks in the same order and never deadlock.
+_RECORD = """(event_id uuid, event_type text, source text, timestamp timestamptz,
+              payload jsonb, metadata jsonb, received_at timestamptz)"""
+
+# One statement: one round trip, and no event is stored without its pending evaluation. Sorted: two workers with
+# overlapping batches take their row locks in the same order and never deadlock.
 INSERT = f"""
-    WITH handed_over AS ({INSERT_PENDING})
+    WITH pending AS ({INSERT_PENDING})
     INSERT INTO events (event_id, event_type, source, timestamp, payload, metadata, received_at)
     SELECT event_id, event_type, source, timestamp, payload, metadata, received_at
-    FROM jsonb_to_recordset(%s::jsonb) AS e(event_id uuid, event_type text, source text, timestamp timestamptz,
-                                          payload jsonb, metadata jsonb, received_at timestamptz)
+    FROM jsonb_to_recordset(%s::jsonb) AS sent {_RECORD}
     ORDER BY event_id
     ON CONFLICT (event_id) DO NOTHING
-"""  # noqa: S608 - both texts are ours
+"""  # noqa: S608 - both texts are constants
+
+
+def _content(row: str) -> str:
+    """Return SQL for what a client sent. jsonb compares by value: neither key order nor 1 or 1.0 makes a difference."""
+    return f"jsonb_build_array({row}.event_type, {row}.source, {row}.timestamp, {row}.payload, {row}.metadata)"
+
+
+def _digest(row: str) -> str:
+    return f"left(encode(sha256(convert_to({_content(row)}::text, 'UTF8')), 'hex'), 16)"
+
+
+# PostgreSQL reads the events exactly as INSERT does, so that equal values are equal here.
+CONFLICTS = f"""
+    SELECT sent.ordinality - 1, stored.event_id, to_jsonb(stored)::text, {_digest("stored")}, {_digest("sent")}
+    FROM ROWS FROM (jsonb_to_recordset(%s::jsonb) AS {_RECORD}) WITH ORDINALITY AS sent
+    JOIN events AS stored ON stored.event_id = sent.event_id
+    WHERE {_content("stored")} <> {_content("sent")}
+    ORDER BY sent.ordinality
+"""  # noqa: S608 - all texts are constants
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """An event whose id is stored with other content.
+
+    `position` is its index in the batch, from 0. `stored` is the stored event as a JSON object. The digests are of
+    event_type, source, timestamp, payload and metadata: 16 hexadecimal digits of SHA-256.
+    """
+
+    position: int
+    event_id: UUID
+    stored: bytes
+    stored_digest: str
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +93,23 @@ class Event(Row):
 
     @classmethod
     def store(cls, encoded: Iterable[bytes], pending_evaluations: Mapping[str, Sequence[str]] | None = None) -> int:
-        """Insert events given as JSON objects, with the ids of those that each bundle hands over (`models.pending_evaluation`).
+        """Insert events given as JSON objects, together with their pending evaluations; return how many were new.
 
-        Returns how many were new. An event whose id is already stored changes nothing. Raises `peewee.DataError`
-        when PostgreSQL refuses one of them: then none is stored.
+        `pending_evaluations` maps the id of each bundle to the ids of its events. An event whose id is already stored
+        changes nothing. Raises `peewee.DataError` if PostgreSQL rejects one of the events: then none is stored.
         """
         pending_evaluations = pending_evaluations or {}
         ids = ["{" + ",".join(event_ids) + "}" for event_ids in pending_evaluations.values()]
-        cursor = database.execute_sql(INSERT, (list(pending_evaluations), ids, "[" + b",".join(encoded).decode() + "]"))
+        cursor = database.execute_sql(INSERT, (list(pending_evaluations), ids, _array(encoded)))
         return int(cursor.rowcount)
+
+    @classmethod
+    def conflicts(cls, encoded: Iterable[bytes]) -> list[Conflict]:
+        """Return those of these events, after `store`, whose id is stored with other content, in their order."""
+        rows = database.execute_sql(CONFLICTS, (_array(encoded),)).fetchall()
+        return [
+            Conflict(position, event_id, stored.encode(), *digests) for position, event_id, stored, *digests in rows
+        ]
 
     @classmethod
     def alive(cls, event_ids: Sequence[UUID]) -> list[Self]:
@@ -114,6 +159,10 @@ class Event(Row):
             "timestamp": utc(self.timestamp),
             "payload": self.payload,
         }
+
+
+def _array(encoded: Iterable[bytes]) -> str:
+    return "[" + b",".join(encoded).decode() + "]"
 
 
 def _any_of(path: str, values: Sequence[Any]) -> peewee.Expression:

@@ -1,4 +1,4 @@
-"""One minute of work, rolled up."""
+"""Counts of one minute."""
 
 from datetime import datetime
 from typing import Any
@@ -9,13 +9,18 @@ from models.base import Row, time
 
 
 class Throughput(Row):
-    """What happened in one minute, in events; and the queues as they were when it was last rolled up."""
+    """Numbers of events, anomalies, deliveries and dead letters of one minute; written by the roll-up.
+
+    `late`: events outside the allowed lateness of a rule. `conflicting`: events whose id was stored with other content.
+    `queue_depth` and `oldest_age_seconds` are of the moment when the minute was last rolled up.
+    """
 
     minute = time(primary_key=True)
     accepted = peewee.BigIntegerField(default=0)
     persisted = peewee.BigIntegerField(default=0)
     evaluated = peewee.BigIntegerField(default=0)
     late = peewee.BigIntegerField(default=0)
+    conflicting = peewee.BigIntegerField(default=0)
     anomalies = peewee.BigIntegerField(default=0)
     delivered = peewee.BigIntegerField(default=0)
     dead = peewee.BigIntegerField(default=0)
@@ -27,5 +32,5 @@ class Throughput(Row):
 
     @classmethod
     def record(cls, minute: datetime, **counts: Any) -> None:
-        """Store the counts of a minute, in place of what was known of it before."""
+        """Store the counts of a minute; they replace its earlier counts."""
         cls.insert(minute=minute, **counts).on_conflict(conflict_target=[cls.minute], update=counts).execute()

@@ -14,7 +14,7 @@ from models.throughput import Throughput
 
 #: Minutes that are still rolled up after they passed: what a scheduler that was away left undone.
 LOOK_BACK_MINUTES = 60
-COUNTED_IN_REDIS = ("accepted", "persisted", "evaluated", "late", "dead")
+COUNTED_IN_REDIS = ("accepted", "persisted", "evaluated", "late", "conflicting", "dead")
 
 
 def roll_up() -> int:

@@ -1,11 +1,12 @@
-"""Store each event once, then pass it on."""
+"""Store each event once, then queue its evaluation."""
 
 import dramatiq
 import msgspec
 
 from actors.outages import retry_on_outage
+from actors.pipeline import conflicts
 from actors.transport.batch import current_batch
-from actors.transport.messages import bundles, event_ids
+from actors.transport.messages import Bundle, bundles, event_ids
 from models.database import connection
 from models.event import Event
 
@@ -15,13 +16,23 @@ from models.event import Event
 def persist(*events: msgspec.Raw) -> None:
     """Insert the events in one statement and one commit; their `evaluate` messages leave with the acknowledgement.
 
-    A repeated event changes nothing in the database and is evaluated again, which changes nothing either.
+    A repeated event changes nothing in the database and is evaluated again, which changes nothing either. If its
+    content differs from the stored event, the stored event is evaluated and the other becomes a dead letter.
     """
     batch = current_batch()
     assert batch is not None
-    following = list(bundles("evaluate", batch.records, batch.consumer.batch))
+    bundled = list(bundles("evaluate", batch.records, batch.consumer.batch))
     with connection():
-        Event.store(events, event_ids(following, batch.records))
-    for bundle in following:
+        stored = Event.store(events, event_ids(bundled, batch.records))
+        conflicting = Event.conflicts(events) if stored < len(events) else []
+        if conflicting:
+            conflicts.dead_letter(conflicting, batch.records)
+    if conflicting:
+        records = conflicts.with_stored_events(batch.records, conflicting)
+        corrected = bundles("evaluate", records, batch.consumer.batch)
+        # The ids stay: the pending evaluations name them.
+        bundled = [Bundle(before.id, after.data) for before, after in zip(bundled, corrected, strict=True)]
+        batch.outbox.counts["conflicting"] = len(conflicting)
+    for bundle in bundled:
         batch.outbox.add("evaluate", bundle.id, bundle.data)
     batch.outbox.counts["persisted"] = len(events)

@@ -1,18 +1,20 @@
-"""Dead letters: kept in PostgreSQL, seen and replayed by operators.
+"""Dead letters in PostgreSQL, for operators to inspect, replay and delete.
 
-A worker puts what it gives up into Redis, in the step that settles it, for PostgreSQL may be away just then.
-From there `reconcile` moves it: stored first, removed after, so that a crash in between repeats itself harmlessly.
+A worker writes a dead letter to Redis, in the script that settles the message, because PostgreSQL may be unavailable
+then. `reconcile` moves it to PostgreSQL: it is stored first and removed from Redis after, so that a crash in between
+only repeats the move.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 import msgspec
+import peewee
 from dramatiq.message import Message
 
-import actors.pipeline  # noqa: F401 - declares the actors, whose queues are searched and whose messages are replayed
+import actors.pipeline  # noqa: F401 - declares the actors and their queues
 from actors.broker import broker
 from actors.transport.messages import decode_unopened
 from models.database import connection, database
@@ -21,81 +23,141 @@ from models.delivery import Delivery
 
 T = TypeVar("T")
 
-CHUNK = 100
-# What a message carries of its past: a replayed one starts afresh.
+#: Dead letters that are read or written together. Their messages can be large.
+BATCH = 100
+#: Options of a message that describe earlier attempts. A replayed message starts without them.
 HISTORY = {"retries", "traceback", "requeue_timestamp", "eta"}
 
 
 class NotReplayable(Exception):
-    """The dead letter is not a message of ours: to run it again would kill it again."""
+    """The dead letter is no message of a known actor: a replay would fail again."""
+
+
+class Replay(NamedTuple):
+    """Result of a replay: the number of messages that were queued, and an error text for each one that was not."""
+
+    queued: int
+    errors: list[str]
 
 
 def reconcile() -> int:
-    """Move the dead letters that lie in Redis into PostgreSQL; returns how many there were.
+    """Move the dead letters in Redis to PostgreSQL; return how many there were.
 
-    Raises `redis.RedisError` or `peewee.PeeweeException` when a server is away.
+    Raises `redis.RedisError` or `peewee.PeeweeException` if a server is unavailable.
     """
     moved = 0
     for queue_name in sorted(broker.get_declared_queues()):
-        while letters := _buried(queue_name):
+        while letters := _in_redis(queue_name):
             with connection(), database.atomic():
-                DeadLetter.insert_many(letters).on_conflict_ignore().execute()
+                DeadLetter.add(letters)
                 for letter in letters:
                     if delivery := _delivery(letter):
                         Delivery.bury(*delivery, letter["error"])
-            _forget(queue_name, [letter["dead_letter_id"] for letter in letters])
+            _remove_from_redis(queue_name, [letter["dead_letter_id"] for letter in letters])
             moved += len(letters)
     return moved
 
 
 def count(queue_name: str | None = None) -> int:
+    """Return the number of dead letters, of one queue if it is given."""
     with connection():
         return int(_selected(queue_name).count())
 
 
 def list_(limit: int, queue_name: str | None = None) -> list[DeadLetter]:
-    """The newest dead letters first."""
+    """Return up to `limit` dead letters, newest first."""
     with connection():
         return list(
             _selected(queue_name).order_by(DeadLetter.dead_lettered_at.desc(), DeadLetter.dead_letter_id).limit(limit)
         )
 
 
+def ids(queue_name: str | None = None) -> Iterator[list[str]]:
+    """Yield the ids of the dead letters that exist at the call, oldest first, in batches of at most `BATCH`.
+
+    Letters that are added while the caller works through the batches are left out, so that a replay that fails again
+    is not replayed for a second time.
+    """
+    order = (DeadLetter.dead_lettered_at, DeadLetter.dead_letter_id)
+    with connection():
+        until = _selected(queue_name, peewee.fn.MAX(DeadLetter.dead_lettered_at)).scalar()
+    letters = _selected(queue_name, DeadLetter.dead_letter_id, DeadLetter.dead_lettered_at)
+    page = remaining = letters.where(DeadLetter.dead_lettered_at <= until).order_by(*order).limit(BATCH)
+    while True:
+        with connection():
+            rows = list(page.tuples())
+        if not rows:
+            return
+        yield [dead_letter_id for dead_letter_id, _ in rows]
+        last_id, last_time = rows[-1]
+        page = remaining.where(peewee.Tuple(*order) > (last_time, last_id))
+
+
 def get(dead_letter_id: str) -> DeadLetter | None:
+    """Return one dead letter, or None."""
     with connection():
         return DeadLetter.get_or_none(DeadLetter.dead_letter_id == dead_letter_id)
 
 
-def replay(dead_letter_ids: Sequence[str]) -> int:
-    """Queue dead letters again, as new as on their first day; returns how many there were.
+def get_many(dead_letter_ids: Sequence[str]) -> list[DeadLetter]:
+    """Return those of these dead letters that exist, without their messages and tracebacks, newest first."""
+    columns = [field for name, field in DeadLetter._meta.fields.items() if name not in ("message", "traceback")]
+    with connection():
+        letters = DeadLetter.select(*columns).where(DeadLetter.dead_letter_id.in_(list(dead_letter_ids)))
+        return list(letters.order_by(DeadLetter.dead_lettered_at.desc(), DeadLetter.dead_letter_id))
 
-    Each is queued before it is removed: a crash in between runs it once more, which changes nothing.
-    Raises `NotReplayable`; those before it are queued then.
+
+def replay(dead_letter_ids: Sequence[str]) -> Replay:
+    """Queue dead letters again without their history, and delete them, in batches of one transaction each.
+
+    Those that cannot be replayed stay. A crash between queueing and deleting repeats the replay, which does no harm.
+    Raises `redis.RedisError` or `peewee.PeeweeException` if a server is unavailable.
     """
-    replayed = 0
-    for dead_letter_id in dead_letter_ids:
-        letter = get(dead_letter_id)
-        if letter is None:
-            continue
-        broker.enqueue(_afresh(letter))
-        replayed += purge([dead_letter_id])
-    return replayed
+    parts = [_replay_batch(part) for part in _batches(dead_letter_ids)]
+    return Replay(sum(part.queued for part in parts), [error for part in parts for error in part.errors])
 
 
 def purge(dead_letter_ids: Sequence[str]) -> int:
-    """Delete dead letters for good; returns how many there were."""
+    """Delete dead letters, in batches of one transaction each; return how many there were."""
     with connection():
-        return int(DeadLetter.delete().where(DeadLetter.dead_letter_id.in_(list(dead_letter_ids))).execute())
+        return sum(_delete(part) for part in _batches(dead_letter_ids))
 
 
-def _selected(queue_name: str | None) -> Any:
-    letters = DeadLetter.select()
+def _batches(dead_letter_ids: Sequence[str]) -> Iterator[list[str]]:
+    unique = list(dict.fromkeys(dead_letter_ids))
+    for start in range(0, len(unique), BATCH):
+        yield unique[start : start + BATCH]
+
+
+def _replay_batch(dead_letter_ids: list[str]) -> Replay:
+    messages: dict[str, Message[Any]] = {}
+    errors: list[str] = []
+    # One transaction: a message that fails again before its letter is deleted waits to store it, and is not lost.
+    with connection(), database.atomic():
+        letters = DeadLetter.select().where(DeadLetter.dead_letter_id.in_(dead_letter_ids))
+        for letter in letters.order_by(DeadLetter.dead_letter_id).for_update():
+            try:
+                messages[letter.dead_letter_id] = _without_history(letter)
+            except NotReplayable as error:
+                errors.append(str(error))
+        _delete(list(messages))
+        for message in messages.values():
+            broker.enqueue(message)
+    return Replay(len(messages), errors)
+
+
+def _delete(dead_letter_ids: Sequence[str]) -> int:
+    return int(DeadLetter.delete().where(DeadLetter.dead_letter_id.in_(list(dead_letter_ids))).execute())
+
+
+def _selected(queue_name: str | None, *columns: Any) -> Any:
+    letters = DeadLetter.select(*columns)
     return letters if queue_name is None else letters.where(DeadLetter.queue_name == queue_name)
 
 
-def _afresh(letter: DeadLetter) -> Message[Any]:
+def _without_history(letter: DeadLetter) -> Message[Any]:
     try:
-        message = decode_unopened(bytes(letter.message))  # its arguments stay as they are, to the last digit
+        message = decode_unopened(bytes(letter.message))  # the arguments keep their exact text
         broker.get_actor(message.actor_name)
     except Exception as error:
         raise NotReplayable(f"{letter.dead_letter_id} cannot be replayed: {letter.error}") from error
@@ -103,19 +165,19 @@ def _afresh(letter: DeadLetter) -> Message[Any]:
     return Message(message.queue_name, message.actor_name, message.args, message.kwargs, options, message.message_id)
 
 
-def _buried(queue_name: str) -> list[dict[str, Any]]:
+def _in_redis(queue_name: str) -> list[dict[str, Any]]:
     key = f"{broker.namespace}:{queue_name}.XQ"
-    died: list[tuple[bytes, float]] = broker.client.zrange(key, 0, CHUNK - 1, withscores=True)  # type: ignore[assignment]
-    if not died:
+    oldest: list[tuple[bytes, float]] = broker.client.zrange(key, 0, BATCH - 1, withscores=True)  # type: ignore[assignment]
+    if not oldest:
         return []
-    ids = [message_id for message_id, _ in died]
+    ids = [message_id for message_id, _ in oldest]
     pipeline = broker.client.pipeline(transaction=False)
     pipeline.hmget(f"{key}.msgs", ids)
     pipeline.hmget(f"{key}.why", ids)
     messages, reasons = pipeline.execute()
     return [
         _letter(queue_name, message_id, milliseconds, message or b"", (why or b"").decode(errors="replace"))
-        for (message_id, milliseconds), message, why in zip(died, messages, reasons, strict=True)
+        for (message_id, milliseconds), message, why in zip(oldest, messages, reasons, strict=True)
     ]
 
 
@@ -126,7 +188,7 @@ class _Options(msgspec.Struct):
 
 
 class _Readable(msgspec.Struct):
-    """As much of a message as its dead letter tells in columns of their own."""
+    """The parts of a message that have columns of their own."""
 
     actor_name: str | None = None
     args: list[Any] = []
@@ -138,24 +200,24 @@ class _EventArgument(msgspec.Struct):
 
 
 def _letter(queue_name: str, message_id: bytes, milliseconds: float, data: bytes, why: str) -> dict[str, Any]:
-    message = _read(data, _Readable) or _Readable()  # whatever it is, it is kept as it is
+    message = _read(data, _Readable) or _Readable()  # an unreadable message is kept, too
     event = _convert(message.args[:1], tuple[_EventArgument])
     return {
         "dead_letter_id": message_id.decode(errors="replace"),
         "queue_name": queue_name,
-        "actor_name": _storable(message.actor_name),
+        "actor_name": message.actor_name,
         "event_id": event[0].event_id if event else None,
-        "request_id": _storable(message.options.request_id),
+        "request_id": message.options.request_id,
         "attempts": message.options.retries,
-        "error": _storable(why),
-        "traceback": _storable(message.options.traceback),
+        "error": why,
+        "traceback": message.options.traceback,
         "message": data,
         "dead_lettered_at": datetime.fromtimestamp(milliseconds / 1000, UTC),
     }
 
 
 def _delivery(letter: dict[str, Any]) -> tuple[UUID, UUID] | None:
-    """The anomaly and the channel of a notification that died."""
+    """Return the anomaly id and the channel id if the message is a notification."""
     message = _read(letter["message"], _Readable)
     return _convert(message.args, tuple[UUID, UUID]) if message and message.actor_name == "notify" else None
 
@@ -174,12 +236,7 @@ def _convert(value: Any, kind: type[T]) -> T | None:
         return None
 
 
-def _storable(text: str | None) -> str | None:
-    """PostgreSQL keeps no NUL in a text."""
-    return text and text.replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
-def _forget(queue_name: str, message_ids: list[str]) -> None:
+def _remove_from_redis(queue_name: str, message_ids: list[str]) -> None:
     key = f"{broker.namespace}:{queue_name}.XQ"
     pipeline = broker.client.pipeline()
     pipeline.zrem(key, *message_ids)

@@ -67,15 +67,11 @@ def retry(ids: tuple[str, ...], everything: bool, yes: bool, dry_run: bool) -> i
     dead_letters = _dead_letters()
     letters, code = _chosen(dead_letters, ids, everything)
     if _agreed("queue again", letters, yes=yes, dry_run=dry_run):
-        refused = 0
-        for letter in letters:
-            try:
-                dead_letters.replay([letter.dead_letter_id])
-            except dead_letters.NotReplayable as error:
-                refused += 1
-                click.echo(str(error), err=True)
-        click.echo(f"{len(letters) - refused} queued again, {refused} not.", err=True)
-        code = PARTIAL if refused else code
+        replay = dead_letters.replay([letter.dead_letter_id for letter in letters])
+        for error in replay.errors:
+            click.echo(error, err=True)
+        click.echo(f"{replay.queued} queued again, {len(replay.errors)} not.", err=True)
+        code = PARTIAL if replay.errors else code
     return code
 
 

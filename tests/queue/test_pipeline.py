@@ -203,7 +203,7 @@ def test_a_replayed_dead_letter_runs_as_new(pipeline: redis.Redis, start_worker:
     dead_letters.reconcile()
     worker.stop(5_000)
     (letter,) = dead_letters.list_(10)
-    assert dead_letters.replay([letter.dead_letter_id]) == 1
+    assert dead_letters.replay([letter.dead_letter_id]) == (1, [])
     assert dead_letters.count() == 0
     (queued,) = pipeline.hvals("eventpulse:persist.msgs")
     options = msgspec.json.decode(queued)["options"]

@@ -1,0 +1,62 @@
+"""Events whose id is already stored with other content."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import structlog
+from dramatiq.message import Message
+
+from actors.transport.messages import event_of, line, request_id_of
+from models.dead_letter import DeadLetter
+from models.event import Conflict
+
+log = structlog.get_logger()
+
+
+def dead_letter(conflicts: Sequence[Conflict], records: Sequence[bytes]) -> None:
+    """Keep each conflicting event as a dead letter, and log it. `records` are those of the whole batch.
+
+    The id of a dead letter derives from the event id and the digest: redelivery writes it once.
+    """
+    DeadLetter.add(_letter(conflict, records[conflict.position]) for conflict in conflicts)
+    for conflict in conflicts:
+        log.warning(
+            "event_id_conflict",
+            event_id=str(conflict.event_id),
+            request_id=request_id_of(records[conflict.position]),
+            stored_digest=conflict.stored_digest,
+            digest=conflict.digest,
+        )
+
+
+def with_stored_events(records: Sequence[bytes], conflicts: Sequence[Conflict]) -> list[bytes]:
+    """Return the records with the stored event in place of each conflicting one: rules see what is stored."""
+    stored = {conflict.position: line(conflict.stored, None) for conflict in conflicts}
+    return [stored.get(position, record) for position, record in enumerate(records)]
+
+
+def _letter(conflict: Conflict, record: bytes) -> dict[str, Any]:
+    letter_id = f"conflict-{conflict.event_id}-{conflict.digest}"
+    request_id = request_id_of(record)
+    message: Message[Any] = Message(
+        queue_name="persist",
+        actor_name="persist",
+        args=(msgspec.Raw(event_of(record)),),
+        kwargs={},
+        options={"request_id": request_id} if request_id else {},
+        message_id=letter_id,
+        message_timestamp=time.time_ns() // 1_000_000,
+    )
+    return {
+        "dead_letter_id": letter_id,
+        "queue_name": "persist",
+        "actor_name": "persist",
+        "event_id": conflict.event_id,
+        "request_id": request_id,
+        "attempts": 1,
+        "error": f"event id already stored with other content: stored digest {conflict.stored_digest},"
+        f" this digest {conflict.digest}; a replay fails again: give the event a new id to store it",
+        "message": message.encode(),
+    }

@@ -1,0 +1,96 @@
+"""Dead letters are read, replayed and deleted in batches."""
+
+from datetime import timedelta
+
+import msgspec
+import pytest
+import redis
+from support.pipeline_factory import event
+
+from actors.pipeline.persist import persist
+from actors.recovery import dead_letters
+from models.base import now
+from models.database import connection
+from models.dead_letter import DeadLetter
+
+NOW = now()
+
+
+def add(dead_letter_id: str, age_seconds: int = 0, queue_name: str = "persist", message: bytes | None = None) -> None:
+    """Store a dead letter of the persist actor."""
+    data = persist.message(msgspec.Raw(event())).encode() if message is None else message
+    with connection():
+        DeadLetter.create(
+            dead_letter_id=dead_letter_id,
+            queue_name=queue_name,
+            error="DataError",
+            message=data,
+            dead_lettered_at=NOW - timedelta(seconds=age_seconds),
+        )
+
+
+@pytest.fixture(autouse=True)
+def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dead_letters, "BATCH", 2)
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_ids_come_oldest_first_in_batches() -> None:
+    for dead_letter_id, age_seconds in (("c", 1), ("a", 5), ("e", 1), ("b", 3), ("d", 1)):
+        add(dead_letter_id, age_seconds)
+    assert list(dead_letters.ids()) == [["a", "b"], ["c", "d"], ["e"]]
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_ids_of_one_queue_are_selected_by_the_server() -> None:
+    add("a")
+    add("b", queue_name="notify")
+    assert list(dead_letters.ids("notify")) == [["b"]]
+    assert list(dead_letters.ids("evaluate")) == []
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_a_dead_letter_that_is_added_meanwhile_is_not_visited() -> None:
+    add("a", 3)
+    add("b", 2)
+    add("c", 1)
+    batches = dead_letters.ids()
+    assert next(batches) == ["a", "b"]
+    add("d", -60)
+    assert list(batches) == [["c"]]
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_dead_letters_are_summarised_without_their_messages() -> None:
+    add("a", 2)
+    add("b", 1)
+    letters = dead_letters.get_many(["a", "b", "none"])
+    assert [letter.dead_letter_id for letter in letters] == ["b", "a"]
+    assert {letter.message for letter in letters} == {None}
+
+
+def test_a_replay_queues_what_it_can_and_keeps_the_rest(pipeline: redis.Redis) -> None:
+    for dead_letter_id in ("a", "b", "d", "e"):
+        add(dead_letter_id)
+    add("c", message=b"unreadable")
+    queued, errors = dead_letters.replay(["a", "b", "c", "d", "e", "none"])
+    assert (queued, errors) == (4, ["c cannot be replayed: DataError"])
+    assert pipeline.llen("eventpulse:persist") == 4
+    assert list(dead_letters.ids()) == [["c"]]
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_a_replay_that_cannot_reach_redis_keeps_the_dead_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    add("a")
+    monkeypatch.setattr(dead_letters.broker, "namespace", "\ud800")  # Redis rejects the call
+    with pytest.raises(UnicodeEncodeError):
+        dead_letters.replay(["a"])
+    assert dead_letters.count() == 1
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_a_purge_returns_how_many_dead_letters_it_deleted() -> None:
+    for dead_letter_id in ("a", "b", "c"):
+        add(dead_letter_id)
+    assert dead_letters.purge(["a", "b", "c", "none"]) == 3
+    assert dead_letters.count() == 0
