@@ -3,7 +3,6 @@
 from eventpulse.settings import Settings
 from models.channel import Channel
 from models.database import connection
-from notifiers.slack.webhook import FROM_ENVIRONMENT
 
 NAME = "slack (SLACK_WEBHOOK_URL)"
 
@@ -17,5 +16,5 @@ def ensure_builtin(settings: Settings) -> None:
         if settings.slack_webhook_url is None:
             Channel.delete().where(Channel.name == NAME).execute()
         else:
-            row = {"name": NAME, "kind": "slack", "settings": {"webhook_url": FROM_ENVIRONMENT}}
+            row = {"name": NAME, "kind": "slack", "settings": {"webhook_url": "env:SLACK_WEBHOOK_URL"}}
             Channel.insert(**row).on_conflict_ignore().execute()

@@ -12,6 +12,8 @@ from eventpulse.settings import ConnectedSettings
 from models import database
 from notifiers import registry
 from notifiers.base import Notifier
+from notifiers.http import HttpClient
+from notifiers.kind import NotifierContext
 
 #: Enough for every thread of a worker and a few spare; in the API, the number of requests that use PostgreSQL at once.
 DATABASE_CONNECTIONS = 12
@@ -53,7 +55,7 @@ def setup(
     marks = HighWaterMarks(settings.max_backlog, settings.max_redis_memory_percent)
     runtime = Runtime(
         group_commit=GroupCommit(broker, INGEST_QUEUE, marks, settings.batch),
-        notifiers=registry.build(broker.client, settings.slack_webhook_url),
+        notifiers=registry.build(NotifierContext(broker.client, HttpClient(), settings.channel_secrets())),
         public_url=(settings.public_url or f"http://{settings.host}:{settings.port}").rstrip("/"),
         limiter=ChannelLimiter(),
         rulebook=Rulebook(),

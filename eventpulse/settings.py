@@ -17,6 +17,8 @@ from eventpulse.masking import MASK, masked_url
 
 CORES = os.cpu_count() or 1
 PREFIX = "EVENTPULSE_"
+#: Variables that a channel may use as a secret: its settings refer to one as `env:NAME`.
+CHANNEL_SECRETS = ("SLACK_WEBHOOK_URL",)
 
 
 class SettingsError(Exception):
@@ -104,6 +106,8 @@ class Settings:
     slack_webhook_url: str | None = _setting("SLACK_WEBHOOK_URL", "a ready Slack channel for all severities", validate=_url("https", "http"), secret=True)
     event_retention_days: int = _setting("EVENT_RETENTION_DAYS", "days that events are kept; 0: for ever", Env.int, 30, validate=_at_least(0))
     anomaly_retention_days: int = _setting("ANOMALY_RETENTION_DAYS", "days that anomalies are kept; 0: for ever", Env.int, 90, validate=_at_least(0))
+    dead_letter_retention_days: int = _setting("EVENTPULSE_DEAD_LETTER_RETENTION_DAYS", "days that dead letters are kept; 0: no limit", Env.int, 90, validate=_at_least(0))
+    throughput_retention_days: int = _setting("EVENTPULSE_THROUGHPUT_RETENTION_DAYS", "days that throughput per minute is kept; 0: no limit", Env.int, 90, validate=_at_least(0))
     max_batch_events: int = _setting("EVENTPULSE_MAX_BATCH_EVENTS", "most events in one request", Env.int, 1_000, validate=_at_least(1))
     max_body_bytes: int = _setting("EVENTPULSE_MAX_BODY_BYTES", "largest request body, decompressed", Env.int, 5 * 1024 * 1024, validate=_at_least(1))
     max_event_bytes: int = _setting("EVENTPULSE_MAX_EVENT_BYTES", "largest event, as compact JSON", Env.int, 64 * 1024, validate=_at_least(1))
@@ -121,6 +125,11 @@ class Settings:
         variable that is wrong or unknown.
         """
         return cls._read(_Environment())
+
+    def channel_secrets(self) -> dict[str, str | None]:
+        """Return the value of each variable in `CHANNEL_SECRETS`; None for an unset one."""
+        values = {item.metadata["variable"]: getattr(self, item.name) for item in fields(Settings)}
+        return {variable: values[variable] for variable in CHANNEL_SECRETS}
 
     @classmethod
     def _read(cls, env: "_Environment") -> "Settings":

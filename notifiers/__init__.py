@@ -1,1 +1,1 @@
-"""Deliver one notification to one channel; know neither database nor queue."""
+"""Delivery of one notification to one channel, without any use of the database or the queue."""

@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Literal, Protocol
-
-import marshmallow
+from typing import Any, Literal, Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,16 +78,9 @@ class Undeliverable(Exception):
 class Notifier(Protocol):
     """Sender for one kind of channel."""
 
-    settings_schema: ClassVar[type[marshmallow.Schema]]
-    secrets: ClassVar[frozenset[str]]
-
     def send(self, notification: Notification, settings: Mapping[str, Any]) -> Receipt:
         """Deliver the notification to the channel that has these settings.
 
         Raises `TryAgain` or `Undeliverable`. Their reasons contain no secret.
         """
         ...
-
-
-class NoSettings(marshmallow.Schema):
-    """Settings schema of channel kinds that have no settings."""

@@ -1,6 +1,6 @@
-"""One POST to a channel's server: bounded in time and size, and its failures told apart.
+"""HTTP client for the servers of channels, with limits on time and size.
 
-Nothing that is raised or logged here holds the URL: that of a webhook is its password.
+The URL of a webhook is a secret. No exception and no log record of this module contains it.
 """
 
 import asyncio
@@ -17,16 +17,17 @@ import msgspec
 
 from notifiers.base import TryAgain, Undeliverable
 
-#: Connecting, sending and reading together.
+#: Time limit for connecting, sending and reading together.
 TOTAL_SECONDS = 10.0
-#: A channel may ask for patience, but not for ever.
+#: Longest delay that a channel may ask for.
 MAX_RETRY_AFTER_SECONDS = 3600.0
-#: All that is read of an answer.
-MAX_ANSWER_BYTES = 1000
+#: The rest of the body is not read.
+MAX_RESPONSE_BYTES = 1000
 HEADERS = {
     "Content-Type": "application/json",
     "User-Agent": "eventpulse",
-    "Accept-Encoding": "identity",  # the answer is read as it comes: a few compressed bytes cannot become many
+    # No compression: a few compressed bytes could expand to a huge body.
+    "Accept-Encoding": "identity",
 }
 REQUEST_TIMEOUT, TOO_MANY_REQUESTS = 408, 429
 
@@ -39,40 +40,40 @@ class Response(NamedTuple):
     text: str
 
 
-class Http:
-    """Posts from any thread, over pooled connections.
+class HttpClient:
+    """Client that posts from any thread, over pooled connections.
 
-    The requests run on an event loop of their own, because only there can a request be bounded as a whole: the
-    timeouts of blocking sockets are per read, so that a server dripping single bytes would hold a thread for ever.
-    The loop starts with the first post, so after any fork.
+    The requests run on an event loop in a thread of their own: only there can a whole request be limited in time.
+    The timeouts of blocking sockets apply to each read, so a server that sends single bytes could occupy a thread
+    without limit. The loop starts with the first request, because a thread does not survive a fork.
     """
 
     def __init__(self, total_seconds: float = TOTAL_SECONDS) -> None:
         self._total_seconds = total_seconds
-        self._starting = threading.Lock()
+        self._start_lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: httpx.AsyncClient
 
     def post(self, url: str, message: Mapping[str, Any]) -> Response:
         """Post the message as JSON and return the 2xx response.
 
-        Raises `TryAgain` on 408, 429, 5xx, timeouts and broken connections, `Undeliverable` on any other status:
-        redirects are not followed, for the channel would be another than the one that was set up.
+        Raises `TryAgain` on 408, 429, 5xx, timeouts and broken connections, `Undeliverable` on any other status.
+        Redirects are not followed: they would send the alert to a server that no admin has configured.
         """
         content = msgspec.json.encode(message)
         try:
-            answer = asyncio.run_coroutine_threadsafe(self._post(url, content), self._started()).result()
+            response = asyncio.run_coroutine_threadsafe(self._post(url, content), self._running_loop()).result()
         except TimeoutError:
-            raise TryAgain(f"no answer within {self._total_seconds:g} s") from None
+            raise TryAgain(f"no response within {self._total_seconds:g} s") from None
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError, OverflowError):
-            raise Undeliverable("the URL of the channel is not one that can be reached") from None
+            raise Undeliverable("the URL of the channel is not valid") from None
         except httpx.ConnectError:
             raise TryAgain("cannot connect to the server of the channel") from None
         except httpx.TransportError:
-            raise TryAgain("the connection broke before the answer was complete") from None
-        if 200 <= answer.status < 300:
-            return answer
-        raise refusal(answer, datetime.now(UTC))
+            raise TryAgain("the connection closed before the response was complete") from None
+        if 200 <= response.status < 300:
+            return response
+        raise failure(response, datetime.now(UTC))
 
     async def _post(self, url: str, content: bytes) -> Response:
         async with (
@@ -82,34 +83,37 @@ class Http:
             body = b""
             async for chunk in response.aiter_raw():
                 body += chunk
-                if len(body) >= MAX_ANSWER_BYTES:
+                if len(body) >= MAX_RESPONSE_BYTES:
                     break
-            text = body[:MAX_ANSWER_BYTES].decode("utf-8", "replace")
+            text = body[:MAX_RESPONSE_BYTES].decode("utf-8", "replace")
             return Response(response.status_code, response.headers, text)
 
-    def _started(self) -> asyncio.AbstractEventLoop:
-        with self._starting:
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        with self._start_lock:
             if self._loop is None:
-                logging.getLogger("httpx").setLevel(logging.WARNING)  # below that it logs every URL
-                self._client = httpx.AsyncClient(timeout=None)  # noqa: S113 — bounded as a whole in _post
+                logging.getLogger("httpx").setLevel(logging.WARNING)  # at level INFO it logs every URL
+                self._client = httpx.AsyncClient(timeout=None)  # noqa: S113 - _post limits the whole request
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._loop.run_forever, name="notifiers-http", daemon=True).start()
             return self._loop
 
 
-def refusal(answer: Response, now: datetime) -> TryAgain | Undeliverable:
-    """What an answer other than 2xx means."""
-    reason = f"the channel answered {answer.status}"
-    # Slack explains itself in one word (no_service); what else servers send may repeat the URL.
-    if re.fullmatch(r"[a-z]+(_[a-z]+)+", answer.text.strip()):
-        reason += f" {answer.text.strip()}"
-    if answer.status in (REQUEST_TIMEOUT, TOO_MANY_REQUESTS) or answer.status >= 500:
-        return TryAgain(reason, retry_after_seconds(answer.headers.get("Retry-After"), now))
+def failure(response: Response, now: datetime) -> TryAgain | Undeliverable:
+    """Return the exception for a response other than 2xx."""
+    reason = f"the server of the channel responded with status {response.status}"
+    # Only an error code such as Slack's `no_service` is quoted: any other text may repeat the URL.
+    if re.fullmatch(r"[a-z]+(_[a-z]+)+", response.text.strip()):
+        reason += f" ({response.text.strip()})"
+    if response.status in (REQUEST_TIMEOUT, TOO_MANY_REQUESTS) or response.status >= 500:
+        return TryAgain(reason, retry_after_seconds(response.headers.get("Retry-After"), now))
     return Undeliverable(reason)
 
 
 def retry_after_seconds(header: str | None, now: datetime) -> float | None:
-    """What Retry-After asks for, in seconds or as a date (RFC 9110, 10.2.3): 0 to 3,600 seconds; None: nothing."""
+    """Return the delay that a Retry-After header asks for, from 0 to 3,600 seconds; None if it asks for none.
+
+    The header contains seconds or a date (RFC 9110, section 10.2.3).
+    """
     if header is None:
         return None
     if re.fullmatch(r"[0-9]{1,9}", header.strip()):

@@ -1,36 +1,36 @@
-"""The live feed: one frame for everyone who watches, by way of Redis Pub/Sub."""
+"""Live channels: anomalies for the clients of the WebSocket gateway, through Redis Pub/Sub."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
-import marshmallow
 import msgspec
 import redis
 
-from notifiers.base import NoSettings, Notification, Receipt, TryAgain
+from notifiers.base import Notification, Receipt, TryAgain
+from notifiers.kind import ChannelKind, NoSettings, NotifierContext
 
 LIVE_CHANNEL = "eventpulse:live"
 
 
 class Live:
-    """Publishes. Nobody watching is a success, too: the feed shows what happens now and keeps nothing."""
+    """Notifier that publishes to the gateways.
 
-    settings_schema: ClassVar[type[marshmallow.Schema]] = NoSettings
-    secrets: ClassVar[frozenset[str]] = frozenset()
+    Without a gateway the delivery succeeds all the same: the live feed shows only current anomalies and stores none.
+    """
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
 
-    def send(self, notification: Notification, settings: Mapping[str, Any]) -> Receipt:  # noqa: ARG002 — there are none
+    def send(self, notification: Notification, settings: Mapping[str, Any]) -> Receipt:  # noqa: ARG002 - there are none
         try:
             gateways = self._client.publish(LIVE_CHANNEL, frame(notification))
         except redis.RedisError as error:
-            raise TryAgain(f"Redis did not take it: {type(error).__name__}") from error
-        return Receipt(f"published to {gateways} gateways")
+            raise TryAgain(f"cannot publish to Redis: {type(error).__name__}") from error
+        return Receipt(f"published, gateways: {gateways}")
 
 
 def frame(notification: Notification) -> bytes:
-    """The message of `GET /ws`, as JSON."""
+    """Return the message that clients of `GET /ws` receive, as JSON."""
     return msgspec.json.encode(
         {
             "type": "test" if notification.kind == "test" else "anomaly",
@@ -41,3 +41,10 @@ def frame(notification: Notification) -> bytes:
             "rule_id": notification.rule_id,
         }
     )
+
+
+def _build(context: NotifierContext) -> Live:
+    return Live(context.redis_client)
+
+
+KIND = ChannelKind("live", NoSettings, _build)

@@ -1,30 +1,34 @@
-"""All kinds of channels, on one screen."""
+"""All kinds of channels. A new kind is a module with a `KIND`, an import and a line in this file."""
 
 from collections.abc import Mapping
 from typing import Any
 
-import redis
-
+from eventpulse.masking import MASK
+from notifiers import console, live
 from notifiers.base import Notifier
-from notifiers.console import Console
-from notifiers.http import Http
-from notifiers.live import Live
-from notifiers.slack.webhook import FROM_ENVIRONMENT, Slack
+from notifiers.kind import ChannelKind, NotifierContext
+from notifiers.secret_settings import is_reference
+from notifiers.slack import webhook as slack
 
-KINDS: dict[str, type[Notifier]] = {"slack": Slack, "console": Console, "live": Live}
-MASK = "***"
+KINDS: dict[str, ChannelKind] = {
+    kind.name: kind
+    for kind in (
+        slack.KIND,
+        console.KIND,
+        live.KIND,
+    )
+}
 
 
-def build(redis_client: redis.Redis, slack_webhook_url: str | None) -> dict[str, Notifier]:
-    """A notifier of each kind, ready to send from any thread."""
-    return {
-        "slack": Slack(Http(), slack_webhook_url),
-        "console": Console(),
-        "live": Live(redis_client),
-    }
+def build(context: NotifierContext) -> dict[str, Notifier]:
+    """Return a notifier of each kind, by the name of the kind."""
+    return {name: kind.build(context) for name, kind in KINDS.items()}
 
 
 def public_settings(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a channel as they may be shown: secrets masked; of a kind that is not known here, all."""
+    """Return the settings of a channel with the secrets masked; all values if the kind is unknown.
+
+    References to the environment are not secret.
+    """
     secrets = KINDS[kind].secrets if kind in KINDS else settings.keys()
-    return {name: MASK if name in secrets and value != FROM_ENVIRONMENT else value for name, value in settings.items()}
+    return {name: MASK if name in secrets and not is_reference(value) else value for name, value in settings.items()}

@@ -1,28 +1,31 @@
-"""What every channel says in the same words."""
+"""Text that all channels share."""
 
 import unicodedata
 
 from notifiers.base import Notification
 
 ELLIPSIS = "…"
-#: Control characters, invisible formatting (writing direction, too), lone surrogates, separators of lines.
+#: Unicode categories of control characters, invisible formatting such as writing direction, lone surrogates, and
+#: separators of lines and paragraphs.
 UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-#: Invisible, yet parts of ordinary words and emoji: the zero-width (non-)joiner.
+#: Zero-width non-joiner and joiner: invisible, but parts of ordinary words and emoji.
 JOINERS = "\u200c\u200d"
 
 
-def one_line(text: str, limit: int) -> str:
-    r"""The text in one line of at most `limit` characters, cut visibly.
+def one_line(text: str, max_characters: int) -> str:
+    r"""Return the text as one line of at most `max_characters`; `…` shows that it was cut.
 
-    What could command a terminal or hide text is made visible: a newline becomes \n.
+    Unprintable characters, which could control a terminal or hide text, become escapes: a newline becomes \n.
     """
-    shown = "".join(
+    escaped = "".join(
         char.encode("unicode_escape").decode()
         if unicodedata.category(char) in UNPRINTABLE and char not in JOINERS
         else char
-        for char in text[: limit + 1]
+        for char in text[: max_characters + 1]
     )
-    return shown if len(shown) <= limit else shown[: limit - len(ELLIPSIS)] + ELLIPSIS
+    if len(escaped) <= max_characters:
+        return escaped
+    return escaped[: max_characters - len(ELLIPSIS)] + ELLIPSIS
 
 
 def headline(notification: Notification) -> str:
@@ -35,14 +38,17 @@ def label(notification: Notification) -> str:
     return "TEST" if notification.kind == "test" else notification.severity.upper()
 
 
-def delay(notification: Notification) -> str:
-    """`, 3 min later` when it was detected more than a minute after it happened: out of a backlog, or a late event."""
+def delay_text(notification: Notification) -> str:
+    """Return ` (3 min later)` if the anomaly was detected a minute or more after its event, else an empty string.
+
+    The cause is a backlog, or an event that arrived late.
+    """
     minutes = int((notification.detected_at - notification.occurred_at).total_seconds()) // 60
-    return f", {duration(minutes * 60)} later" if minutes > 0 else ""
+    return f" ({duration_text(minutes * 60)} later)" if minutes > 0 else ""
 
 
-def duration(seconds: int) -> str:
-    """In the largest unit that needs no fraction: `45 s`, `5 min`, `2 h`."""
+def duration_text(seconds: int) -> str:
+    """Return the duration in the largest unit that needs no fraction: `45 s`, `5 min`, `2 h`."""
     for size, unit in ((3600, "h"), (60, "min")):
         if seconds >= size and seconds % size == 0:
             return f"{seconds // size} {unit}"

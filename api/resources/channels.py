@@ -16,10 +16,11 @@ from api.resources.channel_schemas import ChannelSchema
 from api.resources.lookup import find
 from api.resources.paging import page
 from api.resources.query_params import Page
+from eventpulse.masking import MASK
 from models.base import now
 from models.channel import Channel
 from notifiers.base import Notification, TryAgain, Undeliverable
-from notifiers.registry import MASK, public_settings
+from notifiers.registry import public_settings
 
 NEWEST_FIRST = (Channel.created_at, Channel.channel_id)
 SCHEMA = ChannelSchema()

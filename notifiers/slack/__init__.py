@@ -1,1 +1,1 @@
-"""Slack."""
+"""Slack channels: the incoming webhook and the layout of its messages."""

@@ -1,49 +1,93 @@
-"""One anomaly as a Slack message: Block Kit inside a coloured bar, within Slack's limits, safe from what payloads say.
+"""Layout of a notification as a Slack message: Block Kit blocks, and details beside a coloured bar.
 
-Slack refuses a message whose section is over 3,000 characters or whose field is over 2,000. What is cut here is cut far
-earlier: nobody reads that much at night, and the limits then hold however Slack counts characters.
+Slack rejects a message with a section of more than 3,000 characters, or a field of more than 2,000. The limits in
+this module are much lower: an alert must be short, and the result is valid however Slack counts characters.
+https://docs.slack.dev/reference/block-kit/blocks
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from eventpulse.times import display_utc
 from notifiers.base import Notification
-from notifiers.text import ELLIPSIS, delay, duration, headline, label, one_line
+from notifiers.text import ELLIPSIS, delay_text, duration_text, headline, label, one_line
 
 COLOURS = {"critical": "#d92d20", "warning": "#f79009", "info": "#2e90fa"}
-TITLE, MESSAGE, FIELD, EVIDENCE_LINE, FALLBACK = 150, 1000, 300, 300, 1000
-EVIDENCE_LINES = 3
+OTHER_COLOUR = "#667085"
+MAX_TITLE_CHARACTERS = 150
+MAX_MESSAGE_CHARACTERS = 1000
+MAX_FIELD_CHARACTERS = 300
+MAX_EVIDENCE_CHARACTERS = 300
 MAX_URL_CHARACTERS = 2000
+MAX_EVIDENCE_LINES = 3
 ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
 def message(notification: Notification) -> dict[str, Any]:
-    """The body to post to an incoming webhook. `text` is what notifications and old clients show."""
+    """Return the JSON body for an incoming webhook. Slack shows `text` in notifications of the phone and desktop."""
     return {
-        "text": escaped(headline(notification), FALLBACK),
+        "text": escaped(headline(notification), MAX_MESSAGE_CHARACTERS),
         "blocks": [_section(_title(notification))],
         "attachments": [
-            {"color": COLOURS.get(notification.severity, "#667085"), "blocks": list(_details(notification))}
+            {"color": COLOURS.get(notification.severity, OTHER_COLOUR), "blocks": list(_details(notification))}
         ],
         "unfurl_links": False,
         "unfurl_media": False,
     }
 
 
-def escaped(text: str, limit: int) -> str:
-    """The text with `& < >` escaped, in one line, cut to at most `limit` characters, but never inside an escape.
+def escaped(text: str, max_characters: int) -> str:
+    """Return the text as one line with `& < >` escaped, cut to at most `max_characters` but not inside an escape.
 
-    Without the escapes a payload could call everyone (`<!channel>`) or plant a link.
+    Without the escapes a payload could mention a whole channel (`<!channel>`) or insert a link.
     """
-    safe = one_line(text, limit).translate(ESCAPES)
-    if len(safe) <= limit:
+    safe = one_line(text, max_characters).translate(ESCAPES)
+    if len(safe) <= max_characters:
         return safe
-    cut = safe[: limit - len(ELLIPSIS)]
+    cut = safe[: max_characters - len(ELLIPSIS)]
     entity = cut.rfind("&")
     if entity != -1 and ";" not in cut[entity:]:
         cut = cut[:entity]
     return cut + ELLIPSIS
+
+
+def _title(notification: Notification) -> str:
+    title = escaped(f"{label(notification)}: {notification.rule_name}", MAX_TITLE_CHARACTERS)
+    if notification.link is not None:
+        title = _link(notification.link, title)
+    return f"*{title}*"
+
+
+def _details(notification: Notification) -> Iterator[dict[str, Any]]:
+    summary = notification.message.removeprefix(f"{notification.rule_name}: ")  # the title contains the name already
+    yield _section(escaped(summary or "No details.", MAX_MESSAGE_CHARACTERS))  # Slack rejects empty texts
+    yield {"type": "section", "fields": [_text(f"*{name}*\n{value}") for name, value in _fields(notification)]}
+    if lines := notification.evidence[:MAX_EVIDENCE_LINES]:
+        yield _section("*Events*\n```" + "\n".join(_code(line, MAX_EVIDENCE_CHARACTERS) for line in lines) + "```")
+    if notification.runbook_url is not None:
+        yield _section(f"*{_link(notification.runbook_url, 'Runbook')}*")
+    yield {"type": "context", "elements": [_text(text) for text in _context(notification)]}
+
+
+def _fields(notification: Notification) -> Iterator[tuple[str, str]]:
+    yield "Observed", escaped(notification.observed, MAX_FIELD_CHARACTERS)
+    yield "Threshold", escaped(notification.threshold, MAX_FIELD_CHARACTERS)
+    if notification.window_seconds:
+        yield "Window", duration_text(notification.window_seconds)
+    yield "Occurred at", _local_time(notification.occurred_at)
+
+
+def _context(notification: Notification) -> Iterator[str]:
+    yield f"Detected at {_local_time(notification.detected_at)}{delay_text(notification)}"
+    ids = {"Anomaly": notification.anomaly_id, "Event": notification.event_id, "Rule": notification.rule_id}
+    for name, value in ids.items():
+        yield f"{name} `{_code(value, MAX_FIELD_CHARACTERS)}`"
+
+
+def _code(text: str, max_characters: int) -> str:
+    """Return text that may stand between backticks, where Slack formats nothing."""
+    return escaped(text.replace("`", "'"), max_characters)
 
 
 def _link(url: str, text: str) -> str:
@@ -52,48 +96,9 @@ def _link(url: str, text: str) -> str:
     return f"<{target}|{text}>" if len(target) <= MAX_URL_CHARACTERS else text
 
 
-def _title(notification: Notification) -> str:
-    title = escaped(f"{label(notification)}: {notification.rule_name}", TITLE)
-    if notification.link is not None:
-        title = _link(notification.link, title)
-    return f"*{title}*"
-
-
-def _details(notification: Notification) -> Iterator[dict[str, Any]]:
-    found = notification.message.removeprefix(f"{notification.rule_name}: ")  # the title has the name already
-    yield _section(escaped(found or "No details.", MESSAGE))  # Slack refuses empty texts
-    yield {"type": "section", "fields": [_text(f"*{name}*\n{value}") for name, value in _fields(notification)]}
-    if notification.runbook_url is not None:
-        yield _section(_link(notification.runbook_url, "Runbook"))
-    if lines := notification.evidence[:EVIDENCE_LINES]:
-        yield _section("*Evidence*\n```" + "\n".join(_code(line, EVIDENCE_LINE) for line in lines) + "```")
-    ids = {"Anomaly": notification.anomaly_id, "Event": notification.event_id, "Rule": notification.rule_id}
-    yield {
-        "type": "context",
-        "elements": [
-            _text(f"Detected {_time(notification.detected_at)}{delay(notification)}"),
-            *(_text(f"{name} `{_code(value, FIELD)}`") for name, value in ids.items()),
-        ],
-    }
-
-
-def _fields(notification: Notification) -> Iterator[tuple[str, str]]:
-    yield "Observed", escaped(notification.observed, FIELD)
-    yield "Threshold", escaped(notification.threshold, FIELD)
-    if notification.window_seconds:
-        yield "Window", duration(notification.window_seconds)
-    yield "Happened", _time(notification.occurred_at)
-
-
-def _code(text: str, limit: int) -> str:
-    """Text that may stand between backticks, where Slack changes nothing else."""
-    return escaped(text.replace("`", "'"), limit)
-
-
-def _time(moment: datetime) -> str:
-    """Shown in the reader's own zone; in UTC by clients that cannot."""
-    fallback = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return f"<!date^{int(moment.timestamp())}^{{date_short_pretty}} {{time_secs}}|{fallback}>"
+def _local_time(time: datetime) -> str:
+    """Return a time that Slack shows in the reader's time zone, and in UTC where it cannot."""
+    return f"<!date^{int(time.timestamp())}^{{date_short_pretty}} {{time_secs}}|{display_utc(time)}>"
 
 
 def _section(text: str) -> dict[str, Any]:
@@ -101,5 +106,5 @@ def _section(text: str) -> dict[str, Any]:
 
 
 def _text(text: str) -> dict[str, Any]:
-    # verbatim: Slack makes no links or mentions of its own out of words like @here
+    # verbatim: otherwise Slack turns words such as @here into mentions, and URLs into links.
     return {"type": "mrkdwn", "text": text, "verbatim": True}

@@ -1,67 +1,72 @@
-"""Slack, by an incoming webhook."""
+"""Slack channels, which use an incoming webhook.
+
+https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks
+"""
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import marshmallow
-from marshmallow import fields, validate
+from marshmallow import validate
 
 from notifiers.base import Notification, Receipt, Undeliverable
-from notifiers.http import Http, Response
+from notifiers.http import HttpClient, Response
+from notifiers.kind import ChannelKind, NotifierContext
+from notifiers.secret_settings import Secret, resolve
 from notifiers.slack import blocks
-
-#: In the place of a webhook URL: use that of SLACK_WEBHOOK_URL, whatever it is when the message is sent.
-FROM_ENVIRONMENT = "environment"
 
 _is_url = validate.URL(schemes={"http", "https"}, require_tld=False, error="Must be an http or https URL.")
 
 
-def _webhook_url(value: str) -> None:
-    if value != FROM_ENVIRONMENT:
-        _is_url(value)
-        try:
-            urlsplit(value).port  # noqa: B018 - raises for one that cannot be
-        except ValueError:
-            raise marshmallow.ValidationError("Must have a port from 0 to 65535.") from None
+def _check_webhook_url(value: str) -> None:
+    _is_url(value)
+    try:
+        urlsplit(value).port  # noqa: B018 - raises if the port is not valid
+    except ValueError:
+        raise marshmallow.ValidationError("Must have a port from 0 to 65535.") from None
 
 
 class SlackSettings(marshmallow.Schema):
-    webhook_url = fields.String(
+    webhook_url = Secret(
         required=True,
-        validate=_webhook_url,
-        metadata={"description": "URL of an incoming webhook, or `environment` for that of SLACK_WEBHOOK_URL"},
+        check=_check_webhook_url,
+        metadata={"description": "URL of an incoming webhook, or `env:SLACK_WEBHOOK_URL` to use that variable"},
     )
 
 
 class Slack:
-    """Slack takes one message a second; above that it answers 429 with the time to wait, which `TryAgain` carries."""
+    """Notifier that posts to an incoming webhook.
 
-    settings_schema: ClassVar[type[marshmallow.Schema]] = SlackSettings
-    secrets: ClassVar[frozenset[str]] = frozenset({"webhook_url"})
+    Slack accepts one message per second and channel. Above that it responds 429 with the time to wait, which the
+    exception `TryAgain` carries.
+    """
 
-    def __init__(self, http: Http, webhook_url: str | None) -> None:
+    def __init__(self, http: HttpClient, environment_secrets: Mapping[str, str | None]) -> None:
         self._http = http
-        self._webhook_url = webhook_url
+        self._environment_secrets = environment_secrets
 
     def send(self, notification: Notification, settings: Mapping[str, Any]) -> Receipt:
-        url = settings["webhook_url"]
-        if url == FROM_ENVIRONMENT:
-            url = self._webhook_url
-        if url is None:
-            raise Undeliverable("SLACK_WEBHOOK_URL is not set")
+        url = resolve(settings["webhook_url"], self._environment_secrets)
         response = self._http.post(url, blocks.message(notification))
         if response.text.strip() != "ok":
-            # A login page, or a Web API method, which says `"ok": false` with status 200. Nobody got the message.
-            raise Undeliverable("the URL answers, but not as a Slack webhook does")
-        return Receipt("Slack answered ok", reference=_request_id(response))
+            # A login page has status 200 too, and so has an error of Slack's Web API (`"ok": false`).
+            raise Undeliverable("the response is not that of a Slack webhook")
+        return Receipt("Slack responded ok", reference=_request_id(response))
 
 
 def _request_id(response: Response) -> str | None:
-    """Return the id that Slack's support asks for; None if there is none, or it does not look like an id.
+    """Return the id of the request at Slack, which its support asks for; None if there is no valid one.
 
     A server that is not Slack could repeat the URL in the header, and the URL is a secret.
     """
     request_id: str | None = response.headers.get("X-Slack-Req-Id")
     return request_id if request_id and re.fullmatch(r"[0-9A-Za-z-]{1,64}", request_id) else None
+
+
+def _build(context: NotifierContext) -> Slack:
+    return Slack(context.http, context.environment_secrets)
+
+
+KIND = ChannelKind("slack", SlackSettings, _build)

@@ -1,4 +1,4 @@
-"""The kinds of channels: what each must be told, what is shown of that, and how each delivers."""
+"""Channel kinds: their settings, their secrets, and how each delivers a notification."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,11 @@ from support.notification_factory import notification
 
 from notifiers import registry
 from notifiers.base import Notifier, Receipt, TryAgain, Undeliverable
+from notifiers.http import HttpClient
+from notifiers.kind import NotifierContext
 from notifiers.live import LIVE_CHANNEL, frame
+
+FROM_ENVIRONMENT = {"webhook_url": "env:SLACK_WEBHOOK_URL"}
 
 
 @pytest.fixture
@@ -21,24 +25,33 @@ def server() -> Iterator[Server]:
         yield server
 
 
+def build(client: redis.Redis, slack_webhook_url: str | None = None) -> dict[str, Notifier]:
+    """The notifiers of a process with this Redis and this SLACK_WEBHOOK_URL."""
+    return registry.build(NotifierContext(client, HttpClient(), {"SLACK_WEBHOOK_URL": slack_webhook_url}))
+
+
 @pytest.fixture
 def notifiers(redis_client: redis.Redis) -> dict[str, Notifier]:
-    return registry.build(redis_client, None)
+    return build(redis_client)
 
 
-def test_slack_takes_a_message(server: Server, notifiers: dict[str, Notifier]) -> None:
-    assert notifiers["slack"].send(notification(), {"webhook_url": server.url}) == Receipt("Slack answered ok")
+def test_slack_accepts_a_message(server: Server, notifiers: dict[str, Notifier]) -> None:
+    assert notifiers["slack"].send(notification(), {"webhook_url": server.url}) == Receipt("Slack responded ok")
     assert "High error rate" in str(server.received[0].json()["text"])
 
 
 def test_slack_uses_the_webhook_of_the_environment(server: Server, redis_client: redis.Redis) -> None:
-    slack = registry.build(redis_client, server.url)["slack"]
-    assert slack.send(notification(), {"webhook_url": "environment"}) == Receipt("Slack answered ok")
+    build(redis_client, server.url)["slack"].send(notification(), FROM_ENVIRONMENT)
+    assert len(server.received) == 1
 
 
-def test_slack_without_a_webhook_in_the_environment_is_refused(notifiers: dict[str, Notifier]) -> None:
-    with pytest.raises(Undeliverable, match=r"^SLACK_WEBHOOK_URL is not set$"):
-        notifiers["slack"].send(notification(), {"webhook_url": "environment"})
+@pytest.mark.parametrize("name", ["SLACK_WEBHOOK_URL", "DATABASE_URL"])
+def test_a_variable_that_is_not_set_or_not_offered_is_undeliverable(
+    notifiers: dict[str, Notifier], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "http://127.0.0.1:1/s3cr3t")
+    with pytest.raises(Undeliverable, match=f"^{name} is not set$"):
+        notifiers["slack"].send(notification(), {"webhook_url": f"env:{name}"})
 
 
 @pytest.mark.parametrize(
@@ -55,25 +68,23 @@ def test_the_request_id_of_slack_is_the_reference_of_the_receipt(
 ) -> None:
     server.behaviour = answer(200, "ok", X_Slack_Req_Id=header)
     receipt = notifiers["slack"].send(notification(), {"webhook_url": server.url})
-    assert receipt == Receipt("Slack answered ok", reference)
+    assert receipt == Receipt("Slack responded ok", reference)
 
 
 @pytest.mark.parametrize("body", ["<html>log in</html>", '{"ok": false, "error": "not_authed"}', ""])
-def test_a_page_that_is_no_webhook_has_not_delivered_anything(
+def test_a_response_that_is_not_from_a_webhook_is_undeliverable(
     server: Server, notifiers: dict[str, Notifier], body: str
 ) -> None:
     server.behaviour = answer(200, body)
-    with pytest.raises(Undeliverable, match="not as a Slack webhook does"):
+    with pytest.raises(Undeliverable, match="not that of a Slack webhook"):
         notifiers["slack"].send(notification(), {"webhook_url": server.url})
 
 
-def test_the_live_feed_carries_the_frame_of_the_contract(
-    redis_client: redis.Redis, notifiers: dict[str, Notifier]
-) -> None:
+def test_the_live_feed_has_the_documented_frame(redis_client: redis.Redis, notifiers: dict[str, Notifier]) -> None:
     with redis_client.pubsub(ignore_subscribe_messages=True) as subscription:
         subscription.subscribe(LIVE_CHANNEL)
         subscription.get_message(timeout=5)
-        assert notifiers["live"].send(notification(), {}) == Receipt("published to 1 gateways")
+        assert notifiers["live"].send(notification(), {}) == Receipt("published, gateways: 1")
         message = subscription.get_message(timeout=5)
     assert message is not None
     assert json.loads(message["data"]) == {
@@ -90,13 +101,13 @@ def test_a_test_is_marked_as_one_in_the_live_feed() -> None:
     assert json.loads(frame(notification(kind="test")))["type"] == "test"
 
 
-def test_the_live_feed_of_nobody_is_a_success(notifiers: dict[str, Notifier]) -> None:
-    assert notifiers["live"].send(notification(), {}) == Receipt("published to 0 gateways")
+def test_a_live_delivery_succeeds_without_a_gateway(notifiers: dict[str, Notifier]) -> None:
+    assert notifiers["live"].send(notification(), {}) == Receipt("published, gateways: 0")
 
 
-def test_a_redis_that_is_away_is_tried_again() -> None:
-    live = registry.build(redis.Redis.from_url("redis://127.0.0.1:1/0"), None)["live"]
-    with pytest.raises(TryAgain, match=r"^Redis did not take it: ConnectionError$"):
+def test_a_live_delivery_is_tried_again_when_redis_is_unavailable() -> None:
+    live = build(redis.Redis.from_url("redis://127.0.0.1:1/0"))["live"]
+    with pytest.raises(TryAgain, match=r"^cannot publish to Redis: ConnectionError$"):
         live.send(notification(), {})
 
 
@@ -105,12 +116,12 @@ def test_a_redis_that_is_away_is_tried_again() -> None:
     [
         ("slack", {"webhook_url": "https://hooks.slack.com/services/T000/B000/s3cr3t"}),
         ("slack", {"webhook_url": "http://localhost:9000/hook"}),
-        ("slack", {"webhook_url": "environment"}),
+        ("slack", FROM_ENVIRONMENT),
         ("console", {}),
         ("live", {}),
     ],
 )
-def test_good_settings_are_taken(kind: str, settings: dict[str, str]) -> None:
+def test_valid_settings_are_accepted(kind: str, settings: dict[str, str]) -> None:
     assert registry.KINDS[kind].settings_schema().load(settings) == settings
 
 
@@ -122,21 +133,33 @@ def test_good_settings_are_taken(kind: str, settings: dict[str, str]) -> None:
         ("slack", {"webhook_url": 5}, "webhook_url"),
         ("slack", {"webhook_url": ""}, "webhook_url"),
         ("slack", {"webhook_url": "ftp://s3cr3t.example/"}, "webhook_url"),
-        ("slack", {"webhook_url": "environment", "chanel": "#ops"}, "chanel"),
+        ("slack", FROM_ENVIRONMENT | {"chanel": "#ops"}, "chanel"),
         ("console", {"stream": "s3cr3t"}, "stream"),
         ("live", {"channel": "s3cr3t"}, "channel"),
     ],
 )
-def test_bad_settings_are_refused_by_name_and_not_repeated(kind: str, settings: dict[str, object], field: str) -> None:
+def test_invalid_settings_are_named_and_their_values_are_not_repeated(
+    kind: str, settings: dict[str, object], field: str
+) -> None:
     with pytest.raises(marshmallow.ValidationError) as caught:
         registry.KINDS[kind].settings_schema().load(settings)
     assert list(caught.value.messages_dict) == [field]
     assert "s3cr3t" not in str(caught.value.messages)
 
 
-def test_secrets_are_never_shown() -> None:
+@pytest.mark.parametrize("name", ["DATABASE_URL", "REDIS_URL", "HOME", "slack_webhook_url", ""])
+def test_a_secret_may_only_refer_to_a_variable_that_is_offered_to_channels(name: str) -> None:
+    with pytest.raises(marshmallow.ValidationError) as caught:
+        registry.KINDS["slack"].settings_schema().load({"webhook_url": f"env:{name}"})
+    assert caught.value.messages == {"webhook_url": ["Must refer to one of: env:SLACK_WEBHOOK_URL."]}
+
+
+def test_secrets_are_masked_and_references_are_shown() -> None:
     webhook = {"webhook_url": "https://hooks.slack.com/services/s3cr3t"}
     assert registry.public_settings("slack", webhook) == {"webhook_url": "***"}
-    assert registry.public_settings("slack", {"webhook_url": "environment"}) == {"webhook_url": "environment"}
+    assert registry.public_settings("slack", FROM_ENVIRONMENT) == FROM_ENVIRONMENT
     assert registry.public_settings("console", {}) == {}
+
+
+def test_all_settings_of_an_unknown_kind_are_masked() -> None:
     assert registry.public_settings("pager", {"token": "s3cr3t"}) == {"token": "***"}

@@ -1,4 +1,4 @@
-"""Each way in which the server of a channel can misbehave, and what becomes of the notification."""
+"""Failures of a channel's server, and the exception that each raises."""
 
 import logging
 import socket
@@ -14,7 +14,7 @@ from support import fake_http_server
 from support.fake_http_server import Server, answer, raw
 
 from notifiers.base import TryAgain, Undeliverable
-from notifiers.http import MAX_ANSWER_BYTES, Http, retry_after_seconds
+from notifiers.http import MAX_RESPONSE_BYTES, HttpClient, retry_after_seconds
 
 NOW = datetime(2026, 11, 20, 3, 0, tzinfo=UTC)
 
@@ -26,16 +26,16 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def http() -> Http:
-    return Http()
+def http() -> HttpClient:
+    return HttpClient()
 
 
 @pytest.fixture(scope="module")
-def hasty() -> Http:
-    return Http(total_seconds=0.3)
+def impatient_http() -> HttpClient:
+    return HttpClient(total_seconds=0.3)
 
 
-def test_a_good_answer_is_read_and_the_message_arrives_as_json(server: Server, http: Http) -> None:
+def test_the_message_arrives_as_json(server: Server, http: HttpClient) -> None:
     assert http.post(server.url, {"text": "žluť"}).text == "ok"
     (received,) = server.received
     assert received.line == f"POST {fake_http_server.PATH} HTTP/1.1"
@@ -43,24 +43,24 @@ def test_a_good_answer_is_read_and_the_message_arrives_as_json(server: Server, h
     assert received.json() == {"text": "žluť"}
 
 
-def test_many_threads_post_at_once(server: Server, http: Http) -> None:
-    answers: list[str] = []
-    threads = [threading.Thread(target=lambda: answers.append(http.post(server.url, {}).text)) for _ in range(20)]
+def test_many_threads_post_at_the_same_time(server: Server, http: HttpClient) -> None:
+    texts: list[str] = []
+    threads = [threading.Thread(target=lambda: texts.append(http.post(server.url, {}).text)) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert answers == ["ok"] * 20
+    assert texts == ["ok"] * 20
 
 
-def test_a_channel_that_is_busy_says_when_to_come_back(server: Server, http: Http) -> None:
+def test_retry_after_in_seconds_is_passed_on(server: Server, http: HttpClient) -> None:
     server.behaviour = answer(429, "rate_limited", Retry_After="7")
-    with pytest.raises(TryAgain, match=r"^the channel answered 429 rate_limited$") as caught:
+    with pytest.raises(TryAgain, match=r"status 429 \(rate_limited\)$") as caught:
         http.post(server.url, {})
     assert caught.value.after_seconds == 7
 
 
-def test_a_channel_may_say_so_by_a_date(server: Server, http: Http) -> None:
+def test_retry_after_as_a_date_is_passed_on(server: Server, http: HttpClient) -> None:
     later = datetime.now(UTC) + timedelta(seconds=90)
     server.behaviour = answer(503, Retry_After=format_datetime(later, usegmt=True))
     with pytest.raises(TryAgain) as caught:
@@ -69,9 +69,9 @@ def test_a_channel_may_say_so_by_a_date(server: Server, http: Http) -> None:
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_what_may_pass_is_tried_again(server: Server, http: Http, status: int) -> None:
+def test_a_temporary_status_is_tried_again(server: Server, http: HttpClient, status: int) -> None:
     server.behaviour = answer(status, "<html>sorry</html>")
-    with pytest.raises(TryAgain, match=f"^the channel answered {status}$") as caught:
+    with pytest.raises(TryAgain, match=f"^the server of the channel responded with status {status}$") as caught:
         http.post(server.url, {})
     assert caught.value.after_seconds is None
 
@@ -79,58 +79,58 @@ def test_what_may_pass_is_tried_again(server: Server, http: Http, status: int) -
 @pytest.mark.parametrize(
     ("status", "body", "reason"),
     [
-        (400, "invalid_payload", "400 invalid_payload"),
-        (403, "action_prohibited\n", "403 action_prohibited"),
-        (404, "no_service", "404 no_service"),
+        (400, "invalid_payload", "400 (invalid_payload)"),
+        (403, "action_prohibited\n", "403 (action_prohibited)"),
+        (404, "no_service", "404 (no_service)"),
         (404, f"nothing at {fake_http_server.PATH}", "404"),
-        (410, "channel_is_archived", "410 channel_is_archived"),
+        (410, "channel_is_archived", "410 (channel_is_archived)"),
         (418, "", "418"),
     ],
 )
-def test_what_is_refused_for_good_is_not_tried_again(
-    server: Server, http: Http, status: int, body: str, reason: str
+def test_a_permanent_status_is_undeliverable(
+    server: Server, http: HttpClient, status: int, body: str, reason: str
 ) -> None:
     server.behaviour = answer(status, body, Retry_After="1")
     with pytest.raises(Undeliverable) as caught:
         http.post(server.url, {})
-    assert caught.value.reason == f"the channel answered {reason}"
+    assert caught.value.reason == f"the server of the channel responded with status {reason}"
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_a_redirect_is_not_followed(server: Server, http: Http, status: int) -> None:
+def test_a_redirect_is_not_followed(server: Server, http: HttpClient, status: int) -> None:
     server.behaviour = answer(status, Location=server.url)
     with pytest.raises(Undeliverable, match=str(status)):
         http.post(server.url, {})
     assert len(server.received) == 1
 
 
-@pytest.mark.parametrize("how", ["say_nothing", "drip"])
-def test_a_slow_server_holds_nobody_beyond_the_total_time(server: Server, hasty: Http, how: str) -> None:
+@pytest.mark.parametrize("how", ["hang", "drip"])
+def test_a_slow_server_cannot_exceed_the_time_limit(server: Server, impatient_http: HttpClient, how: str) -> None:
     server.behaviour = getattr(server, how)
-    began = time.monotonic()
-    with pytest.raises(TryAgain, match=r"^no answer within 0\.3 s$"):
-        hasty.post(server.url, {})
-    assert time.monotonic() - began < 2
+    started = time.monotonic()
+    with pytest.raises(TryAgain, match=r"^no response within 0\.3 s$"):
+        impatient_http.post(server.url, {})
+    assert time.monotonic() - started < 2
 
 
-def test_a_dripping_body_holds_nobody_either(server: Server, hasty: Http) -> None:
+def test_a_slow_body_cannot_exceed_the_time_limit(server: Server, impatient_http: HttpClient) -> None:
     def behaviour(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n")
         server.drip(connection)
 
     server.behaviour = behaviour
-    with pytest.raises(TryAgain, match="no answer within"):
-        hasty.post(server.url, {})
+    with pytest.raises(TryAgain, match="no response within"):
+        impatient_http.post(server.url, {})
 
 
-def test_of_an_endless_answer_only_the_beginning_is_read(server: Server, http: Http) -> None:
+def test_only_the_beginning_of_an_endless_body_is_read(server: Server, http: HttpClient) -> None:
     def behaviour(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
         while not server.stopping.is_set():
             connection.sendall(b"x" * 10_000)
 
     server.behaviour = behaviour
-    assert http.post(server.url, {}).text == "x" * MAX_ANSWER_BYTES
+    assert http.post(server.url, {}).text == "x" * MAX_RESPONSE_BYTES
 
 
 @pytest.mark.parametrize(
@@ -143,13 +143,13 @@ def test_of_an_endless_answer_only_the_beginning_is_read(server: Server, http: H
         pytest.param(b"\x00\xff\x00\xff\r\n\r\n", id="noise"),
     ],
 )
-def test_a_broken_answer_is_tried_again(server: Server, http: Http, sent: bytes) -> None:
+def test_a_broken_response_is_tried_again(server: Server, http: HttpClient, sent: bytes) -> None:
     server.behaviour = raw(sent)
-    with pytest.raises(TryAgain, match=r"^the connection broke before the answer was complete$"):
+    with pytest.raises(TryAgain, match=r"^the connection closed before the response was complete$"):
         http.post(server.url, {})
 
 
-def test_a_server_that_is_away_is_tried_again(http: Http) -> None:
+def test_an_unavailable_server_is_tried_again(http: HttpClient) -> None:
     with fake_http_server.running() as server:
         url = server.url
     with pytest.raises(TryAgain, match=r"^cannot connect to the server of the channel$"):
@@ -157,30 +157,30 @@ def test_a_server_that_is_away_is_tried_again(http: Http) -> None:
 
 
 @pytest.mark.parametrize("url", ["gopher://example.test/", "http://", "http://a:b"])
-def test_a_url_that_leads_nowhere_is_refused_for_good(http: Http, url: str) -> None:
-    with pytest.raises(Undeliverable, match=r"^the URL of the channel is not one that can be reached$"):
+def test_an_invalid_url_is_undeliverable(http: HttpClient, url: str) -> None:
+    with pytest.raises(Undeliverable, match=r"^the URL of the channel is not valid$"):
         http.post(url, {})
 
 
-def test_no_log_and_no_traceback_holds_the_url(
-    server: Server, http: Http, hasty: Http, caplog: pytest.LogCaptureFixture
+def test_no_log_record_and_no_traceback_contains_the_url(
+    server: Server, http: HttpClient, impatient_http: HttpClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    told = ""
+    tracebacks = ""
     for client, behaviour in [
         (http, answer(200, "ok")),
         (http, answer(404, fake_http_server.PATH)),
         (http, raw(b"")),
         (http, raw(b"garbage\r\n\r\n")),
-        (hasty, server.say_nothing),
+        (impatient_http, server.hang),
     ]:
         server.behaviour = behaviour
         try:
             client.post(server.url, {})
         except (TryAgain, Undeliverable) as error:
-            told += repr(error) + "".join(traceback.format_exception(error))
-    assert told
-    assert "s3cr3t" not in told + caplog.text
+            tracebacks += repr(error) + "".join(traceback.format_exception(error))
+    assert tracebacks
+    assert "s3cr3t" not in tracebacks + caplog.text
 
 
 @pytest.mark.parametrize(
@@ -202,5 +202,5 @@ def test_no_log_and_no_traceback_holds_the_url(
         ("Fri, 99 Nov 2026 02:00:00 GMT", None),
     ],
 )
-def test_retry_after_is_read_in_both_its_forms(header: str | None, seconds: float | None) -> None:
+def test_retry_after_is_parsed_in_both_forms(header: str | None, seconds: float | None) -> None:
     assert retry_after_seconds(header, NOW) == seconds

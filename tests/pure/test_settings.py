@@ -106,6 +106,12 @@ def test_a_data_directory_may_be_given_from_home_or_from_here(bare: Path, monkey
     assert Settings.from_environ().data_dir == bare / "pulse"
 
 
+def test_only_the_slack_webhook_is_offered_to_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings.from_environ().channel_secrets() == {"SLACK_WEBHOOK_URL": None}
+    monkeypatch.setenv("SLACK_WEBHOOK_URL", "https://chat.example.com/hooks/s3cret")
+    assert Settings.from_environ().channel_secrets() == {"SLACK_WEBHOOK_URL": "https://chat.example.com/hooks/s3cret"}
+
+
 def test_secrets_are_neither_in_the_repr_nor_in_the_description(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://:s3cret@cache:6379/0")
     monkeypatch.setenv("DATABASE_URL", "postgresql://me:s3cret@db/pulse?password=s3cret")

@@ -1,4 +1,4 @@
-"""What an engineer reads in Slack, and what a payload cannot do there."""
+"""Alerts in Slack: their layout, and what a payload cannot do to the message."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from notifiers.slack.blocks import COLOURS, escaped, message
 
 
 def texts(part: Any) -> Iterator[str]:
-    """Every text of a message, or of a part of it."""
+    """Yield every text in a message or in a part of it."""
     if isinstance(part, dict):
         if isinstance(part.get("text"), str):
             yield part["text"]
@@ -27,21 +27,21 @@ def blocks(body: dict[str, Any]) -> list[dict[str, Any]]:
     return [*body["blocks"], *body["attachments"][0]["blocks"]]
 
 
-def test_an_alert_says_what_where_and_how_bad() -> None:
+def test_an_alert_has_a_title_a_summary_fields_events_and_ids() -> None:
     body = message(notification())
     assert body["text"] == "CRITICAL: High error rate: 6 events in 60 s, more than 5 (source=payment_service)"
     link = "https://alerts.example/api/v1/anomalies/0193b1a0"
     assert [*texts(body["blocks"])] == [f"*<{link}|CRITICAL: High error rate>*"]
     assert body["attachments"][0]["color"] == COLOURS["critical"]
-    said, fields, evidence, context = body["attachments"][0]["blocks"]
-    assert said["text"]["text"] == "6 events in 60 s, more than 5 (source=payment_service)"
+    summary, fields, evidence, context = body["attachments"][0]["blocks"]
+    assert summary["text"]["text"] == "6 events in 60 s, more than 5 (source=payment_service)"
     assert [*texts(fields)] == [
         "*Observed*\n6",
         "*Threshold*\n&gt; 5",
         "*Window*\n1 min",
-        "*Happened*\n<!date^1795144365^{date_short_pretty} {time_secs}|2026-11-20 03:12:45 UTC>",
+        "*Occurred at*\n<!date^1795144365^{date_short_pretty} {time_secs}|2026-11-20 03:12:45 UTC>",
     ]
-    assert evidence["text"]["text"] == "*Evidence*\n```03:12:45Z error payment_service code=card_declined```"
+    assert evidence["text"]["text"] == "*Events*\n```03:12:45Z error payment_service code=card_declined```"
     assert "Event `0193b1a0-0000-7000-8000-00000000000c`" in [*texts(context)]
 
 
@@ -53,24 +53,24 @@ def test_a_test_of_the_channel_is_marked_as_one() -> None:
 
 def test_an_alert_links_to_its_runbook() -> None:
     body = message(notification(runbook_url="https://wiki.example/?page=a|b&c"))
-    assert "<https://wiki.example/?page=a%7Cb&amp;c|Runbook>" in [*texts(body)]
+    assert "*<https://wiki.example/?page=a%7Cb&amp;c|Runbook>*" in [*texts(body)]
 
 
-def test_an_url_that_is_too_long_for_slack_is_left_out() -> None:
+def test_a_url_that_is_too_long_for_slack_is_left_out() -> None:
     body = message(notification(runbook_url="https://wiki.example/" + "x" * 3000))
-    assert "Runbook" in [*texts(body)]
+    assert "*Runbook*" in [*texts(body)]
 
 
-def test_what_a_rule_does_not_have_is_left_out() -> None:
+def test_parts_that_a_rule_does_not_have_are_left_out() -> None:
     body = message(notification(group={}, window_seconds=0, evidence=[], link=None, message=""))
     assert body["text"] == "CRITICAL: High error rate"
     assert [*texts(body["blocks"])] == ["*CRITICAL: High error rate*"]
     assert "Window" not in json.dumps(body)
-    assert "Evidence" not in json.dumps(body)
+    assert "Events" not in json.dumps(body)
     assert "No details." in [*texts(body)]
 
 
-def test_each_severity_has_its_colour_and_a_new_one_has_a_grey() -> None:
+def test_each_severity_has_a_colour_and_an_unknown_one_is_grey() -> None:
     colours = [
         message(notification(severity=name))["attachments"][0]["color"]
         for name in ("critical", "warning", "info", "odd")
@@ -78,12 +78,12 @@ def test_each_severity_has_its_colour_and_a_new_one_has_a_grey() -> None:
     assert len(set(colours)) == 4
 
 
-def test_of_much_evidence_three_lines_are_shown() -> None:
+def test_at_most_three_events_are_shown() -> None:
     body = message(notification(evidence=[f"line {number}" for number in range(9)]))
-    assert "*Evidence*\n```line 0\nline 1\nline 2```" in [*texts(body)]
+    assert "*Events*\n```line 0\nline 1\nline 2```" in [*texts(body)]
 
 
-def test_a_payload_can_call_nobody_and_plant_no_link() -> None:
+def test_a_payload_can_neither_mention_people_nor_insert_a_link() -> None:
     evil = "<!channel> <@U1> <https://evil.example|click> & `*_~\n@here"
     body = message(
         notification(
@@ -97,11 +97,11 @@ def test_a_payload_can_call_nobody_and_plant_no_link() -> None:
         )
     )
     for text in texts(body):
-        ours = re.sub(r"<(!date\^\d+\^[^<>]*|https://alerts\.example/[^<>|]*)\|([^<>]*)>", r"\2", text)
-        assert "<" not in ours
-        assert ">" not in ours
+        rest = re.sub(r"<(!date\^\d+\^[^<>]*|https://alerts\.example/[^<>|]*)\|([^<>]*)>", r"\2", text)
+        assert "<" not in rest
+        assert ">" not in rest
     assert all(part["verbatim"] for part in _markdown(body))
-    evidence = next(text for text in texts(body) if text.startswith("*Evidence*"))
+    evidence = next(text for text in texts(body) if text.startswith("*Events*"))
     assert evidence.count("`") == 6, "the evidence cannot leave its code block"
 
 
@@ -115,14 +115,14 @@ def _markdown(part: Any) -> Iterator[dict[str, Any]]:
             yield from _markdown(item)
 
 
-def test_a_pipe_in_the_link_does_not_end_it() -> None:
+def test_a_pipe_in_a_url_does_not_end_the_link() -> None:
     assert "*<https://a.example/?a=1&amp;b=%7C|CRITICAL" in next(
         texts(message(notification(link="https://a.example/?a=1&b=|"))["blocks"])
     )
 
 
 @given(text=st.text(alphabet="&<>ab\n", max_size=60), limit=st.integers(1, 60))
-def test_no_cut_goes_through_an_escape(text: str, limit: int) -> None:
+def test_a_text_is_never_cut_inside_an_escape(text: str, limit: int) -> None:
     safe = escaped(text, limit)
     assert len(safe) <= limit
     assert re.fullmatch(r"(&amp;|&lt;|&gt;|[^&<>])*", safe)
@@ -140,6 +140,7 @@ def test_the_longest_alert_stays_within_the_limits_of_slack(piece: str, number: 
             window_seconds=number,
             group={text: text},
             evidence=[text] * 20,
+            runbook_url=text,
         )
     )
     assert len(blocks(body)) <= 50

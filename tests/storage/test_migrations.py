@@ -95,3 +95,23 @@ def test_a_migration_waits_for_the_process_that_holds_the_lock(scratch):
         assert tables(scratch) == set()
         holder.close()
         assert waiter.result(timeout=60) == [migration.name for migration in migrations.status()]
+
+
+def test_a_slack_channel_keeps_its_reference_to_the_environment(scratch):
+    migrations.up()
+    migrations.down("0007_environment_references")
+    with database.connection():
+        database.database.execute_sql(
+            """UPDATE channels SET kind = 'slack', settings = '{"webhook_url": "environment"}' WHERE name = 'console'"""
+        )
+    migrations.up()
+    assert webhook_url() == "env:SLACK_WEBHOOK_URL"
+    migrations.down("0007_environment_references")
+    assert webhook_url() == "environment"
+
+
+def webhook_url() -> str:
+    """The webhook of the only Slack channel."""
+    with database.connection():
+        rows = database.database.execute_sql("SELECT settings->>'webhook_url' FROM channels WHERE kind = 'slack'")
+        return rows.fetchone()[0]

@@ -1,4 +1,4 @@
-"""A notification for tests."""
+"""Notifications for tests."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -7,8 +7,8 @@ from notifiers.base import Notification
 
 
 def notification(**fields: Any) -> Notification:
-    """Payment errors at night, unless told otherwise."""
-    made: dict[str, Any] = {
+    """Return an alert about payment errors, with `fields` in place of its own."""
+    defaults: dict[str, Any] = {
         "kind": "alert",
         "subject_key": "anomaly:0193b1a0-0000-7000-8000-00000000000a",
         "anomaly_id": "0193b1a0-0000-7000-8000-00000000000a",
@@ -26,4 +26,4 @@ def notification(**fields: Any) -> Notification:
         "evidence": ["03:12:45Z error payment_service code=card_declined"],
         "link": "https://alerts.example/api/v1/anomalies/0193b1a0",
     }
-    return Notification(**(made | fields))
+    return Notification(**(defaults | fields))
