@@ -7,41 +7,48 @@ import msgspec
 from actors import runtime
 from api import problems
 from api.middleware import DatabaseConnection, RequestLog
-from api.openapi import document
-from api.resources import anomalies, channels, events, health, limits, metrics, rules, throughput
-from eventpulse.settings import ConnectedSettings
+from api.openapi.document import DocumentResource
+from api.openapi.operation import Route, mount
+from api.resources.anomalies import AnomaliesResource
+from api.resources.channels import ChannelsResource
+from api.resources.events import EventsResource
+from api.resources.health import HealthResource, LivenessResource, ReadinessResource
+from api.resources.limits import LimitsResource
+from api.resources.metrics import MetricsResource
+from api.resources.rules import RulesResource
+from api.resources.throughput import ThroughputResource
+from eventpulse.settings import ConnectedSettings, Settings
 
-#: A request waits for two calls of Redis at most, the one before its own and its own; then comes an honest 503.
+#: A request waits for at most two calls to Redis, the one in progress and its own; after that it is answered with 503.
 REDIS_TIMEOUT_SECONDS = 0.45
 
 
+def routes(settings: Settings) -> list[Route]:
+    """Return every route. A name such as `one` is the suffix of the responders that answer at that subpath."""
+    document = DocumentResource()
+    document.routes = [
+        *mount("/api/v1/events", EventsResource(settings), batch="/batch", one="/{event_id}"),
+        *mount("/api/v1/events/health", HealthResource()),
+        *mount("/api/v1/anomalies", AnomaliesResource(), one="/{anomaly_id}"),
+        *mount("/api/v1/rules", RulesResource(), one="/{rule_id}"),
+        *mount("/api/v1/channels", ChannelsResource(), one="/{channel_id}", test="/{channel_id}/test"),
+        *mount("/api/v1/metrics", MetricsResource()),
+        *mount("/api/v1/throughput", ThroughputResource()),
+        *mount("/api/v1/limits", LimitsResource(settings)),
+        *mount("/api/v1/openapi.json", document),
+        *mount("/livez", LivenessResource()),
+        *mount("/readyz", ReadinessResource()),
+    ]
+    return document.routes
+
+
 def create_app(settings: ConnectedSettings) -> problems.App:
-    """The WSGI application; connects to Redis and PostgreSQL when first needed."""
+    """Return the WSGI application. It connects to Redis and PostgreSQL on first use."""
     runtime.setup(settings, "api", redis_timeout_seconds=REDIS_TIMEOUT_SECONDS)
     app: problems.App = falcon.App(middleware=[RequestLog(), DatabaseConnection()])
-    # UUIDs and times are JSON of their own to msgspec: rows need no converting.
+    # msgspec encodes UUIDs and times, so rows need no conversion.
     app.resp_options.media_handlers[falcon.MEDIA_JSON] = falcon.media.JSONHandler(dumps=msgspec.json.encode)
     problems.install(app)
-
-    stored = events.Events(settings)
-    app.add_route("/api/v1/events", stored)
-    app.add_route("/api/v1/events/batch", stored, suffix="batch")
-    app.add_route("/api/v1/events/health", health.Health())
-    app.add_route("/api/v1/events/{event_id}", stored, suffix="one")
-    found = anomalies.Anomalies()
-    app.add_route("/api/v1/anomalies", found)
-    app.add_route("/api/v1/anomalies/{anomaly_id}", found, suffix="one")
-    ruled = rules.Rules()
-    app.add_route("/api/v1/rules", ruled)
-    app.add_route("/api/v1/rules/{rule_id}", ruled, suffix="one")
-    told = channels.Channels()
-    app.add_route("/api/v1/channels", told)
-    app.add_route("/api/v1/channels/{channel_id}", told, suffix="one")
-    app.add_route("/api/v1/channels/{channel_id}/test", told, suffix="test")
-    app.add_route("/api/v1/metrics", metrics.Metrics())
-    app.add_route("/api/v1/throughput", throughput.Minutes())
-    app.add_route("/api/v1/limits", limits.Limits(settings))
-    app.add_route("/api/v1/openapi.json", document.Document(app))
-    app.add_route("/livez", health.Live())
-    app.add_route("/readyz", health.Ready())
+    for route in routes(settings):
+        app.add_route(route.path, route.resource, suffix=route.suffix or None)
     return app

@@ -1,4 +1,4 @@
-"""What surrounds every request: its id, its log line, and a database connection where one is needed."""
+"""Middleware of every request: its id, its log line, and a database connection where the resource needs one."""
 
 import logging
 import re
@@ -11,20 +11,21 @@ import structlog
 
 from actors.transport.messages import new_id
 from api import problems
+from api.openapi.operation import Resource
 from models.database import database, is_outage
 
 log = structlog.get_logger()
 debugging = logging.getLogger(__name__)
 
-#: How long nobody asks for PostgreSQL again after it was found to be away.
-AWAY_SECONDS = 1.0
+#: After PostgreSQL was found unavailable, requests fail for this long without another attempt to connect.
+OUTAGE_HOLD_SECONDS = 1.0
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 class RequestLog:
-    """Gives each request an id, the client's own if it is fit, echoes it, and logs how the request went.
+    """Gives each request an id, the client's own if it is valid, returns it in the answer, and logs the request.
 
-    Resources find the id as `req.context.request_id`; every log line of the request carries it.
+    Resources find the id as `req.context.request_id`; every log line of the request contains it.
     """
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -33,11 +34,13 @@ class RequestLog:
         req.context.request_id = request_id
         req.context.started = perf_counter()
         resp.set_header("X-Request-ID", request_id)
-        structlog.contextvars.clear_contextvars()  # a connection's next request has the same context
+        structlog.contextvars.clear_contextvars()  # the requests of one connection share a context
         structlog.contextvars.bind_contextvars(request_id=request_id)
 
-    def process_response(self, req: falcon.Request, resp: falcon.Response, resource: Any, _succeeded: bool) -> None:
-        # Thousands of ingest requests a second would drown the log, and so would every dashboard that looks.
+    def process_response(
+        self, req: falcon.Request, resp: falcon.Response, resource: Resource | None, _succeeded: bool
+    ) -> None:
+        # Thousands of ingest requests a second, or dashboards that poll, would fill the log.
         routine = (req.method == "GET" or _applies("routine", resource, req)) and resp.status_code < 400
         if routine and not debugging.isEnabledFor(logging.DEBUG):
             return
@@ -47,36 +50,36 @@ class RequestLog:
 
 
 class DatabaseConnection:
-    """Opens a PostgreSQL connection for a resource that says `needs_database`, and gives it back after the request.
+    """Opens a PostgreSQL connection for each request, unless its resource sets `needs_database` to False.
 
-    A resource that does not say so never waits for PostgreSQL.
+    A resource that does not need the database never waits for PostgreSQL.
     """
 
     def __init__(self) -> None:
-        self._turn = threading.Lock()
-        self._away_until = 0.0
+        self._lock = threading.Lock()
+        self._unavailable_until = 0.0
 
-    def process_resource(self, req: falcon.Request, _resp: falcon.Response, resource: Any, _params: Any) -> None:
+    def process_resource(self, req: falcon.Request, _resp: falcon.Response, resource: Resource, _params: Any) -> None:
         req.context.connected = _applies("needs_database", resource, req) and self._connect()
 
     def _connect(self) -> bool:
-        """Connect; while PostgreSQL is away one request waits for it, and those behind it hear what that one heard."""
-        with self._turn:
-            if monotonic() < self._away_until:
+        """Connect. During an outage one request at a time tries; the requests behind it fail with the same answer."""
+        with self._lock:
+            if monotonic() < self._unavailable_until:
                 raise problems.unavailable("PostgreSQL is unavailable")
             try:
                 return bool(database.connect(reuse_if_open=True))
             except Exception as error:
                 if is_outage(error):
-                    self._away_until = monotonic() + AWAY_SECONDS
+                    self._unavailable_until = monotonic() + OUTAGE_HOLD_SECONDS
                 raise
 
     def process_response(self, req: falcon.Request, _resp: falcon.Response, _resource: Any, _succeeded: bool) -> None:
-        if req.context.get("connected"):  # what is not routed has no resource
+        if req.context.get("connected"):  # absent if no route matched
             database.close()
 
 
-def _applies(trait: str, resource: Any, req: falcon.Request) -> bool:
-    """Whether a resource has a trait: True, or a tuple of the methods that have it."""
-    found = getattr(resource, trait, False)
-    return found if isinstance(found, bool) else req.method in found
+def _applies(trait: str, resource: Resource | None, req: falcon.Request) -> bool:
+    """Return whether a resource has a trait for the method of this request."""
+    value = getattr(resource or Resource, trait)
+    return value if isinstance(value, bool) else req.method in value

@@ -19,9 +19,8 @@ from report import Line, Report, Series
 from servers import Servers, servers
 from uuid_utils.compat import uuid7
 
-from api.resources.events import FILTERS, NEWEST_FIRST, public
+from api.resources.events import FILTERS, NEWEST_FIRST, EventQuery, public
 from api.resources.paging import page
-from api.resources.query_params import EventQuery
 from eventpulse import logs
 from models import database
 from models.event import Event

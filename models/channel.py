@@ -1,6 +1,6 @@
 """A channel: one place that anomalies are announced to."""
 
-from typing import Self
+from typing import Any, Self
 
 import peewee
 from uuid_utils.compat import uuid7
@@ -19,11 +19,27 @@ class Channel(Row):
     settings = jsonb(default=dict)
     minimum_severity = peewee.TextField(default="info")
     enabled = peewee.BooleanField(default=True)
+    version = peewee.IntegerField(default=1)
     created_at = time(default=now)
     updated_at = time(default=now)
 
     class Meta:
         table_name = "channels"
+
+    def change(self, **fields: Any) -> bool:
+        """Store new values as the next version; return False if another change came first.
+
+        Raises `peewee.IntegrityError` if another channel has the name.
+        """
+        new = {**fields, "version": self.version + 1, "updated_at": now()}
+        return bool(Channel.update(**new).where(*self._unchanged()).execute())
+
+    def remove(self) -> bool:
+        """Delete the channel; return False if a change or another deletion came first."""
+        return bool(Channel.delete().where(*self._unchanged()).execute())
+
+    def _unchanged(self) -> tuple[peewee.Expression, peewee.Expression]:
+        return Channel.channel_id == self.channel_id, Channel.version == self.version
 
     @classmethod
     def concerned(cls, severity: str) -> list[Self]:

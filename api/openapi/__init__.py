@@ -1,1 +1,1 @@
-"""The OpenAPI document."""
+"""The OpenAPI document, assembled from the routes and the descriptions beside each resource."""

@@ -1,19 +1,12 @@
-"""What our answers look like, as JSON schemas: rows from their models, the rest in full."""
+"""Building blocks of JSON schemas for answers, and the schemas that every resource shares."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import peewee
 from playhouse.postgres_ext import BinaryJSONField, DateTimeTZField
 
-from api.resources import anomalies
-from models.anomaly import Anomaly
 from models.base import Row
-from models.channel import Channel
-from models.delivery import Delivery
-from models.event import Event
-from models.rule import Rule
-from models.throughput import Throughput
 
 JsonSchema = dict[str, Any]
 
@@ -35,96 +28,75 @@ COLUMNS: dict[type[peewee.Field], JsonSchema] = {
 }
 
 
-def shape(properties: Mapping[str, JsonSchema]) -> JsonSchema:
-    """An object that always has all of its properties."""
+def object_of(properties: Mapping[str, JsonSchema]) -> JsonSchema:
+    """Return the schema of an object that always has all of these properties."""
     return {"type": "object", "properties": dict(properties), "required": list(properties)}
 
 
 def nullable(schema: JsonSchema) -> JsonSchema:
+    """Return the schema of a value that may be null."""
     return {**schema, "type": [schema["type"], "null"]}
 
 
 def array(items: JsonSchema) -> JsonSchema:
+    """Return the schema of an array."""
     return {"type": "array", "items": items}
 
 
 def choice(*values: str) -> JsonSchema:
+    """Return the schema of a string that is one of `values`."""
     return {"type": "string", "enum": list(values)}
 
 
 def ref(name: str) -> JsonSchema:
+    """Return a reference to the schema of this name."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def page_of(name: str) -> JsonSchema:
-    return shape({"data": array(ref(name)), "pagination": ref("Pagination")})
+    """Return the schema of a page of rows of the schema `name`."""
+    return object_of({"data": array(ref(name)), "pagination": ref("Pagination")})
 
 
-def row(model: type[Row], hidden: set[str] = frozenset(), **more: JsonSchema) -> JsonSchema:  # type: ignore[assignment]
-    """The columns of a table that are shown, and what is shown beside them."""
+def row(model: type[Row], hidden: Collection[str] = (), **more: JsonSchema) -> JsonSchema:
+    """Return the schema of a row: the columns of the table except the `hidden` ones, and `more` properties."""
     fields = {name: field for name, field in model._meta.fields.items() if name not in hidden}
     columns = {
         name: nullable(COLUMNS[type(field)]) if field.null else COLUMNS[type(field)] for name, field in fields.items()
     }
-    return shape(columns | more)
+    return object_of(columns | more)
 
 
-FIELD_ERROR = {
-    "type": "object",
-    "properties": {
-        "index": INTEGER | {"description": "place in the batch, from 0"},
-        "field": STRING | {"description": "path of the field, as condition.operator"},
-        "message": STRING,
+SHARED_SCHEMAS: dict[str, JsonSchema] = {
+    "FieldError": {
+        "type": "object",
+        "properties": {
+            "index": INTEGER | {"description": "position of the event in the batch, from 0"},
+            "field": STRING | {"description": "path of the field, for example condition.operator"},
+            "message": STRING,
+        },
+        "required": ["field", "message"],
     },
-    "required": ["field", "message"],
-}
-PROBLEM = {
-    "type": "object",
-    "description": "what went wrong, as RFC 9457 says it",
-    "properties": {
-        "type": STRING,
-        "title": STRING,
-        "status": INTEGER,
-        "detail": STRING,
-        "instance": STRING,
-        "request_id": STRING | {"description": "the X-Request-ID of the answer; the server's log has it too"},
-        "errors": array(ref("FieldError")),
+    "Problem": {
+        "type": "object",
+        "description": "an error, as problem details (RFC 9457)",
+        "properties": {
+            "type": STRING,
+            "title": STRING,
+            "status": INTEGER,
+            "detail": STRING,
+            "instance": STRING,
+            "request_id": STRING | {"description": "the X-Request-ID of the answer, which is also in the server log"},
+            "errors": array(ref("FieldError")),
+        },
+        "required": ["type", "title", "status", "detail", "instance", "request_id"],
     },
-    "required": ["type", "title", "status", "detail", "instance", "request_id"],
-}
-
-SHAPES: dict[str, JsonSchema] = {
-    "FieldError": FIELD_ERROR,
-    "Problem": PROBLEM,
-    "Pagination": shape(
+    "Pagination": object_of(
         {
             "limit": INTEGER,
             "offset": INTEGER,
-            "count": INTEGER | {"description": "rows in this page"},
-            "next_cursor": nullable(STRING) | {"description": "the `cursor` of the page after; null: this is the last"},
-        }
-    ),
-    "Event": row(Event),
-    "Anomaly": row(Anomaly, anomalies.INTERNAL),
-    "Delivery": row(Delivery, anomalies.INTERNAL),
-    "AnomalyWithDeliveries": {
-        "allOf": [ref("Anomaly"), shape({"deliveries": array(ref("Delivery"))})],
-    },
-    "Rule": row(
-        Rule,
-        {"error"},
-        status=choice("active", "disabled", "error"),
-        status_reason=nullable(STRING) | {"description": "why the rule is suspended, when its status is error"},
-    ),
-    "Channel": row(Channel),
-    "Throughput": row(Throughput),
-    "Metrics": shape(
-        {
-            "window_seconds": INTEGER,
-            "group_by": choice("event_type", "source"),
-            "from": TIME,
-            "to": TIME,
-            "metrics": array(shape({"key": STRING, "count": INTEGER, "rate_per_sec": NUMBER})),
+            "count": INTEGER | {"description": "number of rows in this page"},
+            "next_cursor": nullable(STRING) | {"description": "`cursor` of the next page; null on the last page"},
         }
     ),
 }

@@ -1,1 +1,1 @@
-"""HTTP resources, one noun a file."""
+"""The resources of the HTTP API: each file has one noun with its query schema and its OpenAPI operations."""

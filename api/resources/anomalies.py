@@ -1,35 +1,62 @@
-"""What the rules found."""
+"""Anomalies, and their deliveries to channels."""
 
 from typing import Any
 
 import falcon
+from marshmallow import fields, validate
 
+from api.decoding.event_schema import IdField
+from api.openapi import response_schemas as json_schema
+from api.openapi.operation import Resource, listing, reading
 from api.resources.lookup import find
 from api.resources.paging import page
-from api.resources.query_params import AnomalyQuery
+from api.resources.query_params import Period
 from models.anomaly import Anomaly
+from models.channel import SEVERITIES
 from models.delivery import Delivery
 
 NEWEST_FIRST = (Anomaly.detected_at, Anomaly.anomaly_id)
 FILTERS = {"rule_id": Anomaly.rule_id, "severity": Anomaly.severity, "event_id": Anomaly.event_id}
 
-#: What keeps anomalies apart, and which worker is at a delivery, are our own business.
+#: Columns that only workers use: deduplication, cooldowns and claims.
 INTERNAL = {"dedupe_key", "series", "cooldown_anchor", "anomaly", "due_at"}
 
 
-class Anomalies:
-    """`/api/v1/anomalies` and `/api/v1/anomalies/{anomaly_id}`, which adds how each channel was told."""
+class AnomalyQuery(Period):
+    """Query parameters of the list of anomalies."""
 
-    needs_database = True
+    rule_id = IdField()
+    severity = fields.String(validate=validate.OneOf(SEVERITIES))
+    event_id = IdField(metadata={"description": "the event that triggered the rule"})
+
+
+class AnomaliesResource(Resource):
+    """`/api/v1/anomalies` and `/api/v1/anomalies/{anomaly_id}`, which adds the deliveries."""
+
+    schemas = {
+        "Anomaly": json_schema.row(Anomaly, INTERNAL),
+        "Delivery": json_schema.row(Delivery, INTERNAL),
+        "AnomalyWithDeliveries": {
+            "allOf": [
+                json_schema.ref("Anomaly"),
+                json_schema.object_of({"deliveries": json_schema.array(json_schema.ref("Delivery"))}),
+            ],
+        },
+    }
+    operations = {
+        "on_get": listing("List the anomalies, newest first", "Anomaly", AnomalyQuery),
+        "on_get_one": reading("One anomaly with its deliveries", "AnomalyWithDeliveries"),
+    }
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         resp.media = page(AnomalyQuery().load(req.params), NEWEST_FIRST, public, FILTERS)
 
-    def on_get_one(self, _req: falcon.Request, resp: falcon.Response, anomaly_id: str) -> None:
-        anomaly = find(Anomaly, anomaly_id)
+    def on_get_one(self, _req: falcon.Request, resp: falcon.Response, **path: str) -> None:
+        anomaly = find(Anomaly, path)
         deliveries = Delivery.select().where(Delivery.anomaly == anomaly).order_by(Delivery.channel_name)
         resp.media = {**public(anomaly), "deliveries": [public(delivery) for delivery in deliveries]}
 
 
 def public(row: Anomaly | Delivery) -> dict[str, Any]:
+    """Return what clients see of an anomaly or a delivery."""
     return {name: value for name, value in row.__data__.items() if name not in INTERNAL}

@@ -1,4 +1,4 @@
-"""The channels: where anomalies are announced."""
+"""Channels that anomalies are announced to."""
 
 from http import HTTPStatus
 from math import ceil
@@ -7,108 +7,103 @@ from typing import Any
 from uuid import UUID
 
 import falcon
-import peewee
+from marshmallow import Schema, ValidationError, fields, post_load, validate
 
 from actors import runtime
 from api import problems
-from api.resources import json_body
-from api.resources.channel_schemas import ChannelSchema
+from api.openapi import response_schemas as json_schema
+from api.openapi.operation import Operation
+from api.resources import crud
 from api.resources.lookup import find
-from api.resources.paging import page
-from api.resources.query_params import Page
 from eventpulse.masking import MASK
 from models.base import now
-from models.channel import Channel
+from models.channel import SEVERITIES, Channel
 from notifiers.base import Notification, TryAgain, Undeliverable
-from notifiers.registry import public_settings
+from notifiers.registry import KINDS, public_settings
+from rules.conditions.fields import Flag
 
-NEWEST_FIRST = (Channel.created_at, Channel.channel_id)
-SCHEMA = ChannelSchema()
-READ_ONLY = {"channel_id", "created_at", "updated_at"}
+#: Limit concurrent test sends: they block on the channel and could be used to probe internal hosts (SSRF).
+CONCURRENT_TESTS = BoundedSemaphore(2)
+
+EXAMPLE = {
+    "name": "ops",
+    "kind": "slack",
+    "settings": {"webhook_url": "https://hooks.slack.com/services/…"},
+    "minimum_severity": "warning",
+}
+DELIVERED = json_schema.object_of({"status": json_schema.choice("delivered"), "receipt": json_schema.STRING})
+DELIVERED["properties"]["reference"] = json_schema.STRING | {"description": "id of the message at the provider, if any"}
 
 
-class Channels:
-    """`/api/v1/channels` and `/api/v1/channels/{channel_id}`. Secrets go in and never come out."""
+class ChannelSchema(Schema):
+    """What clients write of a channel."""
 
-    needs_database = True
+    name = fields.String(required=True, validate=validate.Length(1, 255))
+    kind = fields.String(required=True, validate=validate.OneOf(list(KINDS)))
+    settings = fields.Dict(load_default=dict, metadata={"description": "the settings of this kind of channel"})
+    minimum_severity = fields.String(load_default="info", validate=validate.OneOf(SEVERITIES))
+    enabled = Flag(load_default=True)
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        resp.media = page(Page().load(req.params), NEWEST_FIRST, public)
-
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        channel = Channel(**written(json_body.read(req)))
-        store(channel, force_insert=True)
-        resp.status = falcon.HTTP_201
-        resp.location = f"/api/v1/channels/{channel.channel_id}"
-        resp.media = public(channel)
-
-    def on_get_one(self, _req: falcon.Request, resp: falcon.Response, channel_id: str) -> None:
-        resp.media = public(find(Channel, channel_id))
-
-    def on_put_one(self, req: falcon.Request, resp: falcon.Response, channel_id: str) -> None:
-        change(find(Channel, channel_id), json_body.read(req), resp)
-
-    def on_patch_one(self, req: falcon.Request, resp: falcon.Response, channel_id: str) -> None:
-        channel = find(Channel, channel_id)
-        change(channel, public(channel) | json_body.read(req), resp)
-
-    def on_delete_one(self, _req: falcon.Request, resp: falcon.Response, channel_id: str) -> None:
-        find(Channel, channel_id).delete_instance()
-        resp.status = falcon.HTTP_204
-
-    def on_post_test(self, _req: falcon.Request, resp: falcon.Response, channel_id: str) -> None:
-        """Send a trial now, whether the channel is enabled or not."""
-        channel = find(Channel, channel_id)
-        if not TRIALS.acquire(blocking=False):
-            raise problems.unavailable("Other channels are being tested just now")
+    @post_load
+    def check_settings(self, channel: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """Check the settings with the schema of the channel's kind."""
         try:
-            receipt = runtime.current().notifiers[channel.kind].send(trial(channel), channel.settings)
-        except TryAgain as later:
-            headers = {"Retry-After": str(ceil(later.after_seconds))} if later.after_seconds is not None else None
-            raise problems.Problem(HTTPStatus.BAD_GATEWAY, later.reason, headers=headers) from later
-        except Undeliverable as refusal:
-            raise problems.Problem(HTTPStatus.BAD_GATEWAY, refusal.reason) from refusal
+            settings = KINDS[channel["kind"]].settings_schema().load(channel["settings"])
+        except ValidationError as error:
+            raise ValidationError({"settings": error.messages}) from error
+        return channel | {"settings": settings}
+
+
+class ChannelsResource(crud.CrudResource):
+    """`/api/v1/channels`, `/api/v1/channels/{channel_id}` and its `/test`. Answers never contain a secret."""
+
+    model = Channel
+    schema = ChannelSchema()
+    read_only = frozenset({"channel_id", "version", "created_at", "updated_at"})
+    newest_first = (Channel.created_at, Channel.channel_id)
+    unique_field = "name"
+    schemas = {"Channel": json_schema.row(Channel)}
+    operations = crud.operations("Channel", ChannelSchema, EXAMPLE) | {
+        "on_post_test": Operation(
+            "Send a test message now; 502 contains the reason why the channel did not accept it",
+            DELIVERED,
+            failures=(400, 404, 502, 503),
+        )
+    }
+
+    def public(self, row: Channel) -> dict[str, Any]:
+        return {**row.__data__, "settings": public_settings(row.kind, row.settings)}
+
+    def completed(self, row: Channel, body: dict[str, Any]) -> dict[str, Any]:
+        """Replace masks by the stored secrets, so that a channel can be sent back as it was read."""
+        settings = body.get("settings")
+        if not isinstance(settings, dict) or body.get("kind") != row.kind:
+            return body
+        secrets = {name: value for name, value in row.settings.items() if settings.get(name) == MASK}
+        return body | {"settings": settings | secrets}
+
+    def on_post_test(self, _req: falcon.Request, resp: falcon.Response, **path: str) -> None:
+        """Send a test notification now, even if the channel is disabled."""
+        channel = find(Channel, path)
+        if not CONCURRENT_TESTS.acquire(blocking=False):
+            raise problems.unavailable("Too many channel tests are running")
+        try:
+            notifier = runtime.current().notifiers[channel.kind]
+            receipt = notifier.send(test_notification(channel), channel.settings)
+        except TryAgain as failure:
+            seconds = failure.after_seconds
+            headers = None if seconds is None else {"Retry-After": str(ceil(seconds))}
+            raise problems.Problem(HTTPStatus.BAD_GATEWAY, failure.reason, headers=headers) from failure
+        except Undeliverable as failure:
+            raise problems.Problem(HTTPStatus.BAD_GATEWAY, failure.reason) from failure
         finally:
-            TRIALS.release()
-        resp.media = {"status": "delivered", "receipt": receipt.text}
+            CONCURRENT_TESTS.release()
+        reference = {} if receipt.reference is None else {"reference": receipt.reference}
+        resp.media = {"status": "delivered", "receipt": receipt.text, **reference}
 
 
-#: Trials at once: each takes as long as its channel does, and tells its caller whether an inner address answers.
-TRIALS = BoundedSemaphore(2)
-
-
-def written(document: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a channel that admins write, with their defaults. Raises `marshmallow.ValidationError`."""
-    fields: dict[str, Any] = SCHEMA.load({name: value for name, value in document.items() if name not in READ_ONLY})
-    return fields
-
-
-def change(channel: Channel, document: dict[str, Any], resp: falcon.Response) -> None:
-    settings = document.get("settings")
-    if isinstance(settings, dict) and document.get("kind") == channel.kind:
-        # Who sends a channel back as it was read sends masks: what they stand for stays.
-        kept = {name: value for name, value in channel.settings.items() if settings.get(name) == MASK}
-        document = document | {"settings": settings | kept}
-    for name, value in written(document).items():
-        setattr(channel, name, value)
-    channel.updated_at = now()
-    store(channel)
-    resp.media = public(channel)
-
-
-def store(channel: Channel, **options: Any) -> None:
-    try:
-        channel.save(**options)
-    except peewee.IntegrityError as error:
-        raise problems.Problem(HTTPStatus.CONFLICT, "Another channel has this name") from error
-
-
-def public(channel: Channel) -> dict[str, Any]:
-    return {**channel.__data__, "settings": public_settings(channel.kind, channel.settings)}
-
-
-def trial(channel: Channel) -> Notification:
-    """An anomaly that never was. Its ids are nil, so that nobody looks for it."""
+def test_notification(channel: Channel) -> Notification:
+    """Return a test notification with nil ids."""
     nil = str(UUID(int=0))
     return Notification(
         kind="test",

@@ -1,26 +1,131 @@
-"""The stored events."""
+"""Events: accepted into the queue, and read from PostgreSQL once stored."""
+
+import re
+from typing import Any
+from uuid import UUID
 
 import falcon
 
-from api.resources.ingest import Ingest
+from actors.pipeline import ingest
+from api import problems
+from api.decoding import body, decode
+from api.decoding.event_schema import EventSchema, NameField
+from api.openapi import response_schemas as json_schema
+from api.openapi.operation import JSON, NDJSON, Operation, Resource, listing, reading
 from api.resources.lookup import find
 from api.resources.paging import page
-from api.resources.query_params import EventQuery
+from api.resources.query_params import Period
+from eventpulse.settings import Settings
 from models.event import Event
 
 NEWEST_FIRST = (Event.timestamp, Event.event_id)
 FILTERS = {"event_type": Event.event_type, "source": Event.source}
+SINGLE_FORMATS = {JSON: decode.SINGLE}
+BATCH_FORMATS = {JSON: decode.BATCH, NDJSON: decode.NDJSON}
+IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
 
 
-class Events(Ingest):
-    """`/api/v1/events`, which also takes events in, and `/api/v1/events/{event_id}`."""
+class EventQuery(Period):
+    """Query parameters of the list of events."""
+
+    event_type = NameField()
+    source = NameField()
+
+
+EXAMPLE = {
+    "event_type": "error",
+    "source": "payment_service",
+    "timestamp": "2026-11-20T12:00:00Z",
+    "payload": {"amount": 12.5, "code": "card_declined"},
+}
+ARRAY = json_schema.array(EventSchema) | {"minItems": 1}  # type: ignore[arg-type] # apispec resolves schema classes
+ENVELOPE = json_schema.object_of({"events": ARRAY}) | {"additionalProperties": False}
+ACCEPTED = json_schema.object_of({"status": json_schema.choice("accepted"), "event_id": json_schema.UUID})
+BATCH_ACCEPTED = json_schema.object_of(
+    {
+        "status": json_schema.choice("accepted"),
+        "count": json_schema.INTEGER,
+        "event_ids": json_schema.array(json_schema.UUID),
+    }
+)
+
+
+class EventsResource(Resource):
+    """`/api/v1/events`, `/api/v1/events/batch` and `/api/v1/events/{event_id}`.
+
+    `202` means that Redis has confirmed every event of the request.
+    """
+
+    schemas = {"Event": json_schema.row(Event)}
+    operations = {
+        "on_get": listing("List the stored events, newest first", "Event", EventQuery),
+        "on_post": Operation(
+            "Accept an event; 202 means that it is durably queued",
+            ACCEPTED,
+            202,
+            body={JSON: EventSchema},
+            example=EXAMPLE,
+            failures=(400, 413, 415, 503),
+        ),
+        "on_post_batch": Operation(
+            "Accept a batch of events, all or none: an array, an object with `events`, or NDJSON",
+            BATCH_ACCEPTED,
+            202,
+            body={JSON: {"anyOf": [ARRAY, ENVELOPE]}, NDJSON: EventSchema},
+            example=[EXAMPLE],
+            failures=(400, 413, 415, 503),
+        ),
+        "on_get_one": reading("Get a stored event", "Event"),
+    }
+    routine = ("POST",)
+    needs_database = ("GET",)  # ingest never waits for PostgreSQL
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        (event_id,) = self._accept(req, SINGLE_FORMATS)
+        resp.status = falcon.HTTP_202
+        resp.media = {"status": "accepted", "event_id": event_id}
+
+    def on_post_batch(self, req: falcon.Request, resp: falcon.Response) -> None:
+        event_ids = self._accept(req, BATCH_FORMATS)
+        resp.status = falcon.HTTP_202
+        resp.media = {"status": "accepted", "count": len(event_ids), "event_ids": event_ids}
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         resp.media = page(EventQuery().load(req.params), NEWEST_FIRST, public, FILTERS)
 
-    def on_get_one(self, _req: falcon.Request, resp: falcon.Response, event_id: str) -> None:
-        resp.media = public(find(Event, event_id))
+    def on_get_one(self, _req: falcon.Request, resp: falcon.Response, **path: str) -> None:
+        resp.media = public(find(Event, path))
+
+    def _accept(self, req: falcon.Request, formats: dict[str, decode.BodyFormat]) -> list[UUID]:
+        body_format = _body_format(req, formats)
+        idempotency_key = _idempotency_key(req)
+        ingest.check_accepting()
+        text = body.read(req, self._settings.max_body_bytes)
+        events = decode.decode(text, body_format, self._settings, idempotency_key)
+        ingest.accept(events.encoded, req.context.request_id)
+        return events.ids
 
 
-def public(event: Event) -> dict[str, object]:
+def public(event: Event) -> dict[str, Any]:
+    """Return what clients see of an event."""
     return dict(event.__data__)
+
+
+def _body_format(req: falcon.Request, formats: dict[str, decode.BodyFormat]) -> decode.BodyFormat:
+    # The parameters are ignored: JSON is UTF-8, whatever charset the header names.
+    media_type = (req.content_type or "").partition(";")[0].strip().lower()
+    if media_type not in formats:
+        accepted = {"Accept": ", ".join(formats)}
+        raise problems.unsupported("Content-Type", f"Must be {' or '.join(formats)}.", accepted)
+    return formats[media_type]
+
+
+def _idempotency_key(req: falcon.Request) -> str | None:
+    key = req.get_header("Idempotency-Key")
+    if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
+        error = problems.field_error("Idempotency-Key", "Must be 1 to 255 visible ASCII characters.")
+        raise problems.invalid([error], "Invalid header")
+    return key

@@ -1,48 +1,59 @@
-"""Whether the API can do its work: for people (`/events/health`) and for orchestrators (`/livez`, `/readyz`)."""
+"""Health of the installation for people (`/api/v1/events/health`), and probes for orchestrators."""
 
 import falcon
 import redis
 
 from actors.broker import broker
 from actors.transport import queues
+from api.openapi.operation import Operation, Resource
+from api.openapi.response_schemas import STRING, choice, object_of
+
+OK = object_of({"status": choice("ok")})
+HEALTH = object_of({"status": STRING, "redis": STRING, "worker": choice("ok", "degraded", "unknown")})
 
 
-class Health:
-    """`GET /api/v1/events/health`: Redis, and whether workers take from the queue."""
+class HealthResource(Resource):
+    """`GET /api/v1/events/health`: state of Redis and of the workers."""
 
+    operations = {"on_get": Operation("Get the state of Redis and the workers", HEALTH, failures=(503,))}
     routine = True
+    needs_database = False
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         try:
             broker.client.ping()
-            resp.media = {"status": "ok", "redis": "PONG", "worker": _worker()}
+            resp.media = {"status": "ok", "redis": "PONG", "worker": _worker_state()}
         except redis.RedisError:
             resp.status = falcon.HTTP_503
             resp.media = {"status": "unavailable", "redis": "unreachable", "worker": "unknown"}
 
 
-def _worker() -> str:
-    """ok; degraded: work waits too long; unknown: no worker has been heard of lately."""
-    if not queues.workers_alive(broker):
-        return "unknown"
-    oldest = max((state.oldest_age_seconds for state in queues.depths(broker).values()), default=0)
-    return "degraded" if oldest > queues.LAGGING_SECONDS else "ok"
+class LivenessResource(Resource):
+    """`GET /livez`: this process answers requests."""
 
-
-class Live:
-    """`GET /livez`: this process answers."""
-
+    operations = {"on_get": Operation("Check that this process answers requests", OK)}
     routine = True
+    needs_database = False
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         resp.media = {"status": "ok"}
 
 
-class Ready:
-    """`GET /readyz`: events can be accepted. That takes Redis; PostgreSQL may be away."""
+class ReadinessResource(Resource):
+    """`GET /readyz`: events can be accepted. That requires Redis, but not PostgreSQL."""
 
+    operations = {"on_get": Operation("Check that events can be accepted", OK, failures=(503,))}
     routine = True
+    needs_database = False
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         broker.client.ping()
         resp.media = {"status": "ok"}
+
+
+def _worker_state() -> str:
+    """Return `ok`; `degraded` if messages wait too long; `unknown` if no worker has sent a heartbeat recently."""
+    if not queues.workers_alive(broker):
+        return "unknown"
+    oldest = max((state.oldest_age_seconds for state in queues.depths(broker).values()), default=0)
+    return "degraded" if oldest > queues.LAGGING_SECONDS else "ok"

@@ -1,4 +1,4 @@
-"""The JSON objects that admins send, and the version they mean to change."""
+"""JSON objects in the requests of administrators, and the version that they intend to change."""
 
 from itertools import islice
 from typing import Any
@@ -13,19 +13,20 @@ MAX_BYTES = 64 * 1024
 
 
 def read(req: falcon.Request) -> dict[str, Any]:
-    """The JSON object of a request. Raises `problems.Problem`: 415, 413, or 400 with what is wrong and where."""
+    """Return the JSON object of a request. Raises `problems.Problem`: 415, 413, or 400 with an error for each field."""
     if (req.content_type or "").partition(";")[0].strip().lower() != falcon.MEDIA_JSON:
-        raise problems.unsupported("Content-Type", f"must be {falcon.MEDIA_JSON}", {"Accept": falcon.MEDIA_JSON})
-    document = body.read_json(req, MAX_BYTES)
-    if not isinstance(document, dict):
-        raise problems.invalid([{"field": "body", "message": "must be an object"}])
-    found = ({"field": problems.printable(".".join(path)), "message": flaw} for path, flaw in json_issues(document))
-    if errors := list(islice(found, problems.MAX_ERRORS)):
+        accepted = {"Accept": falcon.MEDIA_JSON}
+        raise problems.unsupported("Content-Type", f"Must be {falcon.MEDIA_JSON}.", accepted)
+    value = body.read_json(req, MAX_BYTES)
+    if not isinstance(value, dict):
+        raise problems.invalid([problems.field_error("body", "Must be an object.")])
+    issues = islice(json_issues(value), problems.MAX_ERRORS)
+    if errors := [problems.field_error(problems.printable(".".join(path)), issue) for path, issue in issues]:
         raise problems.invalid(errors)
-    return document
+    return value
 
 
 def check_version(req: falcon.Request, version: int) -> None:
-    """Hold `If-Match`, if there is one, against the version of a row. Raises a 412 when it means another."""
+    """Raise a 412 if the request has an `If-Match` for another version of a row."""
     if req.if_match is not None and not {"*", str(version)} & set(req.if_match):
-        raise problems.Problem(412, f"If-Match asks for another version; the current one is {version}")
+        raise problems.Problem(412, f"If-Match does not match; the current version is {version}")

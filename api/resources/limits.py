@@ -1,18 +1,23 @@
-"""What a client may send at most, for clients that size their own batches."""
-
-from typing import Any
+"""Limits of ingest requests, for clients that choose the size of their batches."""
 
 import falcon
 
 from api.decoding.event_schema import MAX_DEPTH
+from api.openapi.operation import Operation, Resource
+from api.openapi.response_schemas import INTEGER, object_of
 from eventpulse.settings import Settings
 
+LIMITS = object_of({f"max_{name}": INTEGER for name in ("batch_events", "body_bytes", "event_bytes", "depth")})
 
-class Limits:
+
+class LimitsResource(Resource):
     """`GET /api/v1/limits`."""
 
+    operations = {"on_get": Operation("Get the limits of ingest requests", LIMITS)}
+    needs_database = False
+
     def __init__(self, settings: Settings) -> None:
-        self.limits: dict[str, Any] = {
+        self._limits = {
             "max_batch_events": settings.max_batch_events,
             "max_body_bytes": settings.max_body_bytes,
             "max_event_bytes": settings.max_event_bytes,
@@ -20,4 +25,4 @@ class Limits:
         }
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        resp.media = self.limits
+        resp.media = self._limits

@@ -1,24 +1,28 @@
-"""One row by the id in its path."""
+"""Lookup of one row by the id in its path."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
 
-from api.problems import Problem, invalid
+from api import problems
 from models.base import Row
 
 R = TypeVar("R", bound=Row)
 
 
-def find(rows: type[R], identifier: str) -> R:
-    """The row with this id. Raises a 400 that names the id when it is no UUID, and a 404 when no row has it."""
-    key: Any = rows._meta.primary_key
+def find(model: type[R], path: Mapping[str, str]) -> R:
+    """Return the row whose id is the only variable of `path`, for example `{"rule_id": "…"}`.
+
+    Raises `problems.Problem`: 400 that names the variable if the id is not a UUID, 404 if there is no such row.
+    """
+    ((name, text),) = path.items()
     try:
-        row = rows.get_or_none(key == msgspec.convert(identifier, UUID))
+        row = model.get_or_none(model._meta.primary_key == msgspec.convert(text, UUID))
     except msgspec.ValidationError as error:
-        raise invalid([{"field": key.name, "message": "must be a UUID"}]) from error
+        raise problems.invalid([problems.field_error(name, "Must be a UUID.")]) from error
     if row is None:
-        raise Problem(HTTPStatus.NOT_FOUND, f"No {rows.__name__.lower()} has this {key.name}")
+        raise problems.Problem(HTTPStatus.NOT_FOUND, f"{model.__name__} not found")
     return row

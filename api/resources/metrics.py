@@ -1,25 +1,64 @@
-"""How many events there were of late, by their own time."""
+"""Event counts for a recent window, by event time."""
 
 from datetime import timedelta
 
 import falcon
+from marshmallow import fields, validate
 
-from api.resources.query_params import MetricsQuery
+from api.openapi import response_schemas as json_schema
+from api.openapi.operation import Operation, Resource
+from api.resources.query_params import Query, QueryInteger
 from models.base import now
 from models.event import Event
 
+#: Clients choose the types and sources, so there may be millions of them.
+MAX_GROUPS = 1_000
 
-class Metrics:
-    """`/api/v1/metrics`: events of the window that ends now, by type or source; the `MOST_GROUPS` largest."""
 
-    needs_database = True
+class MetricsQuery(Query):
+    """Query parameters of the metrics."""
+
+    window_seconds = QueryInteger(
+        load_default=60,
+        validate=validate.Range(10, 3600),
+        metadata={"description": "length of the window, which ends now, in seconds of event time"},
+    )
+    group_by = fields.String(load_default="event_type", validate=validate.OneOf(["event_type", "source"]))
+
+
+class MetricsResource(Resource):
+    """`GET /api/v1/metrics`: event counts by type or source, the `MAX_GROUPS` largest."""
+
+    schemas = {
+        "Metrics": json_schema.object_of(
+            {
+                "window_seconds": json_schema.INTEGER,
+                "group_by": json_schema.choice("event_type", "source"),
+                "from": json_schema.TIME,
+                "to": json_schema.TIME,
+                "metrics": json_schema.array(
+                    json_schema.object_of(
+                        {"key": json_schema.STRING, "count": json_schema.INTEGER, "rate_per_sec": json_schema.NUMBER}
+                    )
+                ),
+            }
+        )
+    }
+    operations = {
+        "on_get": Operation(
+            "Event counts for a recent window, by event time: the 1,000 most frequent types or sources",
+            json_schema.ref("Metrics"),
+            query=MetricsQuery,
+            failures=(400, 503),
+        )
+    }
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         query = MetricsQuery().load(req.params)
         seconds, group_by = query["window_seconds"], query["group_by"]
         until = now()
         after = until - timedelta(seconds=seconds)
-        counts = Event.counts(group_by, after, until, MOST_GROUPS)
+        counts = Event.counts(group_by, after, until, MAX_GROUPS)
         resp.media = {
             "window_seconds": seconds,
             "group_by": group_by,
@@ -27,7 +66,3 @@ class Metrics:
             "to": until,
             "metrics": [{"key": key, "count": count, "rate_per_sec": count / seconds} for key, count in counts],
         }
-
-
-#: Clients choose types and sources, and could choose a million of them.
-MOST_GROUPS = 1_000

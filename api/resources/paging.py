@@ -1,7 +1,7 @@
-"""A page of a list, newest first: by offset, or from the cursor of the page before.
+"""Pages of a list, newest first: by offset, or after the cursor of the previous page.
 
-A cursor names the last row that was seen, so the page after it costs the same however deep it is,
-and rows that arrive meanwhile move nothing (keyset pagination, https://use-the-index-luke.com/no-offset).
+A cursor contains the sort key of the last row of a page. The cost of the next page does not depend on its depth, and
+rows that arrive meanwhile do not shift it (keyset pagination, https://use-the-index-luke.com/no-offset).
 """
 
 import base64
@@ -15,7 +15,7 @@ import peewee
 MAX_OFFSET = 1_000_000
 
 Order = tuple[peewee.Field, ...]
-Filters = Mapping[str, Any]  # a field of peewee for each parameter
+Filters = Mapping[str, Any]  # peewee field of each query parameter
 
 
 def page(
@@ -24,25 +24,25 @@ def page(
     public: Callable[[Any], dict[str, Any]],
     filters: Filters | None = None,
 ) -> dict[str, Any]:
-    """The page that a query asks for.
+    """Return the page that a query asks for.
 
-    `order` is the sort key, descending; its first field is the time that `from` and `to` are about. `public` says
-    what of a row is shown. `filters` are the parameters that must equal a field. The `count` is that of the rows
-    in the page: counting all that match would read millions.
+    `order` is the sort key, descending; `from` and `to` apply to its first field, a time. `public` returns what clients
+    see of a row. `filters` maps parameters to the fields that they must equal. `count` is the number of rows in
+    the page: counting all matching rows could read millions.
     """
     limit, offset = query["limit"], query["offset"]
-    # One more than asked for tells whether another page follows.
-    found = list(matching(query, order, filters or {}).limit(limit + 1).offset(offset))
-    shown = found[:limit]
-    following = _encode(shown[-1], order) if len(found) > limit else None
+    # One row more than requested shows whether there is a next page.
+    rows = list(matching(query, order, filters or {}).limit(limit + 1).offset(offset))
+    shown = rows[:limit]
+    next_cursor = _encode(shown[-1], order) if len(rows) > limit else None
     return {
         "data": [public(row) for row in shown],
-        "pagination": {"limit": limit, "offset": offset, "count": len(shown), "next_cursor": following},
+        "pagination": {"limit": limit, "offset": offset, "count": len(shown), "next_cursor": next_cursor},
     }
 
 
 def matching(query: Mapping[str, Any], order: Order, filters: Filters) -> peewee.ModelSelect:
-    """All rows that a query asks for, on whatever page."""
+    """Return the rows that a query asks for, from its cursor on."""
     time = order[0]
     rows: peewee.ModelSelect = time.model.select().order_by(*(field.desc() for field in order))
     for name, field in filters.items():
@@ -57,10 +57,10 @@ def matching(query: Mapping[str, Any], order: Order, filters: Filters) -> peewee
     return rows
 
 
-def decode(cursor: str, kind: Any) -> Any:
-    """The sort key in a cursor, a tuple of type `kind`. Raises `ValueError` for what is no such cursor."""
+def decode(cursor: str, key_type: Any) -> Any:
+    """Return the sort key in a cursor, a tuple of type `key_type`. Raises `ValueError` for anything else."""
     padding = "=" * (-len(cursor) % 4)
-    return msgspec.json.decode(base64.b64decode(cursor + padding, b"-_", validate=True), type=kind)
+    return msgspec.json.decode(base64.b64decode(cursor + padding, b"-_", validate=True), type=key_type)
 
 
 def _encode(row: peewee.Model, order: Order) -> str:

@@ -1,18 +1,29 @@
-"""The work of each minute, as the scheduler rolls it up."""
+"""Throughput of each minute, as the scheduler rolls it up."""
 
 import falcon
 
+from api.decoding.event_schema import Timestamp
+from api.openapi import response_schemas as json_schema
+from api.openapi.operation import Resource, listing
 from api.resources.paging import page
-from api.resources.query_params import ThroughputQuery
+from api.resources.query_params import Cursor, Period
 from models.throughput import Throughput
 
 NEWEST_FIRST = (Throughput.minute,)
 
 
-class Minutes:
-    """`/api/v1/throughput`."""
+class ThroughputQuery(Period):
+    """Query parameters of the throughput."""
 
-    needs_database = True
+    cursor = Cursor(tuple[Timestamp])
+
+
+class ThroughputResource(Resource):
+    """`GET /api/v1/throughput`."""
+
+    schemas = {"Throughput": json_schema.row(Throughput)}
+    operations = {"on_get": listing("List the throughput of each minute, newest first", "Throughput", ThroughputQuery)}
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        resp.media = page(ThroughputQuery().load(req.params), NEWEST_FIRST, lambda minute: dict(minute.__data__))
+        query = ThroughputQuery().load(req.params)
+        resp.media = page(query, NEWEST_FIRST, lambda minute: dict(minute.__data__))

@@ -1,6 +1,7 @@
 """Channels, written by admins and tried out."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -8,8 +9,10 @@ import msgspec
 import pytest
 from falcon.testing import TestClient
 from support import fake_http_server
+from support.waiting import until
 
 from models.channel import Channel
+from models.database import database
 from notifiers.live import LIVE_CHANNEL
 
 SECRET = "https://hooks.slack.com/services/T0/B0/secret"
@@ -56,6 +59,7 @@ def test_a_created_channel_is_shown_with_its_defaults_and_without_its_secret(cli
         "settings": {"webhook_url": "***"},
         "minimum_severity": "info",
         "enabled": True,
+        "version": 1,
         "created_at": channel["created_at"],
         "updated_at": channel["updated_at"],
     }
@@ -101,7 +105,8 @@ def test_a_mask_is_no_secret_where_there_was_none(client, db):
 def test_patch_changes_what_it_names(client):
     channel = add(client)
     patched = client.simulate_patch(path(channel), json={"minimum_severity": "critical"}).json
-    assert patched == channel | {"minimum_severity": "critical", "updated_at": patched["updated_at"]}
+    changed = {"minimum_severity": "critical", "version": 2, "updated_at": patched["updated_at"]}
+    assert patched == channel | changed
     assert patched["updated_at"] > channel["updated_at"]
 
 
@@ -117,6 +122,31 @@ def test_a_name_belongs_to_one_channel(client):
     assert client.simulate_post("/api/v1/channels", json=SLACK).status_code == 409
     assert client.simulate_patch(path(other), json={"name": "ops"}).status_code == 409
     assert client.simulate_get(path(other)).json == other
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+def test_if_match_rejects_a_change_of_an_older_version(client, method):
+    channel = add(client)
+    changed = client.simulate_patch(path(channel), json={"name": "changed meanwhile"})
+    assert (changed.json["version"], changed.headers["ETag"]) == (2, '"2"')
+    answer = client.simulate_request(method, path(channel), json=SLACK, headers={"If-Match": '"1"'})
+    assert answer.status_code == 412
+    assert client.simulate_get(path(channel)).json["name"] == "changed meanwhile"
+    answer = client.simulate_request(method, path(channel), json=SLACK, headers={"If-Match": '"7", "2"'})
+    assert answer.status_code in (200, 204)
+
+
+@pytest.mark.parametrize(("headers", "status"), [({}, 409), ({"If-Match": '"1"'}, 412)])
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+def test_the_second_of_two_concurrent_changes_is_rejected(client, db, method, headers, status):
+    """The second request has read the channel before the first is committed: it waits for a lock in `pg_locks`."""
+    channel = add(client)
+    with ThreadPoolExecutor(1) as pool, database.atomic():
+        assert Channel.get_by_id(UUID(channel["channel_id"])).change(name="the first")
+        second = pool.submit(client.simulate_request, method, path(channel), json=SLACK, headers=headers)
+        until(lambda: database.execute_sql("SELECT FROM pg_locks WHERE NOT granted").fetchone() is not None)
+    assert second.result(10).status_code == status
+    assert client.simulate_get(path(channel)).json["name"] == "the first"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,11 @@ from schemathesis.specs.openapi.checks import (
 from support.fuzz_settings import examples
 from support.pipeline_factory import event
 
-from api.openapi.operations import CHANNEL, EVENT, OPERATIONS, RULE
+from api.app import routes
+from api.resources.channels import EXAMPLE as CHANNEL
+from api.resources.events import EXAMPLE as EVENT
+from api.resources.rules import EXAMPLE as RULE
+from eventpulse.settings import Settings
 from models.anomaly import Anomaly
 from models.channel import Channel
 from models.database import connection
@@ -38,6 +42,11 @@ CONFORMANCE = [
     negative_data_rejection,
 ]
 DOCUMENT = "/api/v1/openapi.json"
+OPERATIONS = {
+    f"{method.upper()} {route.path}": operation
+    for route in routes(Settings())
+    for method, operation in route.operations().items()
+}
 TRIAL = "POST /api/v1/channels/{channel_id}/test"
 #: What takes neither a body nor parameters cannot be asked for something wrong.
 ASKED = [name for name, operation in OPERATIONS.items() if operation.body or operation.query or "{" in name]

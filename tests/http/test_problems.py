@@ -11,12 +11,15 @@ from structlog.testing import capture_logs
 from support.http_events import event
 
 from api.app import create_app
+from api.openapi.operation import Resource
 from eventpulse.settings import Settings
 
 NOBODY = "postgresql://nobody:hunter2@127.0.0.1:1/nothing"
 
 
-class Broken:
+class Broken(Resource):
+    needs_database = False
+
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         raise RuntimeError("hunter2")
 

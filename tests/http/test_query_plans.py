@@ -6,7 +6,6 @@ import pytest
 
 from api.resources import anomalies, events, throughput
 from api.resources.paging import matching
-from api.resources.query_params import AnomalyQuery, EventQuery, ThroughputQuery
 from models.anomaly import Anomaly
 from models.base import now
 from models.database import configure, database
@@ -54,31 +53,35 @@ def plan(rows: Any) -> str:
 @pytest.mark.parametrize("period", PERIODS, ids="-".join)
 @pytest.mark.parametrize("filters", [{}, {"event_type": "type 3"}, {"source": "source 3"}], ids=str)
 def test_a_page_of_events_is_read_from_an_index(filled, filters, period):
-    rows = matching(EventQuery().load(filters | period), events.NEWEST_FIRST, events.FILTERS).limit(51)
+    rows = matching(events.EventQuery().load(filters | period), events.NEWEST_FIRST, events.FILTERS).limit(51)
     assert_indexed(plan(rows))
 
 
 @pytest.mark.parametrize("period", PERIODS, ids="-".join)
 @pytest.mark.parametrize("filters", [{}, {"rule_id": UUID}, {"severity": "info"}], ids=str)
 def test_a_page_of_anomalies_is_read_from_an_index(filled, filters, period):
-    rows = matching(AnomalyQuery().load(filters | period), anomalies.NEWEST_FIRST, anomalies.FILTERS).limit(51)
+    rows = matching(anomalies.AnomalyQuery().load(filters | period), anomalies.NEWEST_FIRST, anomalies.FILTERS).limit(
+        51
+    )
     assert_indexed(plan(rows))
 
 
 def test_the_few_anomalies_of_an_event_are_found_by_an_index(filled):
-    rows = matching(AnomalyQuery().load({"event_id": UUID}), anomalies.NEWEST_FIRST, anomalies.FILTERS).limit(51)
+    rows = matching(anomalies.AnomalyQuery().load({"event_id": UUID}), anomalies.NEWEST_FIRST, anomalies.FILTERS).limit(
+        51
+    )
     assert "Index Cond: (event_id" in plan(rows)
 
 
 @pytest.mark.parametrize("period", PERIODS, ids="-".join)
 def test_a_page_of_minutes_is_read_from_an_index(filled, period):
-    assert_indexed(plan(matching(ThroughputQuery().load(period), throughput.NEWEST_FIRST, {}).limit(51)))
+    assert_indexed(plan(matching(throughput.ThroughputQuery().load(period), throughput.NEWEST_FIRST, {}).limit(51)))
 
 
 def test_the_page_after_a_cursor_starts_in_the_index(filled):
     """Not by reading and dropping the pages before it."""
     middle = Anomaly.select().order_by(Anomaly.detected_at).offset(10_000).get()
-    query = AnomalyQuery().load({"severity": "info"}) | {"cursor": (middle.detected_at, middle.anomaly_id)}
+    query = anomalies.AnomalyQuery().load({"severity": "info"}) | {"cursor": (middle.detected_at, middle.anomaly_id)}
     steps = plan(matching(query, anomalies.NEWEST_FIRST, anomalies.FILTERS).limit(51))
     assert_indexed(steps)
     assert "detected_at <=" in next(line for line in steps.splitlines() if "Index Cond" in line)

@@ -1,0 +1,151 @@
+"""Base of the resources whose rows clients create, change and delete, with a new version for each change.
+
+A subclass names the model, the schema and the read-only fields, and routes `on_*` to the collection and `on_*_one` to
+a row.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+import falcon
+import peewee
+from marshmallow import Schema
+
+from api import problems
+from api.openapi.operation import Operation, Resource, listing, reading, writing
+from api.resources import json_body
+from api.resources.lookup import find
+from api.resources.paging import Order, page
+from api.resources.query_params import Page
+
+
+class CrudResource(Resource):
+    """Collection and rows of one model. The version of a row is its `ETag`; changes may require it with `If-Match`.
+
+    model: table with `version`, `change(**fields)` and `remove()`; both return False if the version has changed.
+    schema: checks what clients write.
+    read_only: fields that the server sets; they are ignored in requests, so that clients can send rows back unchanged.
+    newest_first: sort key of the list.
+    unique_field: field that no two rows may have in common.
+    """
+
+    model: ClassVar[Any]
+    schema: ClassVar[Schema]
+    read_only: ClassVar[frozenset[str]]
+    newest_first: ClassVar[Order]
+    unique_field: ClassVar[str]
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        resp.media = page(Page().load(req.params), self.newest_first, self.public)
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        fields = self.validated(json_body.read(req))
+        with self._unique():
+            row = self.create(fields)
+        resp.status = falcon.HTTP_201
+        resp.location = f"{req.path}/{row.get_id()}"
+        self._answer(row, self.after_write(row), resp)
+
+    def on_get_one(self, _req: falcon.Request, resp: falcon.Response, **path: str) -> None:
+        row = find(self.model, path)
+        self._answer(row, self.public(row), resp)
+
+    def on_put_one(self, req: falcon.Request, resp: falcon.Response, **path: str) -> None:
+        self._change(find(self.model, path), json_body.read(req), req, resp)
+
+    def on_patch_one(self, req: falcon.Request, resp: falcon.Response, **path: str) -> None:
+        row = find(self.model, path)
+        self._change(row, self.public(row) | json_body.read(req), req, resp)
+
+    def on_delete_one(self, req: falcon.Request, resp: falcon.Response, **path: str) -> None:
+        row = find(self.model, path)
+        json_body.check_version(req, row.version)
+        if not row.remove():
+            raise self.version_conflict(req)
+        self.after_change()
+        resp.status = falcon.HTTP_204
+
+    def public(self, row: Any) -> dict[str, Any]:
+        """Return what clients see of a row."""
+        return dict(row.__data__)
+
+    def create(self, fields: Mapping[str, Any]) -> Any:
+        """Store and return a new row."""
+        return self.model.create(**fields)
+
+    def completed(self, row: Any, body: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - for subclasses
+        """Return the body of a change with what the stored row adds to it."""
+        return body
+
+    def after_change(self) -> None:
+        """Make a stored change take effect."""
+
+    def after_write(self, row: Any) -> dict[str, Any]:
+        """Make a stored row take effect, and return the answer to the request that wrote it."""
+        self.after_change()
+        return self.public(row)
+
+    def validated(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of a row with their defaults. Raises `marshmallow.ValidationError`."""
+        fields: dict[str, Any] = self.schema.load(
+            {name: value for name, value in body.items() if name not in self.read_only}
+        )
+        return fields
+
+    def version_conflict(self, req: falcon.Request) -> problems.Problem:
+        """Return a 412 for a request with `If-Match`, otherwise a 409."""
+        status = HTTPStatus.PRECONDITION_FAILED if req.if_match else HTTPStatus.CONFLICT
+        return problems.Problem(status, f"The {self._noun} was modified by another request")
+
+    def _change(self, row: Any, body: dict[str, Any], req: falcon.Request, resp: falcon.Response) -> None:
+        json_body.check_version(req, row.version)
+        fields = self.validated(self.completed(row, body))
+        with self._unique():
+            changed = row.change(**fields)
+        if not changed:
+            raise self.version_conflict(req)
+        stored = self.model.get_by_id(row.get_id())
+        self._answer(stored, self.after_write(stored), resp)
+
+    def _answer(self, row: Any, media: dict[str, Any], resp: falcon.Response) -> None:
+        resp.etag = str(row.version)
+        resp.media = media
+
+    @contextmanager
+    def _unique(self) -> Iterator[None]:
+        try:
+            yield
+        except peewee.IntegrityError as error:
+            detail = f"Another {self._noun} has this {self.unique_field}"
+            raise problems.Problem(HTTPStatus.CONFLICT, detail) from error
+
+    @property
+    def _noun(self) -> str:
+        return str(self.model.__name__).lower()
+
+
+def operations(
+    name: str, schema: type[Schema], example: Any, *failures: int, written: str | None = None
+) -> dict[str, Operation]:
+    """Describe the operations of a `CrudResource` whose rows have the schema `name`.
+
+    `failures` are further statuses of a rejected write. `written` is the schema of the answer to a write if it differs.
+    """
+    noun, written = name.lower(), written or name
+    changing = (404, 409, 412, *failures)
+    return {
+        "on_get": listing(f"List the {noun}s, newest first", name, Page),
+        "on_post": writing(f"Create a {noun}", written, schema, example, 409, *failures, status=201),
+        "on_get_one": reading(f"Get a {noun}; its version is the ETag", name),
+        "on_put_one": writing(f"Replace a {noun}", written, schema, example, *changing),
+        "on_patch_one": writing(
+            f"Change some fields of a {noun}; nested objects are replaced as a whole",
+            written,
+            schema(partial=True),
+            {"enabled": False},
+            *changing,
+        ),
+        "on_delete_one": Operation(f"Delete a {noun}", status=204, failures=(400, 404, 409, 412, 503)),
+    }
