@@ -17,10 +17,32 @@ from models import database, migrations
 
 TEMPORARY = pytest.StashKey[str]()
 TABLES = "events, pending_evaluations, rules, anomalies, deliveries, throughput, dead_letters"
+TIMED_FOLDERS = ("faults", "journey")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Use one process with the Redis of TEST_REDIS_URL: tests empty it."""
+    if "TEST_REDIS_URL" in os.environ and hasattr(config.option, "numprocesses"):
+        config.option.numprocesses = 0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run each file in one process, and all tests that measure time in the same one, for `--dist loadgroup`."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        is_timed = item.path.parent.name in TIMED_FOLDERS or item.get_closest_marker("timed")
+        item.add_marker(pytest.mark.xdist_group("timed" if is_timed else item.path.name))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep all temporary files of this run, and of the processes it starts, in a folder that goes with it."""
+    """Keep all temporary files of this run, and of the processes it starts, in a folder that goes with it.
+
+    Under pytest-xdist the controller owns the folder: its workers inherit TMPDIR and get a `basetemp` inside.
+    """
+    config.addinivalue_line("markers", "timed: measures time, so no other such test runs beside it")
     if config.option.basetemp is None:
         folder = tempfile.mkdtemp(prefix="eventpulse-tests-")
         os.environ["TMPDIR"] = tempfile.tempdir = config.stash[TEMPORARY] = folder

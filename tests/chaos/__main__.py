@@ -1,9 +1,9 @@
-"""Every fault on every plant, one after another.
+"""Run the chaos tests: every fault on every system, one after another.
 
-    cd tests && ../.venv/bin/python -m battery [--only NAME …] [--plants ours,stock] [--seed N] [--short]
+    cd tests && ../.venv/bin/python -m chaos [--only NAME …] [--systems eventpulse,stock] [--seed N] [--short]
                                                [--soak-minutes M] [--json PATH] [--list]
 
-Exits with 1 when EventPulse breaks a promise. See `battery.faults` for the table.
+Exit with 1 if EventPulse breaks a promise. The faults are listed in `chaos.faults`.
 """
 
 import argparse
@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from chaos.context import Fault, Skipped
+from chaos.eventpulse_system import eventpulse_system
+from chaos.fault_run import run_fault
 from chaos.faults import FAULTS
-from chaos.ours import ours
-from chaos.report import Record, broken, line, save
-from chaos.running import strike
+from chaos.report import Record, broken_promises, save, summary_line
 from chaos.small_disk import small_disk
 
 DISK_MEBIBYTES = 256
@@ -28,77 +28,79 @@ SHORT_SOAK_MINUTES = 0.5
 
 
 def main() -> int:
+    """Run the chosen faults, save their records, and return the exit code."""
     arguments = parse()
-    chosen = [fault for fault in FAULTS if wanted(fault.name, arguments.only)]
+    chosen = [fault for fault in FAULTS if is_chosen(fault.name, arguments.only)]
     if arguments.list:
         for fault in chosen:
-            say(f"{fault.name:24} {'+'.join(fault.plants):10} {fault.what}")
+            print_now(f"{fault.name:24} {'+'.join(fault.systems):10} {fault.description}")
         return 0
-    say(f"seed {arguments.seed}")
+    print_now(f"seed {arguments.seed}")
     records: list[Record] = []
-    kept = True
+    is_promise_kept = True
     for fault in chosen:
-        for name in [each for each in arguments.plants.split(",") if each in fault.plants]:
+        for name in [each for each in arguments.systems.split(",") if each in fault.systems]:
             record = run(fault, name, arguments)
             records.append(record)
-            say(line(record))
-            if name == "ours" and (wrong := broken(fault, record)):
-                kept = False
-                record["broken"] = wrong
-                say(f"    BROKEN: {'; '.join(wrong)} {record.get('samples', '')}")
+            print_now(summary_line(record))
+            if name == "eventpulse" and (problems := broken_promises(fault, record)):
+                is_promise_kept = False
+                record["broken"] = problems
+                print_now(f"    BROKEN: {'; '.join(problems)} {record.get('samples', '')}")
             save(arguments.json, arguments.seed, records)
-    say(f"saved to {arguments.json}")
-    return 0 if kept else 1
+    print_now(f"saved to {arguments.json}")
+    return 0 if is_promise_kept else 1
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m battery", description="Faults, and what they cost.")
-    parser.add_argument(
-        "--only", nargs="+", default=["*"], metavar="NAME", help="faults by name; * stands for anything"
+    parser = argparse.ArgumentParser(
+        prog="python -m chaos",
+        description="Inject faults and audit the events.",
     )
-    parser.add_argument("--plants", default="ours,stock")
+    parser.add_argument("--only", nargs="+", default=["*"], metavar="NAME", help="fault names; * matches any text")
+    parser.add_argument("--systems", default="eventpulse,stock")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
-    parser.add_argument("--short", action="store_true", help="few blows, few events")
+    parser.add_argument("--short", action="store_true", help="fewer injections and events")
     parser.add_argument("--soak-minutes", type=float, default=10.0)
-    parser.add_argument("--json", type=Path, default=Path(f"battery-{time.strftime('%Y%m%d-%H%M%S')}.json"))
-    parser.add_argument("--list", action="store_true", help="show the faults, and do nothing")
+    parser.add_argument("--json", type=Path, default=Path(f"chaos-{time.strftime('%Y%m%d-%H%M%S')}.json"))
+    parser.add_argument("--list", action="store_true", help="list the faults and exit")
     return parser.parse_args()
 
 
 def run(fault: Fault, name: str, arguments: argparse.Namespace) -> Record:
-    """One record, whatever happens."""
+    """Run one fault on one system and return its record; failures are recorded, not raised."""
     try:
         with ExitStack() as undo:
             options = dict(fault.options)
             disk = undo.enter_context(small_disk(DISK_MEBIBYTES)) if fault.disk else None
             if fault.disk:
                 if disk is None:
-                    raise Skipped("no small disk can be mounted here")
-                options["start_postgres"] = getattr(disk, f"start_postgres_with_its_{fault.disk}_here")
-            plant = undo.enter_context(maker(fault, name)(**options))
-            plant.disk, plant.soak_minutes = disk, SHORT_SOAK_MINUTES if arguments.short else arguments.soak_minutes
-            return strike(fault, plant, arguments.seed, is_short=arguments.short)
+                    raise Skipped("mounting a small disk needs root on Linux")
+                options["start_postgres"] = getattr(disk, f"start_postgres_with_{fault.disk}_here")
+            system = undo.enter_context(system_factory(fault, name)(**options))
+            system.disk, system.soak_minutes = disk, SHORT_SOAK_MINUTES if arguments.short else arguments.soak_minutes
+            return run_fault(fault, system, arguments.seed, is_short=arguments.short)
     except Skipped as skipped:
-        return {"fault": fault.name, "plant": name, "skipped": str(skipped)}
+        return {"fault": fault.name, "system": name, "skipped": str(skipped)}
     except Exception as error:
         traceback.print_exc()
-        return {"fault": fault.name, "plant": name, "failed": f"{type(error).__name__}: {error}"}
+        return {"fault": fault.name, "system": name, "failed": f"{type(error).__name__}: {error}"}
 
 
-def maker(fault: Fault, name: str) -> Any:
-    """What starts a plant of this name for a fault."""
-    if name == "ours":
-        return fault.makes or ours
-    from chaos.stock import stock  # it may not be installed here
+def system_factory(fault: Fault, name: str) -> Any:
+    """Return the context manager that starts the named system for a fault."""
+    if name == "eventpulse":
+        return fault.system_factory or eventpulse_system
+    from chaos.stock_system import stock_system  # imported on demand: its packages are optional
 
-    return stock
+    return stock_system
 
 
-def wanted(name: str, patterns: list[str]) -> bool:
+def is_chosen(name: str, patterns: list[str]) -> bool:
     return any(fnmatch(name, pattern) for pattern in patterns)
 
 
-def say(text: str) -> None:
+def print_now(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""EventPulse with a clock that is wrong: `time.time` and `datetime.now` are off, the monotonic clock is not."""
+"""EventPulse with a wrong clock: `time.time` and `datetime.now` are shifted, the monotonic clock is not."""
 
 import runpy
 import signal
@@ -6,20 +6,20 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-#: A process with a wrong clock that gets this signal jumps, by as many seconds as it was told at its start.
+#: On this signal, the clock of the process jumps by the `jump_seconds` of its command line.
 JUMP = signal.SIGUSR1
 
 
 def command(seconds: float, jump_seconds: float = 0.0) -> list[str]:
-    """What runs `eventpulse` `seconds` ahead of the true time (behind it: negative), in the place of its own command.
+    """Return a command that runs `eventpulse` with its clock shifted by `seconds` (negative: behind).
 
-    On each `JUMP` the clock moves on by `jump_seconds` more. A worker does not start more than 5 s away from Redis.
+    Each `JUMP` signal adds `jump_seconds` to the shift. A worker refuses to start more than 5 s away from Redis' clock.
     """
     return [sys.executable, "-P", str(Path(__file__).resolve()), str(seconds), str(jump_seconds)]
 
 
 def main() -> None:
-    """Set the clock, and only then import what tells the time by it."""
+    """Shift the clock before importing the modules that read it."""
     import time_machine
 
     seconds, jump_seconds = map(float, sys.argv[1:3])

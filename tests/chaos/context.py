@@ -1,4 +1,4 @@
-"""What a fault has to work with."""
+"""Faults, and the context in which they are injected."""
 
 import os
 import random
@@ -10,170 +10,170 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import psutil
-from chaos.ledger import Ledger
-from chaos.recovery import Blow, Recoveries
+from chaos.recording_client import RecordingClient
+from chaos.recovery_tracker import Injection, RecoveryTracker
 from support.waiting import until
 
 from eventpulse.local.daemon import Daemon
 
-#: What connects while an API starts is answered once it has started.
+#: A request that arrives while the API starts is answered after the start.
 STARTING_SECONDS = 5.0
-#: How long a worker with work in hand is looked for.
+#: How long to search for a worker that holds leases.
 BUSY_SECONDS = 10.0
 
 
 class Size(NamedTuple):
-    """How often a blow falls, at least how many events are sent meanwhile, and how many a second."""
+    """Number of injections, minimum number of events, and events per second."""
 
-    times: int
+    injections: int
     events: int
     per_second: float = 400.0
 
 
 @dataclass
-class Scene:
-    """A plant under traffic. `notes` are what a fault found out beyond the account; numbers, texts, lists."""
+class Context:
+    """A system under traffic. `notes` holds what a fault measures beyond the audit: numbers, texts, lists."""
 
-    plant: Any
-    ledger: Ledger
-    recoveries: Recoveries
+    system: Any
+    client: RecordingClient
+    recoveries: RecoveryTracker
     rng: random.Random
     size: Size
     is_short: bool
     notes: dict[str, Any] = field(default_factory=dict)
-    #: Events that are to be dead-lettered.
-    doomed: set[str] = field(default_factory=set)
+    #: Ids of events that the fault makes dead letters on purpose.
+    expected_dead: set[str] = field(default_factory=set)
 
     def expect(self, claim: str, holds: bool) -> None:
-        """Note a promise that is broken, unless it holds."""
+        """Record `claim` as a broken promise unless it holds."""
         if not holds:
             self.notes.setdefault("broken", []).append(claim)
 
     def await_acceptance(self, seconds: float = 30) -> None:
-        """Wait until events are accepted again, and note how long that took; it is promised to be so before long."""
-        since, known = time.monotonic(), len(self.ledger.answers)
+        """Wait until an event is accepted again and record the seconds; a timeout is a broken promise."""
+        started, known = time.monotonic(), len(self.client.responses)
         try:
-            until(lambda: any(each.kind == "202" for each in self.ledger.answers[known:]), seconds)
+            until(lambda: any(each.kind == "202" for each in self.client.responses[known:]), seconds)
         except AssertionError:
-            self.expect(f"still refuses after {seconds:g} s", False)
-        self.notes.setdefault("accepts_again_seconds", []).append(round(time.monotonic() - since, 2))
+            self.expect(f"still rejects after {seconds:g} s", False)
+        self.notes.setdefault("accepts_again_seconds", []).append(round(time.monotonic() - started, 2))
 
-    def flow(self, seconds: float) -> None:
-        """Let events flow for so long."""
+    def wait(self, seconds: float) -> None:
+        """Let the traffic continue for this long."""
         time.sleep(seconds)
 
-    def pause(self, least: float = 0.3, most: float = 1.5) -> None:
-        """Until the next blow: nobody knows when."""
-        self.flow(self.rng.uniform(least, most))
+    def pause(self, at_least: float = 0.3, at_most: float = 1.5) -> None:
+        """Wait a random time, so that injections hit every phase of the processing."""
+        self.wait(self.rng.uniform(at_least, at_most))
 
     def pid(self, unit: str) -> int:
-        """A random process of a unit; waits until there is one."""
-        return self.rng.choice(until(lambda: self.plant.pids(unit), 30))
+        """Return a random process of a unit; wait until one runs."""
+        return self.rng.choice(until(lambda: self.system.pids(unit), 30))
 
     def oldest(self, unit: str) -> int:
-        """The process of a unit that has run for longest."""
-        return until(lambda: self.plant.pids(unit), 30)[0]
+        """Return the process of a unit that has run longest."""
+        return until(lambda: self.system.pids(unit), 30)[0]
 
-    def kill(self, unit: str) -> Blow:
+    def kill(self, unit: str) -> Injection:
         """SIGKILL a random process of a unit."""
         with suppress(ProcessLookupError):
             os.kill(self.pid(unit), signal.SIGKILL)
-        return self.recoveries.strike(f"SIGKILL of a {unit}")
+        return self.recoveries.record_injection(f"SIGKILL of a {unit}")
 
-    def kill_at_work(self) -> Blow:
-        """SIGKILL a worker that has something in hand; a random one, where nobody can see that."""
-        observed = getattr(self.plant, "observed", None)
+    def kill_busy_worker(self) -> Injection:
+        """SIGKILL a worker that holds leases; any worker if the system does not show its leases."""
+        state = getattr(self.system, "state", None)
         deadline = time.monotonic() + BUSY_SECONDS
-        while observed and time.monotonic() < deadline:
+        while state and time.monotonic() < deadline:
             pid = self.pid("worker")
-            with suppress(ProcessLookupError), held(pid):
-                self.flow(0.05)
-                before = observed.leased()
-                self.flow(0.1)
-                # What the others had in hand they have settled by now.
-                if before & observed.leased():
+            with suppress(ProcessLookupError), suspended(pid):
+                self.wait(0.05)
+                before = state.leased()
+                self.wait(0.1)
+                # The other workers have acknowledged their leases by now.
+                if before & state.leased():
                     os.kill(pid, signal.SIGKILL)
-                    return self.recoveries.strike("SIGKILL of a worker at work")
+                    return self.recoveries.record_injection("SIGKILL of a busy worker")
             self.pause(0.02, 0.1)
         return self.kill("worker")
 
-    def await_recovery(self, blow: Blow, seconds: float = 30) -> None:
-        """Wait for a blow to be made good, but not for ever."""
-        blow.recovered.wait(seconds)
+    def await_recovery(self, injection: Injection, seconds: float = 30) -> None:
+        """Wait until the system has recovered from an injection, at most this long."""
+        injection.recovered.wait(seconds)
 
-    def repeat(self, blow: Callable[[], Blow], most_seconds: float = 30) -> None:
-        """Strike as often as is wanted; in the full form, each only when the one before is made good."""
-        for _ in range(self.size.times):
+    def repeat(self, inject: Callable[[], Injection], at_most_seconds: float = 30) -> None:
+        """Inject the fault `size.injections` times; in the full form, wait for recovery after each."""
+        for _ in range(self.size.injections):
             self.pause()
-            struck = blow()
+            injection = inject()
             if not self.is_short:
-                self.await_recovery(struck, most_seconds)
+                self.await_recovery(injection, at_most_seconds)
 
-    def outage(self, server: Daemon, down_seconds: float, stop: Callable[[Daemon], None]) -> Blow:
-        """Take a server away for so long; the blow counts from when it is back."""
+    def outage(self, server: Daemon, down_seconds: float, stop: Callable[[Daemon], None]) -> Injection:
+        """Stop a server for this long; recovery is measured from its restart."""
         stop(server)
-        self.flow(down_seconds)
+        self.wait(down_seconds)
         server.start()
-        return self.recoveries.strike(f"{server.name} is back")
+        return self.recoveries.record_injection(f"{server.name} is back")
 
 
 class Skipped(Exception):
-    """A fault cannot be had here; the message says why."""
+    """A fault cannot be injected on this machine; the message gives the reason."""
 
 
-Act = Callable[[Scene], None]
+Inject = Callable[[Context], None]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One row of the table; times are in seconds."""
+    """One fault of the table; times are in seconds."""
 
     name: str
-    what: str
-    act: Act
+    description: str
+    inject: Inject
     full: Size
     short: Size
-    plants: tuple[str, ...] = ("ours", "stock")
-    #: Options of the plant.
+    systems: tuple[str, ...] = ("eventpulse", "stock")
+    #: Keyword arguments of the system factory.
     options: Mapping[str, Any] = field(default_factory=dict)
-    #: What of PostgreSQL is on a small disk, the plant's `disk`: its "data" or its "log".
+    #: The part of PostgreSQL that is stored on the small disk `system.disk`: "data" or "log".
     disk: str | None = None
-    #: Makes ours, when it is another plant than usual.
-    makes: Callable[..., Any] | None = None
-    #: After an outage of a server it is the backlog that takes time, and nothing is promised.
+    #: Starts EventPulse for this fault, if not `eventpulse_system`.
+    system_factory: Callable[..., Any] | None = None
+    #: Longest recovery allowed; None after server outages, whose backlog takes an unspecified time.
     recovers_within: float | None = None
-    counted_from: str = "the blow"
-    #: The client sends again what it does not know the fate of.
+    counted_from: str = "the injection"
+    #: The client resends requests whose outcome is indeterminate.
     repeat: bool = False
-    #: How many groups of events there are, which come again and again; None: ever new ones.
+    #: Number of groups, which repeat; None: every group is new.
     groups: int | None = None
-    #: How long everything may take to come to rest afterwards, in seconds.
-    rest_seconds: float = 90.0
-    #: Answers may not take longer; None: nothing is promised.
+    #: How long the system may take to become idle after the last event.
+    idle_within: float = 90.0
+    #: Longest response allowed; None: no limit.
     answers_within: float | None = 1.0
 
 
 @contextmanager
-def held(pid: int) -> Iterator[None]:
-    """Stop a process (SIGSTOP), and let it go on afterwards."""
-    stop_process(pid)
+def suspended(pid: int) -> Iterator[None]:
+    """Suspend a process (SIGSTOP) for the duration of the block."""
+    suspend_process(pid)
     try:
         yield
     finally:
-        go_on(pid)
+        resume_process(pid)
 
 
-def stop_process(pid: int) -> None:
+def suspend_process(pid: int) -> None:
     os.kill(pid, signal.SIGSTOP)
 
 
-def go_on(pid: int) -> None:
+def resume_process(pid: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGCONT)
 
 
 def kill_server(server: Daemon) -> None:
-    """SIGKILL a server, all of it: what is left would answer those who are connected for a moment."""
+    """SIGKILL a server and its children: surviving children would answer connected clients for a moment."""
     with suppress(psutil.NoSuchProcess):
         parent = psutil.Process(server.pid)
         for process in (parent, *parent.children()):
@@ -183,10 +183,10 @@ def kill_server(server: Daemon) -> None:
 
 
 def stop_server(server: Daemon) -> None:
-    """Stop it in order."""
+    """Stop a server gracefully."""
     server.stop()
 
 
 def percentile(ordered: list[float], share: float) -> float | None:
-    """The value that so large a share of an ordered list is not above; None of an empty one."""
+    """Return the percentile `share` (0 to 1) of an ordered list; None if it is empty."""
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None

@@ -1,6 +1,7 @@
 """The table of all faults."""
 
 from chaos import (
+    eventpulse_up,
     faults_channels,
     faults_clocks,
     faults_messages,
@@ -9,7 +10,6 @@ from chaos import (
     faults_redis,
     faults_schedulers,
     soak,
-    up,
 )
 from chaos.context import Fault
 
@@ -21,6 +21,6 @@ FAULTS: list[Fault] = [
     *faults_channels.FAULTS,
     *faults_schedulers.FAULTS,
     *faults_clocks.FAULTS,
-    *up.FAULTS,
+    *eventpulse_up.FAULTS,
     *soak.FAULTS,
 ]

@@ -1,4 +1,4 @@
-"""Messages that nobody can read, that kill their worker, or that come from another version."""
+"""Faults of messages: unreadable, crashing their worker, or written by another version."""
 
 import json
 import time
@@ -7,112 +7,112 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import UUID
 
-from chaos.context import Fault, Scene, Size
-from chaos.deadly import deadly
-from chaos.observing import NAMESPACE, seen
+from chaos.context import Context, Fault, Size
+from chaos.crashing_event import kill_every_holder
+from chaos.server_state import NAMESPACE, state_of
 from chaos.traffic import EVENT_TYPE
-from chaos.webhooks import WELL
+from chaos.webhook import HEALTHY
 from dramatiq import Message
 from dramatiq.encoder import JSONEncoder
 from support import fake_http_server
 from support.waiting import until
 
-#: A batch takes a fraction of a second.
+#: A batch takes a fraction of a second: an entry that stays leased for longer is forgotten.
 FORGOTTEN_SECONDS = 3.0
 
 
-def undecodable(scene: Scene) -> None:
-    """One entry in a hundred, in both queues, as a bundle and as a message."""
-    observed, put = seen(scene.plant), 0
-    deadline = time.monotonic() + scene.size.events / scene.size.per_second
+def undecodable(context: Context) -> None:
+    """Add an unreadable entry per hundred events to both queues, as a bundle and as a message."""
+    state, added = state_of(context.system), 0
+    deadline = time.monotonic() + context.size.events / context.size.per_second
     while time.monotonic() < deadline:
-        if put * 100 > len(scene.ledger.sent) - 100:
-            scene.flow(0.02)
+        if added * 100 > len(context.client.sent) - 100:
+            context.wait(0.02)
             continue
-        number = scene.rng.getrandbits(64)
-        entry_id = f"1*junk{number:x}" if put % 2 else f"junk{number:x}"
-        # A line of a bundle is a message: noise with a line break in it might be two.
-        noise = scene.rng.randbytes(40).replace(b"\n", b"")
-        observed.put(("persist", "evaluate")[put // 2 % 2], entry_id, b"\xff\x00{" + noise)
-        put += 1
-    scene.recoveries.strike("the last of them was queued")
-    scene.notes["put"] = put
+        number = context.rng.getrandbits(64)
+        entry_id = f"1*junk{number:x}" if added % 2 else f"junk{number:x}"
+        # A line of a bundle is a message: noise must not contain a line break.
+        noise = context.rng.randbytes(40).replace(b"\n", b"")
+        state.put(("persist", "evaluate")[added // 2 % 2], entry_id, b"\xff\x00{" + noise)
+        added += 1
+    context.recoveries.record_injection("the last of them was queued")
+    context.notes["added"] = added
     with suppress(AssertionError):
-        until(lambda: observed.unreadable() >= put, 60 if scene.plant.name == "ours" else 15)
-    scene.notes["dead_letters"] = letters = observed.unreadable()
-    scene.expect(f"{put} unreadable entries, {letters} dead letters", letters == put)
-    note_forgotten(scene)
+        until(lambda: state.unreadable() >= added, 60 if context.system.name == "eventpulse" else 15)
+    context.notes["dead_letters"] = letters = state.unreadable()
+    context.expect(f"{added} unreadable entries, {letters} dead letters", letters == added)
+    record_forgotten(context)
 
 
-def note_forgotten(scene: Scene) -> None:
-    """What is leased, and still so later, nobody works on: how many entries that nobody can read, and events."""
-    leases = seen(scene.plant).leases
+def record_forgotten(context: Context) -> None:
+    """Record the number of unreadable entries and of events that stay leased without being processed."""
+    leases = state_of(context.system).leases
     before = leases.entries("persist", "evaluate")
-    scene.flow(FORGOTTEN_SECONDS)
+    context.wait(FORGOTTEN_SECONDS)
     forgotten = {entry: before[entry] for entry in before.keys() & leases.entries("persist", "evaluate").keys()}
-    scene.notes["forgotten_unreadable"] = sum(not ids for ids in forgotten.values())
-    scene.notes["forgotten_neighbours"] = sum(map(len, forgotten.values()))
+    context.notes["forgotten_unreadable"] = sum(not ids for ids in forgotten.values())
+    context.notes["forgotten_neighbours"] = sum(map(len, forgotten.values()))
 
 
-def other_versions(scene: Scene) -> None:
-    """Messages as plain Dramatiq writes them, with more than we know, and for an actor that we do not have."""
-    observed = scene.plant.observed
-    plain, extended, unknown = (str(UUID(int=scene.rng.getrandbits(128), version=4)) for _ in range(3))
+def other_versions(context: Context) -> None:
+    """Queue messages in the format of plain Dramatiq, with unknown fields, and for an unknown actor."""
+    state = context.system.state
+    plain, extended, unknown = (str(UUID(int=context.rng.getrandbits(128), version=4)) for _ in range(3))
     messages = {
         plain: message("persist", plain),
         extended: message("persist", extended) | {"from_the_future": {"a": [1]}},
         unknown: message("no_such_actor", unknown),
     }
     messages[extended]["options"] = {"traceparent": "00-1", "retries": 0}
-    for event_id, made in messages.items():
-        observed.put("persist", made["message_id"], json.dumps(made, separators=(",", ":")).encode())
-        scene.ledger.adopt(event_id)
-    scene.doomed.add(unknown)
-    scene.recoveries.strike("they were queued")
-    until(lambda: not observed.holdings().underway.keys() & messages.keys(), 60)
-    holdings = observed.holdings()
-    scene.expect("a plain message is not stored", plain in holdings.stored)
-    scene.expect("a message with unknown fields is not stored", extended in holdings.stored)
-    scene.expect("a message for an unknown actor is not kept", unknown in holdings.dead)
-    kept = until(lambda: observed.rows("SELECT message FROM dead_letters WHERE event_id = %s", unknown), 20)
-    scene.notes["kept_whole"] = json.loads(bytes(kept[0][0]))["args"] == messages[unknown]["args"]
-    scene.expect("the message for an unknown actor is not kept whole", scene.notes["kept_whole"])
-    with misbehaving_webhook(scene):
-        ours = until(lambda: waiting_notification(scene), 60)
-    read = Message(**JSONEncoder().decode(ours))
-    scene.expect("Dramatiq cannot read what we write", (read.queue_name, read.actor_name) == ("notify", "notify"))
+    for event_id, queued in messages.items():
+        state.put("persist", queued["message_id"], json.dumps(queued, separators=(",", ":")).encode())
+        context.client.mark_acked(event_id)
+    context.expected_dead.add(unknown)
+    context.recoveries.record_injection("they were queued")
+    until(lambda: not state.locations().in_progress.keys() & messages.keys(), 60)
+    locations = state.locations()
+    context.expect("a plain message is not stored", plain in locations.stored)
+    context.expect("a message with unknown fields is not stored", extended in locations.stored)
+    context.expect("a message for an unknown actor is not kept", unknown in locations.dead)
+    kept = until(lambda: state.rows("SELECT message FROM dead_letters WHERE event_id = %s", unknown), 20)
+    context.notes["kept_unchanged"] = json.loads(bytes(kept[0][0]))["args"] == messages[unknown]["args"]
+    context.expect("the message for an unknown actor is not kept unchanged", context.notes["kept_unchanged"])
+    with misbehaving_webhook(context):
+        notification = until(lambda: delayed_notification(context), 60) or b""
+    read: Message[Any] = Message(**JSONEncoder().decode(notification))
+    context.expect("Dramatiq cannot read our message", (read.queue_name, read.actor_name) == ("notify", "notify"))
 
 
 @contextmanager
-def misbehaving_webhook(scene: Scene) -> Iterator[None]:
-    """The first channel answers 500 meanwhile."""
-    server = scene.plant.webhooks[0].server
+def misbehaving_webhook(context: Context) -> Iterator[None]:
+    """Let the first channel answer 500 during the block."""
+    server = context.system.webhooks[0].server
     server.behaviour = fake_http_server.answer(500)
     try:
         yield
     finally:
-        server.behaviour = WELL
+        server.behaviour = HEALTHY
 
 
-def waiting_notification(scene: Scene) -> bytes | None:
-    """A message that waits for its retry: written whole, as every message is that is by itself."""
-    client = scene.plant.observed.client
-    waiting = client.zrange(f"{NAMESPACE}:notify.delayed", 0, 0)
-    return client.hget(f"{NAMESPACE}:notify.msgs", waiting[0]) if waiting else None
+def delayed_notification(context: Context) -> bytes | None:
+    """Return a message that waits for its retry; single messages are stored as plain Dramatiq messages."""
+    client = context.system.state.client
+    entry_ids = client.zrange(f"{NAMESPACE}:notify.delayed", 0, 0)
+    return client.hget(f"{NAMESPACE}:notify.msgs", entry_ids[0]) if entry_ids else None
 
 
 def message(actor: str, event_id: str) -> dict[str, Any]:
-    """A message of Dramatiq's own."""
+    """Return a message in the format of Dramatiq."""
     now = time.time()
-    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
+    timestamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
     event = {
         "event_id": event_id,
         "event_type": EVENT_TYPE,
         "source": "gate",
-        "timestamp": moment,
+        "timestamp": timestamp,
         "payload": {"episode": event_id},
         "metadata": {},
-        "received_at": moment,
+        "received_at": timestamp,
     }
     return {
         "queue_name": "persist",
@@ -128,24 +128,24 @@ def message(actor: str, event_id: str) -> dict[str, Any]:
 FAULTS = [
     Fault(
         "undecodable",
-        "One entry of the persist and evaluate queues in a hundred is noise.",
+        "One in a hundred entries of the persist and evaluate queues is unreadable.",
         undecodable,
         Size(1, 50_000),
         Size(1, 2_000),
     ),
     Fault(
-        "deadly-event",
-        "Every worker that has one certain event in hand is killed.",
-        deadly,
+        "crashing-event",
+        "Every worker that leases one certain event is killed.",
+        kill_every_holder,
         Size(1, 20_000, 200.0),
         Size(1, 2_000, 200.0),
     ),
     Fault(
         "other-versions",
-        "Messages as plain Dramatiq writes them, with unknown fields, and for an unknown actor.",
+        "Messages in the format of plain Dramatiq, with unknown fields, and for an unknown actor.",
         other_versions,
         Size(1, 5_000),
         Size(1, 2_000),
-        plants=("ours",),
+        systems=("eventpulse",),
     ),
 ]

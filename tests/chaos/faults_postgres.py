@@ -1,95 +1,98 @@
-"""PostgreSQL dies, stops, refuses, or runs out of disk."""
+"""Faults of PostgreSQL: killed, stopped, read-only, connections ended, or a full disk."""
 
 import time
 from contextlib import closing, suppress
 
 import psycopg2
-from chaos.context import Fault, Scene, Size, kill_server, percentile, stop_server
+from chaos.context import Context, Fault, Size, kill_server, percentile, stop_server
 
 LOOP_SECONDS = 10.0
-#: What PostgreSQL logs when nothing of a write finds room, or a part of it does.
-OUT_OF_ROOM = ("No space left on device", "Check free disk space")
-#: Ingest notices an outage when its p99 is so many times what it was, and so much longer.
-NOTICED, NOTICED_SECONDS = 2.0, 0.05
+#: Log texts of PostgreSQL when a write fails or is truncated because the disk is full.
+DISK_FULL_TEXTS = ("No space left on device", "Check free disk space")
+#: Ingest is affected by an outage if its p99 grows by more than this factor and these seconds.
+MAX_FACTOR, MAX_EXTRA_SECONDS = 2.0, 0.05
 
 
-def kill(scene: Scene) -> None:
-    scene.repeat(lambda: scene.outage(scene.plant.postgres, scene.rng.uniform(0, 0.5), kill_server))
+def kill(context: Context) -> None:
+    context.repeat(lambda: context.outage(context.system.postgres, context.rng.uniform(0, 0.5), kill_server))
 
 
-def stop(scene: Scene) -> None:
-    """Ingest must not notice."""
-    scene.flow(2 if scene.is_short else 20)
-    before = scene.ledger.latencies()
-    stop_server(scene.plant.postgres)
+def stop(context: Context) -> None:
+    """Stop PostgreSQL; ingest must not be affected."""
+    context.wait(2 if context.is_short else 20)
+    before = context.client.latencies()
+    stop_server(context.system.postgres)
     down_at = time.monotonic()
-    scene.flow(5 if scene.is_short else 60)
-    during = scene.ledger.latencies(after=down_at)
-    scene.plant.postgres.start()
-    scene.recoveries.strike("PostgreSQL is back")
-    usual, meanwhile = percentile(before, 0.99), percentile(during, 0.99)
-    scene.notes |= {"p99_before": usual, "p99_during": meanwhile}
-    noticed = usual is None or meanwhile is None or meanwhile > NOTICED * usual + NOTICED_SECONDS
-    scene.expect(f"ingest notices: p99 {usual} s before, {meanwhile} s during the outage", not noticed)
+    context.wait(5 if context.is_short else 60)
+    during = context.client.latencies(after=down_at)
+    context.system.postgres.start()
+    context.recoveries.record_injection("PostgreSQL is back")
+    p99_before, p99_during = percentile(before, 0.99), percentile(during, 0.99)
+    context.notes |= {"p99_before": p99_before, "p99_during": p99_during}
+    is_affected = p99_before is None or p99_during is None or p99_during > MAX_FACTOR * p99_before + MAX_EXTRA_SECONDS
+    context.expect(f"ingest is affected: p99 {p99_before} s before, {p99_during} s during the outage", not is_affected)
 
 
-def terminate_backends(scene: Scene) -> None:
+def terminate_backends(context: Context) -> None:
     query = """SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"""
     terminated = 0
-    deadline = time.monotonic() + (3 if scene.is_short else LOOP_SECONDS)
-    with psycopg2.connect(scene.plant.postgres.url, application_name="battery") as connection:
+    deadline = time.monotonic() + (3 if context.is_short else LOOP_SECONDS)
+    with psycopg2.connect(context.system.postgres.url, application_name="chaos") as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
             while time.monotonic() < deadline:
                 cursor.execute(query)
-                terminated += cursor.fetchone()[0]
-                scene.flow(0.05)
+                terminated += sum(count for (count,) in cursor.fetchall())
+                context.wait(0.05)
     connection.close()
-    scene.notes["terminated"] = terminated
-    scene.recoveries.strike("the last backend was ended")
+    context.notes["terminated"] = terminated
+    context.recoveries.record_injection("the last backend was terminated")
 
 
-def make_read_only(scene: Scene) -> None:
-    url = scene.plant.postgres.url
+def make_read_only(context: Context) -> None:
+    url = context.system.postgres.url
     _read_only(url, "on")
     try:
-        scene.flow(3 if scene.is_short else LOOP_SECONDS)
+        context.wait(3 if context.is_short else LOOP_SECONDS)
     finally:
         _read_only(url, "off")
-    scene.recoveries.strike("writes are allowed again")
+    context.recoveries.record_injection("writes are allowed")
 
 
-def fill_disk(scene: Scene) -> None:
-    """Ballast fills PostgreSQL's disk, and is taken away again."""
-    disk = scene.plant.disk
-    deadline = time.monotonic() + (4 if scene.is_short else 20)
+def fill_disk(context: Context) -> None:
+    """Fill the disk of PostgreSQL, then delete the filling."""
+    disk = context.system.disk
+    deadline = time.monotonic() + (4 if context.is_short else 20)
     try:
         while time.monotonic() < deadline:
-            disk.fill()  # what PostgreSQL frees is taken, too
-            if scene.plant.postgres.exit_status() is None:
-                _use_up_log(scene)
-            scene.flow(0.1)
+            disk.fill()  # also what PostgreSQL has freed meanwhile
+            if context.system.postgres.exit_status() is None:
+                _switch_log_file(context)
+            context.wait(0.1)
     finally:
         disk.clear()
-    said = scene.plant.postgres.log.read_text(errors="replace")
-    scene.notes["refused_for_want_of_room"] = sum(said.count(words) for words in OUT_OF_ROOM)
-    if scene.plant.postgres.exit_status() is not None:
-        scene.notes["postgres"] = "it went down, and was started again"
-        scene.plant.postgres.start()
-    scene.recoveries.strike("there is room again")
+    log = context.system.postgres.log.read_text(errors="replace")
+    context.notes["refused_for_want_of_room"] = sum(log.count(text) for text in DISK_FULL_TEXTS)
+    if context.system.postgres.exit_status() is not None:
+        context.notes["postgres"] = "it exited and was restarted"
+        context.system.postgres.start()
+    context.recoveries.record_injection("the disk has space")
 
 
-def _use_up_log(scene: Scene) -> None:
-    """Have PostgreSQL begin another file of its write-ahead log, as it would after a while."""
-    with suppress(psycopg2.Error), closing(psycopg2.connect(scene.plant.postgres.url, connect_timeout=2)) as connection:
+def _switch_log_file(context: Context) -> None:
+    """Make PostgreSQL start another file of its write-ahead log, as it does when one is full."""
+    with (
+        suppress(psycopg2.Error),
+        closing(psycopg2.connect(context.system.postgres.url, connect_timeout=2)) as connection,
+    ):
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_switch_wal()")
 
 
 def _read_only(url: str, state: str) -> None:
-    connection = psycopg2.connect(url, options="-c default_transaction_read_only=off", application_name="battery")
+    connection = psycopg2.connect(url, options="-c default_transaction_read_only=off", application_name="chaos")
     connection.autocommit = True
     try:
         with connection.cursor() as cursor:
@@ -103,7 +106,7 @@ def _read_only(url: str, state: str) -> None:
 FAULTS = [
     Fault(
         "postgres-sigkill",
-        "PostgreSQL is killed with all its backends, and started again within half a second.",
+        "PostgreSQL is killed with all its backends and restarted within half a second.",
         kill,
         Size(20, 20_000),
         Size(2, 2_000),
@@ -120,29 +123,29 @@ FAULTS = [
     ),
     Fault(
         "postgres-terminate",
-        "All backends of PostgreSQL are ended, 20 times a second for 10 s.",
+        "All backends of PostgreSQL are terminated, 20 times per second for 10 s.",
         terminate_backends,
         Size(1, 6_000),
         Size(1, 2_000),
-        counted_from="the last was ended",
+        counted_from="the last was terminated",
     ),
     Fault(
         "postgres-read-only",
-        "PostgreSQL takes no writes for 10 s.",
+        "PostgreSQL is read-only for 10 s.",
         make_read_only,
         Size(1, 6_000),
         Size(1, 2_000),
-        counted_from="writes are allowed again",
+        counted_from="writes are allowed",
     ),
     *(
         Fault(
             f"postgres-{what}-disk-full",
-            f"The disk that has PostgreSQL's {what} is full for 20 s.",
+            f"The disk of PostgreSQL's {what} is full for 20 s.",
             fill_disk,
             Size(1, 10_000),
             Size(1, 2_000),
             disk=what,
-            counted_from="there is room again",
+            counted_from="the disk has space",
         )
         for what in ("data", "log")
     ),

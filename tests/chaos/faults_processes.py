@@ -1,47 +1,47 @@
-"""Processes of ours die, and are replaced."""
+"""Faults of EventPulse's own processes: they are killed or restarted."""
 
 import os
 import signal
 from contextlib import suppress
 
-from chaos.context import STARTING_SECONDS, Fault, Scene, Size
-from chaos.keeping import running
-from chaos.recovery import Blow
+from chaos.context import STARTING_SECONDS, Context, Fault, Size
+from chaos.recovery_tracker import Injection
+from chaos.supervised_process import running
 
 
-def kill_workers(scene: Scene) -> None:
-    scene.repeat(scene.kill_at_work)
+def kill_workers(context: Context) -> None:
+    context.repeat(context.kill_busy_worker)
 
 
-def roll(scene: Scene) -> None:
-    units = [unit for unit in ("worker", "api", "scheduler") if scene.plant.keepers.get(unit)]
+def roll(context: Context) -> None:
+    units = [unit for unit in ("worker", "api", "scheduler") if context.system.processes.get(unit)]
 
-    def step() -> Blow:
-        unit = units[len(scene.recoveries.blows) % len(units)]
-        scene.plant.stop(unit, len(scene.recoveries.blows) // len(units))
-        return scene.recoveries.strike(f"SIGTERM of a {unit}")
+    def step() -> Injection:
+        unit = units[len(context.recoveries.injections) % len(units)]
+        context.system.stop(unit, len(context.recoveries.injections) // len(units))
+        return context.recoveries.record_injection(f"SIGTERM of a {unit}")
 
-    scene.repeat(step)
-
-
-def kill_api_workers(scene: Scene) -> None:
-    scene.repeat(lambda: scene.kill("api"))
+    context.repeat(step)
 
 
-def kill_api_parents(scene: Scene) -> None:
-    def blow() -> Blow:
-        for parent in running(scene.plant.keepers["api"]):
+def kill_api_workers(context: Context) -> None:
+    context.repeat(lambda: context.kill("api"))
+
+
+def kill_api_parents(context: Context) -> None:
+    def inject() -> Injection:
+        for parent in running(context.system.processes["api"]):
             with suppress(ProcessLookupError):
                 os.kill(parent.pid, signal.SIGKILL)
-        return scene.recoveries.strike("SIGKILL of the API's parent")
+        return context.recoveries.record_injection("SIGKILL of the API's parent")
 
-    scene.repeat(blow)
+    context.repeat(inject)
 
 
 FAULTS = [
     Fault(
         "worker-sigkill",
-        "A worker is killed while it has work in hand.",
+        "A worker is killed while it holds leases.",
         kill_workers,
         Size(50, 100_000, 150.0),
         Size(2, 2_000),
@@ -49,7 +49,7 @@ FAULTS = [
     ),
     Fault(
         "rolling-restart",
-        "Workers, the API and the scheduler are asked to stop, in turn, and others start.",
+        "Workers, the API and the scheduler are restarted gracefully, in turn.",
         roll,
         Size(20, 20_000),
         Size(3, 2_000),
@@ -58,7 +58,7 @@ FAULTS = [
     ),
     Fault(
         "api-worker-sigkill",
-        "A worker of the API is killed in the middle of requests.",
+        "An API worker process is killed during requests.",
         kill_api_workers,
         Size(20, 20_000),
         Size(2, 2_000),
@@ -67,7 +67,7 @@ FAULTS = [
     ),
     Fault(
         "api-parent-sigkill",
-        "The API's parent process is killed, and its workers with it.",
+        "The API's parent process is killed with its workers.",
         kill_api_parents,
         Size(20, 20_000),
         Size(2, 2_000),

@@ -1,127 +1,127 @@
-"""Redis dies, stops, hangs, fills up, or loses an answer."""
+"""Faults of Redis: killed, stopped, suspended, full, or a lost reply."""
 
 import time
 from contextlib import suppress
 from dataclasses import replace
 
 import redis
-from chaos.context import Fault, Scene, Size, go_on, kill_server, stop_process, stop_server
-from chaos.observing import seen
+from chaos.context import Context, Fault, Size, kill_server, resume_process, stop_server, suspend_process
 from chaos.proxy import proxy
-from chaos.recovery import Blow
-from chaos.webhooks import WELL
+from chaos.recovery_tracker import Injection
+from chaos.server_state import state_of
+from chaos.webhook import HEALTHY
 from support import fake_http_server
 from support.waiting import until
 
 JUNK = b"x" * 100_000
 JUNK_BYTES = 20_000_000
-#: What tells requests apart: those that carry events, those on behalf of a stage's lease, and any.
+#: Bytes that identify a request: of an event, of a lease of each stage, and of any request.
 REQUESTS = (b'"event_type"', b"persist|", b"evaluate|", b"notify|", b"")
 
 
-def kill(scene: Scene) -> None:
-    scene.repeat(lambda: scene.outage(scene.plant.redis, scene.rng.uniform(0, 0.5), kill_server))
+def kill(context: Context) -> None:
+    context.repeat(lambda: context.outage(context.system.redis, context.rng.uniform(0, 0.5), kill_server))
 
 
-def stop(scene: Scene) -> None:
-    scene.outage(scene.plant.redis, 3 if scene.is_short else 12, stop_server)
+def stop(context: Context) -> None:
+    context.outage(context.system.redis, 3 if context.is_short else 12, stop_server)
 
 
-class Freeze:
-    """SIGSTOP for so many seconds, then SIGCONT."""
+class Suspend:
+    """Suspend Redis (SIGSTOP) for this many seconds, then resume it."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
-    def __call__(self, scene: Scene) -> None:
-        pid = scene.plant.redis.pid
-        stop_process(pid)
+    def __call__(self, context: Context) -> None:
+        pid = context.system.redis.pid
+        suspend_process(pid)
         try:
-            scene.flow(self.seconds)
+            context.wait(self.seconds)
         finally:
-            go_on(pid)
-        scene.recoveries.strike("Redis goes on")
-        scene.flow(2)
+            resume_process(pid)
+        context.recoveries.record_injection("Redis is resumed")
+        context.wait(2)
 
 
-def fill(scene: Scene) -> None:
-    """Junk fills Redis while a backlog waits; when it is gone, nobody does anything else."""
-    workers = scene.plant.pids("worker")
-    with redis.Redis.from_url(scene.plant.redis.url) as client:
+def fill(context: Context) -> None:
+    """Fill Redis with junk during a backlog, then delete the junk; no other repair is made."""
+    workers = context.system.pids("worker")
+    with redis.Redis.from_url(context.system.redis.url) as client:
         for pid in workers:
-            stop_process(pid)
+            suspend_process(pid)
         try:
-            scene.flow(2)
+            context.wait(2)
             client.config_set("maxmemory", client.info("memory")["used_memory"] + JUNK_BYTES)
             with suppress(redis.OutOfMemoryError):
                 while True:
                     client.rpush("junk", JUNK)
         finally:
             for pid in workers:
-                go_on(pid)
+                resume_process(pid)
         full_at = time.monotonic()
-        scene.notes["used_percent"] = _used_percent(client)
-        scene.flow(3 if scene.is_short else 10)
-        expect_only_refusals(scene, full_at + 1.2, time.monotonic())
+        context.notes["used_percent"] = _used_percent(client)
+        context.wait(3 if context.is_short else 10)
+        expect_only_rejections(context, full_at + 1.2, time.monotonic())
         client.delete("junk")
-        scene.recoveries.strike("the junk is gone")
-        scene.await_acceptance()
+        context.recoveries.record_injection("the junk is deleted")
+        context.await_acceptance()
         client.config_set("maxmemory", 0)
 
 
-def overflow(scene: Scene) -> None:
-    """The workers are stopped, and what is accepted fills Redis."""
-    with redis.Redis.from_url(scene.plant.redis.url) as client:
-        workers = scene.plant.pids("worker")
+def overflow(context: Context) -> None:
+    """Suspend the workers until accepted events fill Redis."""
+    with redis.Redis.from_url(context.system.redis.url) as client:
+        workers = context.system.pids("worker")
         for pid in workers:
-            stop_process(pid)
+            suspend_process(pid)
         try:
             client.config_set("maxmemory", client.info("memory")["used_memory"] + 1_500_000)
-            until(lambda: scene.ledger.kinds().get("503 full", 0) > 5 or _is_full(client), 60)
+            until(lambda: context.client.kinds().get("503 full", 0) > 5 or _is_full(client), 60)
             full_at = time.monotonic()
-            scene.flow(2 if scene.is_short else 10)
-            expect_only_refusals(scene, full_at + 1.2, time.monotonic())
-            scene.notes["used_percent"] = _used_percent(client)
+            context.wait(2 if context.is_short else 10)
+            expect_only_rejections(context, full_at + 1.2, time.monotonic())
+            context.notes["used_percent"] = _used_percent(client)
         finally:
             for pid in workers:
-                go_on(pid)
-        scene.recoveries.strike("the workers go on")
-        scene.await_acceptance()
+                resume_process(pid)
+        context.recoveries.record_injection("the workers are resumed")
+        context.await_acceptance()
         client.config_set("maxmemory", 0)
 
 
-def kill_with_retries_waiting(scene: Scene) -> None:
-    """Notifications wait for their retries when Redis dies."""
-    first = scene.plant.webhooks[0]
+def kill_with_retries_waiting(context: Context) -> None:
+    """Kill Redis while notifications wait for their retries."""
+    first = context.system.webhooks[0]
     first.server.behaviour = fake_http_server.answer(500)
-    observed = seen(scene.plant)
-    scene.notes["delayed"] = until(lambda: (waiting := observed.delayed("notify")) >= 3 and waiting, 60)
-    scene.outage(scene.plant.redis, 0.2, kill_server)
-    first.server.behaviour = WELL
+    state = state_of(context.system)
+    context.notes["delayed"] = until(lambda: (delayed := state.delayed("notify")) >= 3 and delayed, 60)
+    context.outage(context.system.redis, 0.2, kill_server)
+    first.server.behaviour = HEALTHY
 
 
-def drop_replies(scene: Scene) -> None:
-    """Redis does what it was asked for, and its answer is lost on the way: each time another kind of request."""
-    proxy = scene.plant.through
+def drop_replies(context: Context) -> None:
+    """Drop the reply to a request that Redis has executed; the kind of request alternates."""
+    proxy = context.system.proxy
 
-    def blow() -> Blow:
-        known = proxy.dropped
-        proxy.drop_replies(1, REQUESTS[len(scene.recoveries.blows) % len(REQUESTS)])
+    def inject() -> Injection:
+        dropped_before = proxy.dropped
+        proxy.drop_replies(1, REQUESTS[len(context.recoveries.injections) % len(REQUESTS)])
         with suppress(AssertionError):
-            until(lambda: proxy.dropped > known, 3)
-        return scene.recoveries.strike("a reply was dropped")
+            until(lambda: proxy.dropped > dropped_before, 3)
+        return context.recoveries.record_injection("a reply was dropped")
 
-    scene.repeat(blow)
+    context.repeat(inject)
     proxy.drop_replies(0)
-    scene.notes["dropped"] = proxy.dropped
+    context.notes["dropped"] = proxy.dropped
 
 
-def expect_only_refusals(scene: Scene, after: float, until: float) -> None:
-    """A full Redis takes nothing, and says so."""
-    during = [each.kind for each in list(scene.ledger.answers) if after <= each.at <= until]
-    scene.notes["answers_while_full"] = {kind: during.count(kind) for kind in sorted(set(during))}
-    scene.expect("accepted while full", "202" not in during)
-    scene.expect("silent while full", bool(during))
+def expect_only_rejections(context: Context, after: float, until: float) -> None:
+    """Expect that all requests in this period (monotonic) were rejected and at least one was answered."""
+    kinds = [each.kind for each in list(context.client.responses) if after <= each.at <= until]
+    context.notes["responses_while_full"] = {kind: kinds.count(kind) for kind in sorted(set(kinds))}
+    context.expect("accepted while full", "202" not in kinds)
+    context.expect("no response while full", bool(kinds))
 
 
 def _is_full(client: redis.Redis) -> bool:
@@ -134,13 +134,13 @@ def _used_percent(client: redis.Redis) -> float:
 
 
 def _everysec(fault: Fault) -> Fault:
-    what = f"{fault.what.removesuffix('.')}, with `appendfsync everysec`."
-    return replace(fault, name=f"{fault.name}-everysec", what=what, options={"fsync": "everysec"})
+    description = f"{fault.description.removesuffix('.')}, with `appendfsync everysec`."
+    return replace(fault, name=f"{fault.name}-everysec", description=description, options={"fsync": "everysec"})
 
 
 _KILL = Fault(
     "redis-sigkill",
-    "Redis is killed, and started again within half a second.",
+    "Redis is killed and restarted within half a second.",
     kill,
     Size(20, 40_000),
     Size(2, 2_000),
@@ -162,31 +162,31 @@ FAULTS = [
     ),
     *(
         Fault(
-            f"redis-frozen-{seconds}",
-            f"Redis hangs (SIGSTOP) for {seconds} s.",
-            Freeze(seconds),
+            f"redis-suspended-{seconds}",
+            f"Redis is suspended (SIGSTOP) for {seconds} s.",
+            Suspend(seconds),
             Size(1, 10_000),
             Size(1, 2_000),
-            counted_from="Redis goes on",
+            counted_from="Redis is resumed",
             repeat=True,
         )
         for seconds in (7, 12)
     ),
     Fault(
         "redis-full",
-        "Junk fills Redis up to maxmemory while a backlog waits, and goes away again.",
+        "Junk fills Redis up to maxmemory during a backlog, and is deleted.",
         fill,
         Size(1, 10_000),
         Size(1, 2_000),
-        counted_from="the junk is gone",
+        counted_from="the junk is deleted",
     ),
     Fault(
         "redis-overflow",
-        "The workers stand still until what is accepted fills Redis up to maxmemory.",
+        "The workers are suspended until accepted events fill Redis up to maxmemory.",
         overflow,
         Size(1, 20_000, 2_000),
         Size(1, 4_000, 2_000),
-        counted_from="the workers go on",
+        counted_from="the workers are resumed",
     ),
     Fault(
         "redis-sigkill-retries",
@@ -200,11 +200,11 @@ FAULTS = [
     ),
     Fault(
         "redis-reply-dropped",
-        "Redis does what it was asked for, and the answer is lost.",
+        "Redis executes a request, and its reply is lost.",
         drop_replies,
         Size(50, 20_000),
         Size(5, 2_000),
-        options={"through": proxy},
+        options={"proxy_factory": proxy},
         recovers_within=20,
         repeat=True,
     ),

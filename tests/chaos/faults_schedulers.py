@@ -1,54 +1,54 @@
-"""The leading scheduler dies or freezes, just when a worker's leases want to be recovered."""
+"""Faults of the leading scheduler while the leases of a killed worker must be recovered."""
 
 import os
 import signal
 from contextlib import suppress
 
-from chaos.context import Fault, Scene, Size, go_on, stop_process
-from chaos.recovery import Blow
+from chaos.context import Context, Fault, Size, resume_process, suspend_process
+from chaos.recovery_tracker import Injection
 
-FROZEN_SECONDS = 30.0
+SUSPENDED_SECONDS = 30.0
 
 
-def kill_leader(scene: Scene) -> None:
-    def blow() -> Blow:
+def kill_leader(context: Context) -> None:
+    def inject() -> Injection:
         with suppress(ProcessLookupError):
-            os.kill(scene.oldest("scheduler"), signal.SIGKILL)
-        return scene.kill_at_work()
+            os.kill(context.oldest("scheduler"), signal.SIGKILL)
+        return context.kill_busy_worker()
 
-    scene.repeat(blow, 60)
+    context.repeat(inject, 60)
 
 
-def freeze_leader(scene: Scene) -> None:
-    """Its lease on the leadership is PostgreSQL's to end, which knows nothing of frozen clients."""
-    leader = scene.oldest("scheduler")
-    stop_process(leader)
+def suspend_leader(context: Context) -> None:
+    """Suspend the leader: PostgreSQL keeps the session lock of a suspended client."""
+    leader = context.oldest("scheduler")
+    suspend_process(leader)
     try:
-        blow = scene.kill_at_work()
-        scene.flow(5 if scene.is_short else FROZEN_SECONDS)
-        scene.notes["recovered_while_frozen"] = blow.recovered.is_set()
+        injection = context.kill_busy_worker()
+        context.wait(5 if context.is_short else SUSPENDED_SECONDS)
+        context.notes["recovered_while_suspended"] = injection.recovered.is_set()
     finally:
-        go_on(leader)
+        resume_process(leader)
 
 
 FAULTS = [
     Fault(
         "scheduler-sigkill",
-        "The leading one of two schedulers is killed, and a worker with it.",
+        "The leading one of two schedulers and a worker are killed.",
         kill_leader,
         Size(10, 10_000),
         Size(1, 2_000),
-        plants=("ours",),
+        systems=("eventpulse",),
         options={"schedulers": 2},
         recovers_within=22,
     ),
     Fault(
-        "scheduler-frozen",
-        "The leading one of two schedulers is stopped (SIGSTOP) for 30 s, and a worker is killed.",
-        freeze_leader,
+        "scheduler-suspended",
+        "The leading one of two schedulers is suspended (SIGSTOP) for 30 s, and a worker is killed.",
+        suspend_leader,
         Size(1, 10_000),
         Size(1, 2_000),
-        plants=("ours",),
+        systems=("eventpulse",),
         options={"schedulers": 2},
     ),
 ]

@@ -1,13 +1,12 @@
-"""What a power cut costs: events that were accepted and are gone when the disk comes back.
+"""Measurement of the events that a power cut loses after they were accepted.
 
-    cd tests && ../.venv/bin/python -m battery.power_cut [--cuts 20] [--rate 15000] [--json FILE] [--folder /var/tmp]
+    cd tests && ../.venv/bin/python -m chaos.power_cut [--cuts 20] [--rate 15000] [--json FILE] [--folder /var/tmp]
 
-Redis keeps its data on an ext4 of its own, in a file of `--folder` behind a loop device. While events are queued
-through `actors.pipeline.ingest`, that file system is shut down at a random moment (EXT4_IOC_SHUTDOWN, without its journal being
-written): what the kernel has not handed to the device by then is gone, as when the power goes. Then Redis is killed,
-the file system mounted again, and a Redis started on what is left. Those are lost that were confirmed before the cut,
-and are not there. What the device was handed counts as kept: the write cache of a disk that lies about it is not
-part of this. Needs Linux, root, loop devices and mkfs.ext4.
+Redis stores its data on a separate ext4 in a file of `--folder` behind a loop device. While `actors.pipeline.ingest`
+queues events, the file system is shut down at a random time (EXT4_IOC_SHUTDOWN without a journal flush): bytes that
+the kernel has not written to the device are lost, as in a power cut. Then Redis is killed, the file system is mounted
+again and Redis is restarted. An event is lost if it was confirmed before the cut and is missing afterwards. The
+volatile write cache of a disk is not simulated. Needs Linux, root, loop devices and mkfs.ext4.
 """
 
 import argparse
@@ -30,8 +29,8 @@ from typing import Any
 
 import redis
 from chaos.context import percentile
-from chaos.observing import ids_in
-from chaos.ours import set_fsync
+from chaos.eventpulse_system import set_fsync
+from chaos.server_state import ids_in
 from support.pipeline_factory import event
 from support.waiting import until
 
@@ -49,17 +48,17 @@ EXT4_IOC_SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32) of <linux/fs/ext4.h>
 NO_LOG_FLUSH = struct.pack("I", 2)
 REQUEST_EVENTS = 100
 WRITERS = 4
-#: When the power goes, in seconds after the first event: several fsyncs of `everysec` have been by then.
-FIRST_CUT, LAST_CUT = 2.0, 4.0
+#: Range of the time of the cut, in seconds after the first event; `everysec` has synced several times by then.
+EARLIEST_CUT, LATEST_CUT = 2.0, 4.0
 
 
-class NotHere(Exception):
-    """This machine lacks what it takes; the message says what."""
+class Unsupported(Exception):
+    """This machine cannot simulate power cuts; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """One power cut. `lost_seconds` is how long before it the oldest lost event was confirmed."""
+    """One power cut; `lost_seconds` is the time from the confirmation of the oldest lost event to the cut."""
 
     mode: str
     confirmed: int
@@ -70,10 +69,10 @@ class Cut:
 
 @dataclass
 class Writers:
-    """Threads that queue requests of events at a steady rate until Redis does not take them, or they are stopped."""
+    """Threads that queue requests of events at a steady rate until they are stopped."""
 
     rate: float
-    #: When (monotonic) each request was confirmed, and the ids of its events.
+    #: Confirmation time (monotonic) and event ids of each request.
     confirmed: list[tuple[float, list[str]]] = field(default_factory=list)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -101,29 +100,29 @@ class Writers:
 
 @contextmanager
 def disk(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """An image with an empty ext4, and the place to mount it. Raises `NotHere`."""
+    """Yield an image file with an empty ext4 and a mount point. Raises `Unsupported`."""
     if sys.platform != "linux" or os.geteuid() != 0:
-        raise NotHere("a file system can be mounted and shut down by root on Linux only")
+        raise Unsupported("a file system can be mounted and shut down by root on Linux only")
     if not shutil.which("mkfs.ext4"):
-        raise NotHere("mkfs.ext4 is not installed (package e2fsprogs)")
-    with tempfile.TemporaryDirectory(prefix="battery-power-", dir=folder) as made:
-        image, place = Path(made) / "image", Path(made) / "disk"
-        place.mkdir()
+        raise Unsupported("mkfs.ext4 is not installed (package e2fsprogs)")
+    with tempfile.TemporaryDirectory(prefix="chaos-power-", dir=folder) as temporary:
+        image, mount_point = Path(temporary) / "image", Path(temporary) / "disk"
+        mount_point.mkdir()
         with image.open("wb") as file:
             file.truncate(IMAGE_BYTES)
         _run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(image))
         try:
-            yield image, place
+            yield image, mount_point
         finally:
-            if place.is_mount():
-                _run("umount", "--lazy", str(place))
+            if mount_point.is_mount():
+                _run("umount", "--lazy", str(mount_point))
 
 
-def cut_once(mode: str, rate: float, folder: Path, moment: float) -> Cut:
-    """Queue events, cut the power after `moment` seconds, and see what is left."""
-    with disk(folder) as (image, place), ExitStack() as undo:
-        _run("mount", "-o", "loop", str(image), str(place))
-        server = embedded.start_redis(place / "redis")
+def cut_once(mode: str, rate: float, folder: Path, cut_after: float) -> Cut:
+    """Queue events, cut the power after `cut_after` seconds, and count the lost events."""
+    with disk(folder) as (image, mount_point), ExitStack() as undo:
+        _run("mount", "-o", "loop", str(image), str(mount_point))
+        server = embedded.start_redis(mount_point / "redis")
         undo.callback(server.stop)
         set_fsync(server, mode)
         runtime.setup(
@@ -134,37 +133,37 @@ def cut_once(mode: str, rate: float, folder: Path, moment: float) -> Cut:
         writers = Writers(rate)
         undo.callback(writers.stop)
         writers.start()
-        time.sleep(moment)
-        at = shut_down(place)
+        time.sleep(cut_after)
+        at = shut_down(mount_point)
         writers.stop()
         server.stop(grace_seconds=0)
         broker.client.close()
-        _run("umount", str(place))
-        _run("mount", "-o", "loop", str(image), str(place))
+        _run("umount", str(mount_point))
+        _run("mount", "-o", "loop", str(image), str(mount_point))
         server.start()
-        left = kept(server.url)
+        stored = stored_ids(server.url)
     confirmed = [(when, ids) for when, ids in writers.confirmed if when < at]
-    lost = [(when, sum(one not in left for one in ids)) for when, ids in confirmed]
+    lost = [(when, sum(one not in stored for one in ids)) for when, ids in confirmed]
     count = sum(len(ids) for _, ids in confirmed)
     oldest = min((when for when, missing in lost if missing), default=at)
-    return Cut(mode, count, sum(missing for _, missing in lost), at - oldest, count / moment)
+    return Cut(mode, count, sum(missing for _, missing in lost), at - oldest, count / cut_after)
 
 
-def shut_down(place: Path) -> float:
-    """Shut down the file system mounted there, as it is; returns when that began (monotonic). Raises `NotHere`."""
-    handle = os.open(place, os.O_RDONLY)
+def shut_down(mount_point: Path) -> float:
+    """Shut down the mounted file system without a flush; return the time (monotonic). Raises `Unsupported`."""
+    handle = os.open(mount_point, os.O_RDONLY)
     try:
         at = time.monotonic()
         fcntl.ioctl(handle, EXT4_IOC_SHUTDOWN, NO_LOG_FLUSH)
     except OSError as error:
-        raise NotHere(f"this kernel does not shut an ext4 down ({error.strerror})") from error
+        raise Unsupported(f"this kernel does not shut an ext4 down ({error.strerror})") from error
     finally:
         os.close(handle)
     return at
 
 
-def kept(url: str) -> set[str]:
-    """The ids of all events in the Redis of this URL, once it has read its files."""
+def stored_ids(url: str) -> set[str]:
+    """Return the ids of all events in the Redis of this URL after it has loaded its files."""
     with redis.Redis.from_url(url) as client:
         until(lambda: not client.info("persistence")["loading"], 30)
         return {each for data in client.hvals(f"{broker.namespace}:persist.msgs") for each in ids_in(data)}
@@ -173,10 +172,11 @@ def kept(url: str) -> set[str]:
 def _run(*command: str) -> None:
     ran = subprocess.run(command, capture_output=True, text=True)
     if ran.returncode != 0:
-        raise NotHere(f"{' '.join(command)}: {ran.stderr.strip()}")
+        raise Unsupported(f"{' '.join(command)}: {ran.stderr.strip()}")
 
 
 def summary(cuts: list[Cut]) -> dict[str, Any]:
+    """Return the percentiles of the lost events and the oldest loss in seconds."""
     lost = sorted(float(each.lost) for each in cuts)
     return {
         "cuts": len(cuts),
@@ -196,24 +196,25 @@ def main() -> None:
     chosen = parser.parse_args()
     logs.configure("critical", "console")
     rng = random.Random(chosen.seed)
-    found: dict[str, Any] = {}
+    summaries: dict[str, Any] = {}
     print(f"{'appendfsync':12} {'events/s':>9} {'cuts':>5} {'lost p50':>9} {'p95':>7} {'max':>7} {'oldest lost':>12}")
     for mode in MODES:
         try:
             cuts = [
-                cut_once(mode, chosen.rate, chosen.folder, rng.uniform(FIRST_CUT, LAST_CUT)) for _ in range(chosen.cuts)
+                cut_once(mode, chosen.rate, chosen.folder, rng.uniform(EARLIEST_CUT, LATEST_CUT))
+                for _ in range(chosen.cuts)
             ]
-        except NotHere as why:
-            sys.exit(f"not to be measured here: {why}")
-        told = summary(cuts)
-        found[mode] = told | {"each": [asdict(each) for each in cuts]}
-        lost = told["lost"]
+        except Unsupported as reason:
+            sys.exit(f"cannot measure on this machine: {reason}")
+        result = summary(cuts)
+        summaries[mode] = result | {"each": [asdict(each) for each in cuts]}
+        lost = result["lost"]
         print(
-            f"{mode:12} {told['per_second']:9,} {told['cuts']:5} {lost['p50']:9,.0f} {lost['p95']:7,.0f}"
-            f" {lost['max']:7,.0f} {told['lost_seconds']:10.2f} s"
+            f"{mode:12} {result['per_second']:9,} {result['cuts']:5} {lost['p50']:9,.0f} {lost['p95']:7,.0f}"
+            f" {lost['max']:7,.0f} {result['lost_seconds']:10.2f} s"
         )
     if chosen.json:
-        chosen.json.write_text(json.dumps(found, indent=2) + "\n")
+        chosen.json.write_text(json.dumps(summaries, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A proxy in front of a Redis, that loses answers and holds up bytes when it is told to."""
+"""Proxy in front of a Redis that can drop replies and hold back bytes."""
 
 import socket
 import socketserver
@@ -13,16 +13,16 @@ PING, PONG = b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n"
 
 
 class Proxy(socketserver.ThreadingTCPServer):
-    """Redis as `url` has it, on the way to the one of `redis_url`."""
+    """TCP proxy; clients connect to `url` and reach the Redis of `redis_url`."""
 
     allow_reuse_address = True
 
     def __init__(self, redis_url: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Passage)
+        super().__init__(("127.0.0.1", 0), _Forwarder)
         to = parse_url(redis_url)
         self.target = to.get("path") or (to.get("host", "127.0.0.1"), to.get("port", 6379))
         self.url = f"redis://127.0.0.1:{self.server_address[1]}/{to.get('db', 0)}"
-        #: How many requests reached Redis whose answers the client was not given, in all.
+        #: Total number of requests that Redis executed and whose replies were dropped.
         self.dropped = 0
         self._to_drop, self._containing = 0, b""
         self._lock = threading.Lock()
@@ -31,23 +31,23 @@ class Proxy(socketserver.ThreadingTCPServer):
         self._ends: set[socket.socket] = set()
 
     def drop_replies(self, count: int, containing: bytes = b"") -> None:
-        """Of the next `count` requests with these bytes, close the connection once Redis has done what they say.
+        """Close the connection of the next `count` requests with these bytes after Redis has executed them.
 
-        Of a pipeline, the answers to the requests before it may get lost as well, and those after it are not done.
+        In a pipeline, replies to earlier requests may be lost too, and later requests are not executed.
         """
         with self._lock:
             self._to_drop, self._containing = count, containing
 
     def freeze(self) -> None:
-        """Take what comes, and pass nothing on in either direction; connections stay."""
+        """Receive bytes but forward none in either direction; connections stay open."""
         self.flowing.clear()
 
     def thaw(self) -> None:
-        """Pass on what was held up, and all that follows."""
+        """Forward the bytes that were held back, and resume."""
         self.flowing.set()
 
     def is_to_drop(self, request: bytes) -> bool:
-        """Whether the answer to this request is to get lost; each that is counts."""
+        """Return whether to drop the reply to this request, and count it."""
         with self._lock:
             if self._to_drop == 0 or self._containing not in request:
                 return False
@@ -56,7 +56,7 @@ class Proxy(socketserver.ThreadingTCPServer):
             return True
 
     def add(self, end: socket.socket) -> None:
-        """Close this one, too, when the proxy ends."""
+        """Register a socket that is closed when the proxy ends."""
         with self._lock:
             self._ends.add(end)
         if self._closing.is_set():
@@ -76,11 +76,11 @@ class Proxy(socketserver.ThreadingTCPServer):
             _shut(end)
 
     def handle_error(self, _request: object, _address: object) -> None:
-        """A Redis that is away refuses the connection: so does the proxy, without a word."""
+        """Ignore errors: while Redis is unavailable, the proxy closes connections silently."""
 
 
-class _Passage(socketserver.BaseRequestHandler):
-    """One connection: requests are looked at one by one, answers pass as they come."""
+class _Forwarder(socketserver.BaseRequestHandler):
+    """One connection: requests are parsed one by one, replies are forwarded unparsed."""
 
     server: Proxy
     request: socket.socket
@@ -88,45 +88,45 @@ class _Passage(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         family = socket.AF_UNIX if isinstance(self.server.target, str) else socket.AF_INET
-        with socket.socket(family) as far:
-            far.connect(self.server.target)
-            self.is_doomed, self.done = threading.Event(), threading.Event()
-            for end in (self.request, far):
+        with socket.socket(family) as upstream:
+            upstream.connect(self.server.target)
+            self.is_dropping, self.done = threading.Event(), threading.Event()
+            for end in (self.request, upstream):
                 self.server.add(end)
-            back = threading.Thread(target=self._answer, args=(far,))
-            back.start()
+            replies = threading.Thread(target=self._forward_replies, args=(upstream,))
+            replies.start()
             try:
-                self._ask(far)
+                self._forward_requests(upstream)
             finally:
                 _shut(self.request)
-                _shut(far)
-                back.join()
-                for end in (self.request, far):
+                _shut(upstream)
+                replies.join()
+                for end in (self.request, upstream):
                     self.server.forget(end)
 
-    def _ask(self, far: socket.socket) -> None:
-        came = bytearray()
+    def _forward_requests(self, upstream: socket.socket) -> None:
+        received = bytearray()
         with suppress(OSError):
             while data := self.request.recv(READ_BYTES):
-                came += data
-                while size := whole(came):
-                    request = bytes(came[:size])
-                    del came[:size]
+                received += data
+                while size := first_request_size(received):
+                    request = bytes(received[:size])
+                    del received[:size]
                     self.server.flowing.wait()
                     if self.server.is_to_drop(request):
-                        self.is_doomed.set()
-                        # Redis answers in order: it answers this one when it has done the request.
-                        far.sendall(request + PING)
+                        self.is_dropping.set()
+                        # Redis replies in order: the reply to this PING follows the execution of the request.
+                        upstream.sendall(request + PING)
                         self.done.wait()
                         return
-                    far.sendall(request)
+                    upstream.sendall(request)
 
-    def _answer(self, far: socket.socket) -> None:
+    def _forward_replies(self, upstream: socket.socket) -> None:
         last = b""
         with suppress(OSError):
-            while data := far.recv(READ_BYTES):
+            while data := upstream.recv(READ_BYTES):
                 self.server.flowing.wait()
-                if self.is_doomed.is_set():
+                if self.is_dropping.is_set():
                     last = (last + data)[-len(PONG) :]
                     if last == PONG:
                         break
@@ -136,19 +136,19 @@ class _Passage(socketserver.BaseRequestHandler):
         _shut(self.request)
 
 
-def whole(came: bytearray) -> int:
-    """How many bytes the first request in `came` has (`*2\\r\\n$3\\r\\nGET\\r\\n…`); 0: not all of it is there yet."""
-    at = came.find(b"\r\n") + 2
+def first_request_size(received: bytearray) -> int:
+    """Return the length in bytes of the first request (`*2\\r\\n$3\\r\\nGET\\r\\n…`); 0 if it is incomplete."""
+    at = received.find(b"\r\n") + 2
     if at < 2:
         return 0
-    if came[:1] != b"*":
+    if received[:1] != b"*":
         return at
-    for _ in range(int(came[1 : at - 2])):
-        line = came.find(b"\r\n", at)
+    for _ in range(int(received[1 : at - 2])):
+        line = received.find(b"\r\n", at)
         if line < 0:
             return 0
-        at = line + 2 + int(came[at + 1 : line]) + 2
-        if at > len(came):
+        at = line + 2 + int(received[at + 1 : line]) + 2
+        if at > len(received):
             return 0
     return at
 
@@ -160,13 +160,13 @@ def _shut(end: socket.socket) -> None:
 
 @contextmanager
 def proxy(redis_url: str) -> Iterator[Proxy]:
-    """A proxy to the Redis of this URL; when the block ends, so have its connections and threads."""
-    with Proxy(redis_url) as made:
-        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
+    """Run a proxy to the Redis of this URL; its connections and threads end with the block."""
+    with Proxy(redis_url) as started:
+        thread = threading.Thread(target=started.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
-            yield made
+            yield started
         finally:
-            made.shutdown()
-            made.end()
+            started.shutdown()
+            started.end()
             thread.join()

@@ -1,8 +1,8 @@
-"""A disk that is soon full: a folder of a fixed size, and a PostgreSQL that keeps its data or its log on it.
+"""Small file system for a PostgreSQL whose data or write-ahead log must run out of space.
 
-A full log (`pg_wal`) is fatal to PostgreSQL: it PANICs, fails to recover for want of room, and ends with exit code 1;
-it must be started again once there is room. A full data folder fails the statement that needs room, with `could not
-extend file` (SQLSTATE 53100), and the server lives on.
+A full `pg_wal` is fatal to PostgreSQL: it PANICs, cannot recover without free space and exits with code 1; it must be
+restarted when there is space. With a full data folder only the statement that needs space fails (`could not extend
+file`, SQLSTATE 53100), and the server keeps running.
 """
 
 import os
@@ -20,13 +20,13 @@ import psycopg2
 from eventpulse.local import embedded, postgres
 from eventpulse.local.daemon import Daemon
 
-BALLAST = "ballast"
+FILLING = "filling"
 CHUNK = bytes(1 << 16)
 
 
 @dataclass(frozen=True)
 class SmallDisk:
-    """A file system of its own at `path`."""
+    """A separate file system, mounted at `path`."""
 
     path: Path
 
@@ -34,36 +34,36 @@ class SmallDisk:
         return shutil.disk_usage(self.path).free
 
     def fill(self, leave_bytes: int = 0) -> None:
-        """Lay ballast until no more than so much is free, whatever others free meanwhile."""
-        with (self.path / BALLAST).open("ab", buffering=0) as ballast:
+        """Write a file until at most `leave_bytes` are free."""
+        with (self.path / FILLING).open("ab", buffering=0) as filling:
             while (free := self.free_bytes() - leave_bytes) > 0:
                 try:
-                    ballast.write(CHUNK[:free])
-                except OSError:  # someone was faster
+                    filling.write(CHUNK[:free])
+                except OSError:  # another process used the space
                     return
 
     def clear(self) -> None:
-        """Throw the ballast out."""
-        (self.path / BALLAST).unlink(missing_ok=True)
+        """Delete the filling."""
+        (self.path / FILLING).unlink(missing_ok=True)
 
-    def start_postgres_with_its_log_here(self, data: Path) -> Daemon:
-        """As `embedded.start_postgres`, but for the folder of its write-ahead log."""
+    def start_postgres_with_log(self, data: Path) -> Daemon:
+        """Start PostgreSQL with its write-ahead log on this disk and its data in `data`."""
         return _start(data, self.path / "pg_wal")
 
-    def start_postgres_with_its_data_here(self, data: Path) -> Daemon:
-        """As `embedded.start_postgres`, with all but the write-ahead log here; that is where the data were to be."""
+    def start_postgres_with_data(self, data: Path) -> Daemon:
+        """Start PostgreSQL with its data on this disk and its write-ahead log beside `data`."""
         return _start(self.path / data.name, data.with_name(f"{data.name}_wal"))
 
 
 def use_up_log(url: str) -> None:
-    """Have PostgreSQL go on to ever new files of its log, on a disk that was filled, until it can make no other."""
+    """Make PostgreSQL start new files of its write-ahead log until the disk is full."""
     connection = psycopg2.connect(url)
     connection.autocommit = True
     try:
         with connection.cursor() as cursor:
             while True:
-                cursor.execute("SELECT pg_logical_emit_message(true, 'battery', 'one more'), pg_switch_wal()")
-    except psycopg2.OperationalError:  # it has PANICked
+                cursor.execute("SELECT pg_logical_emit_message(true, 'chaos', 'filling'), pg_switch_wal()")
+    except psycopg2.OperationalError:  # the server has PANICked
         return
     finally:
         connection.close()
@@ -71,24 +71,24 @@ def use_up_log(url: str) -> None:
 
 @contextmanager
 def small_disk(mebibytes: int) -> Iterator[SmallDisk | None]:
-    """A disk of this size; None where we may not mount one. It is gone when the block ends, whoever still uses it."""
-    with tempfile.TemporaryDirectory(prefix="battery-disk-") as folder:
+    """Mount a tmpfs of this size and unmount it after the block, even if in use; yield None without the permission."""
+    with tempfile.TemporaryDirectory(prefix="chaos-disk-") as folder:
         Path(folder).chmod(0o755)  # as root, PostgreSQL runs as another user
         path = Path(folder) / "disk"
         path.mkdir()
         options = f"size={mebibytes}m,mode=0755"
-        if os.geteuid() != 0 or not _runs("mount", "-t", "tmpfs", "-o", options, "battery", str(path)):
+        if os.geteuid() != 0 or not _succeeds("mount", "-t", "tmpfs", "-o", options, "chaos", str(path)):
             yield None
             return
         try:
             yield SmallDisk(path)
         finally:
-            if not _runs("umount", str(path)):
-                _runs("umount", "--lazy", str(path))
+            if not _succeeds("umount", str(path)):
+                _succeeds("umount", "--lazy", str(path))
 
 
 def _start(data: Path, log: Path) -> Daemon:
-    """Start a new PostgreSQL whose write-ahead log is elsewhere: made as usual, stopped, moved and started again."""
+    """Start a new PostgreSQL with its write-ahead log in another folder: create it, stop it, move the log, restart."""
     embedded.start_postgres(data).stop()
     _move(data / "pg_wal", log, postgres.account())
     return embedded.start_postgres(data)
@@ -103,7 +103,7 @@ def _move(folder: Path, to: Path, owner: pwd.struct_passwd | None) -> None:
             os.chown(path, owner.pw_uid, owner.pw_gid)
 
 
-def _runs(*command: str) -> bool:
+def _succeeds(*command: str) -> bool:
     try:
         return subprocess.run(command, capture_output=True).returncode == 0
     except OSError:

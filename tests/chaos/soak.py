@@ -1,57 +1,59 @@
-"""A moderate load for long: what grows?"""
+"""Soak test: detects memory, connections and leases that grow under a moderate load."""
 
 import time
 from collections.abc import Sequence
 from statistics import median
-from typing import Any
 
 import psutil
 import redis
-from chaos.context import Fault, Scene, Size
-from chaos.observing import AWAY
+from chaos.context import Context, Fault, Size
+from chaos.server_state import UNAVAILABLE
 
 SAMPLE_SECONDS = 5.0
-#: Flat: the last third within so much of the middle third. What is small may jitter by so much all the same.
+#: Flat: the last third exceeds the middle third by at most this share, or by the jitter of its kind.
 TOLERANCE = 0.10
 JITTER = {"rss": 4_000_000, "connections": 3, "leases": 20}
 
 
-def soak(scene: Scene) -> None:
+def soak(context: Context) -> None:
+    """Sample the resources for `soak_minutes` and record the ones that grow."""
     samples: dict[str, list[float]] = {}
-    deadline = time.monotonic() + scene.plant.soak_minutes * 60
+    deadline = time.monotonic() + context.system.soak_minutes * 60
     while time.monotonic() < deadline:
-        for name, value in sample(scene).items():
+        for name, value in sample(context).items():
             samples.setdefault(name, []).append(value)
-        scene.flow(min(SAMPLE_SECONDS, scene.plant.soak_minutes * 60 / 15))
+        context.wait(min(SAMPLE_SECONDS, context.system.soak_minutes * 60 / 15))
     thirds = {name: third_medians(values) for name, values in sorted(samples.items())}
-    scene.notes["minutes"] = scene.plant.soak_minutes
-    scene.notes["thirds"] = thirds
+    context.notes["minutes"] = context.system.soak_minutes
+    context.notes["thirds"] = thirds
     growing = [name for name, medians in thirds.items() if not is_flat(name, medians)]
-    scene.notes["growing"] = growing
-    # Minutes are too short for a verdict: caches fill and heaps find their size.
-    scene.expect(f"grows: {', '.join(growing)}", not growing or scene.plant.soak_minutes < 5)
+    context.notes["growing"] = growing
+    # A short soak proves nothing: caches fill and heaps find their size in the first minutes.
+    context.expect(f"grows: {', '.join(growing)}", not growing or context.system.soak_minutes < 5)
 
 
-def sample(scene: Scene) -> dict[str, float]:
-    """Resident memory in bytes of each process, connections of each server, and leases."""
-    plant, found = scene.plant, {}
+def sample(context: Context) -> dict[str, float]:
+    """Return the resident memory of each process in bytes, the connections of each server, and the leases."""
+    system = context.system
+    values: dict[str, float] = {}
     for unit in ("api", "worker", "scheduler"):
-        for number, pid in enumerate(plant.pids(unit)):
-            found |= _rss(f"rss {unit} {number}", pid)
-    found |= _rss("rss redis", plant.redis.pid)
+        for number, pid in enumerate(system.pids(unit)):
+            values |= _rss(f"rss {unit} {number}", pid)
+    values |= _rss("rss redis", system.redis.pid)
     try:
-        with redis.Redis.from_url(plant.redis.url) as client:
-            found["connections redis"] = client.info("clients")["connected_clients"]
-        if observed := getattr(plant, "observed", None):
+        with redis.Redis.from_url(system.redis.url) as client:
+            values["connections redis"] = client.info("clients")["connected_clients"]
+        if state := getattr(system, "state", None):
             backends = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
-            ((found["connections postgres"],),) = observed.rows(backends)
-            found["leases"] = len(observed.leased())
-    except AWAY:
+            ((values["connections postgres"],),) = state.rows(backends)
+            values["leases"] = len(state.leased())
+    except UNAVAILABLE:
         pass
-    return found
+    return values
 
 
 def third_medians(values: Sequence[float]) -> list[float]:
+    """Return the median of each third of the samples."""
     third = max(1, len(values) // 3)
     return [round(median(part or values)) for part in (values[:third], values[third : 2 * third], values[2 * third :])]
 
@@ -61,7 +63,7 @@ def is_flat(name: str, medians: Sequence[float]) -> bool:
     return last <= middle * (1 + TOLERANCE) or last - middle <= JITTER[name.split()[0]]
 
 
-def _rss(name: str, pid: int) -> dict[str, Any]:
+def _rss(name: str, pid: int) -> dict[str, float]:
     try:
         return {name: psutil.Process(pid).memory_info().rss}
     except psutil.NoSuchProcess:
@@ -71,14 +73,14 @@ def _rss(name: str, pid: int) -> dict[str, Any]:
 FAULTS = [
     Fault(
         "soak",
-        "A third of the load that can be had, for as long as is wanted.",
+        "A third of the maximum load for the length of `--soak-minutes`.",
         soak,
         Size(1, 10_000, 4_500.0),
         Size(1, 10_000, 4_500.0),
-        plants=("ours",),  # the others do not keep up
+        systems=("eventpulse",),  # stock Dramatiq cannot sustain this rate
         options={"lateness_seconds": 60},
-        # Each comes again after some 150 s, when what it had is too old to count, or to be late.
+        # Each group repeats after about 150 s, when its earlier events are outside window and allowed lateness.
         groups=200_000,
-        rest_seconds=180,
+        idle_within=180,
     ),
 ]

@@ -1,8 +1,8 @@
-"""Stock Dramatiq as a team sets it up from its manual: a Falcon app that sends, and three actors.
+"""Stock Dramatiq as its manual describes it: a Falcon app that sends messages, and three actors.
 
-`gunicorn battery.stock_app:app` and `dramatiq battery.stock_app`, with REDIS_URL, DATABASE_URL and, for alarms,
-WEBHOOK_URLS (separated by blanks) in the environment. Its one addition is a file, in the folder BROKER_IDS, that tells
-whose leases are whose.
+Started as `gunicorn chaos.stock_app:app` and `dramatiq chaos.stock_app`. Environment: REDIS_URL, DATABASE_URL,
+WEBHOOK_URLS (for alerts, separated by blanks) and BROKER_IDS, a folder where each process writes its broker id to a
+file named by its pid, so that leases can be attributed to processes.
 """
 
 import os

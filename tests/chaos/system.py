@@ -1,4 +1,4 @@
-"""What the battery needs of a system that takes events in: the same questions and the same blows for every one."""
+"""Interface of a system under test: the same for EventPulse and stock Dramatiq."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -7,48 +7,47 @@ from typing import Any, NamedTuple, Protocol
 from eventpulse.local.daemon import Daemon
 
 Event = dict[str, Any]
-#: A rule that fired: its name, its group as JSON, and the event that made it fire.
-Found = tuple[str, str, str]
+#: Name of the rule, group as JSON, id of the event that fired the rule.
+AnomalyKey = tuple[str, str, str]
 
 
-class Holdings(NamedTuple):
-    """Where the events are by now, by their ids; an event may be in several places."""
+class EventLocations(NamedTuple):
+    """Current locations of the events, by id; an event may be in several."""
 
-    #: How many rows each has.
+    #: Number of rows by event id.
     stored: Counter[str]
-    #: Given up, with the reason kept.
+    #: Ids of the dead letters.
     dead: set[str]
-    #: Still to be worked on: waiting, delayed, or leased by whoever it is.
-    underway: Counter[str]
-    #: Leased by a worker process that does not exist any more, or by none that is known.
+    #: Number of messages, waiting, delayed or leased, by event id.
+    in_progress: Counter[str]
+    #: Ids leased by a lost or an unknown worker.
     stranded: set[str]
 
 
-class Plant(Protocol):
-    """A running system on servers of its own: an API over HTTP, workers, and whatever else it has.
+class System(Protocol):
+    """A running system with its own Redis and PostgreSQL: an HTTP API, workers and possibly schedulers.
 
-    Whatever of its own processes ends, by whatever cause, is started again `RESTART_SECONDS` later, as an
-    orchestrator would. Units are named: "api", "worker", "scheduler" ("worker" and "scheduler" may be several
-    processes). The two servers are the caller's to kill and start: they are not restarted by themselves.
+    Its processes are restarted `RESTART_SECONDS` after they end. Units are "api", "worker" and "scheduler"; the last
+    two may have several processes. The servers are not restarted automatically: faults stop and start them.
     """
 
     name: str
-    #: Where events are posted: `POST {url}/events/batch` of a JSON array answers 202 when they are accepted.
+    #: `POST {url}/events/batch` with a JSON array answers 202 when the events are accepted.
     url: str
     redis: Daemon
     postgres: Daemon
 
     def pids(self, unit: str) -> Sequence[int]:
-        """The processes of a unit that do its work and live, oldest first: of gunicorn, its workers."""
+        """Return the running processes of a unit, oldest first; for the API, the gunicorn workers."""
 
     def stop(self, unit: str, which: int) -> None:
-        """Ask one process to stop in order (SIGTERM), and start another when it has: one step of a rolling restart."""
+        """Restart one process gracefully (SIGTERM): one step of a rolling restart."""
 
-    def holdings(self) -> Holdings:
-        """Where the events are. Needs both servers."""
+    def locations(self) -> EventLocations:
+        """Return the event locations. Needs both servers."""
 
     def evaluations(self) -> Mapping[str, int]:
-        """How often the stage after the storing had an effect for each event: never more than once is right."""
+        """Return how often the evaluation of each event had an effect; more than once is a violation."""
 
-    def quiet(self) -> bool:
-        """Whether nothing is left to do, as far as this system knows itself. Needs both servers."""
+    def is_idle(self) -> bool:
+        """Return whether the system has no work left. Needs both servers."""

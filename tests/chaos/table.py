@@ -1,6 +1,6 @@
-"""The results of runs as the table of docs/reliability.md.
+"""The records of runs as the table of docs/reliability.md.
 
-cd tests && ../.venv/bin/python -m battery.table ../docs/reliability.json [MORE.json …]
+cd tests && ../.venv/bin/python -m chaos.table ../docs/reliability.json [MORE.json …]
 """
 
 import json
@@ -11,13 +11,13 @@ from typing import Any
 
 from chaos.report import Record
 
-HEAD = "| fault | stock Dramatiq | EventPulse | recovery p50 / p95 / max | longest answer |\n|---|---|---|---|---|"
-#: What a record may have of each trouble, as people say it.
-TROUBLES = {
+HEAD = "| fault | stock Dramatiq | EventPulse | recovery p50 / p95 / max | longest response |\n|---|---|---|---|---|"
+#: The text of each violation.
+VIOLATIONS = {
     "lost": "lost",
-    "unaccounted": "in no place at all",
-    "harmed": "dead-lettered without need",
-    "unexpected": "stored though refused",
+    "unaccounted": "unaccounted for",
+    "wrongly_dead_lettered": "wrongly dead-lettered",
+    "unexpected": "stored although rejected",
     "duplicate_rows": "stored twice",
     "unevaluated": "never evaluated",
     "wrong_anomalies": "wrong anomalies",
@@ -26,52 +26,57 @@ TROUBLES = {
     "unrecorded_deliveries": "alerts twice, unrecorded",
     "stranded": "stranded",
 }
-#: Others have no oracle, and may be at it still when their time is over.
-OTHERS_TROUBLES = {"duplicate_anomalies": "evaluated twice", "lost": "not stored when the time was over"}
+#: Stock Dramatiq has no oracle, and may still be working at the end of the measurement.
+STOCK_VIOLATIONS = {"duplicate_anomalies": "evaluated twice", "lost": "not stored at the end of the measurement"}
 
 
 def main(paths: Iterable[str]) -> None:
+    """Print the table; later files replace records of earlier ones."""
     records: dict[str, dict[str, Record]] = {}
     for path in paths:
         for record in json.loads(Path(path).read_text())["records"]:
-            records.setdefault(record["fault"], {})[record["plant"]] = record
+            records.setdefault(record["fault"], {})[record["system"]] = record
     print(HEAD)
-    for plants in records.values():
-        ours, stock = plants.get("ours"), plants.get("stock")
-        what = next(record.get("what", record["fault"]) for record in plants.values())
-        told = ours if ours and "recovery" in ours else None
-        print(f"| {what} | {outcome(stock)} | {outcome(ours)} | {recovery(told)} | {answer(told)} |")
+    for systems in records.values():
+        eventpulse, stock = systems.get("eventpulse"), systems.get("stock")
+        description = next(record.get("description", record["fault"]) for record in systems.values())
+        measured = eventpulse if eventpulse and "recovery" in eventpulse else None
+        print(
+            f"| {description} | {outcome(stock)} | {outcome(eventpulse)}"
+            f" | {recovery(measured)} | {longest_response(measured)} |"
+        )
 
 
 def outcome(record: Record | None) -> str:
-    """What went wrong, by what it did to how many events."""
+    """Return the violations of a record with the number of events of each."""
     if record is None:
         return "-"
-    if said := record.get("skipped") or record.get("failed"):
-        return str(said)
-    words = TROUBLES | ({} if record["plant"] == "ours" else OTHERS_TROUBLES)
-    wrong = [f"{record[name]} {said}" for name, said in words.items() if record.get(name)]
+    if reason := record.get("skipped") or record.get("failed"):
+        return str(reason)
+    texts = VIOLATIONS | ({} if record["system"] == "eventpulse" else STOCK_VIOLATIONS)
+    violations = [f"{record[name]} {text}" for name, text in texts.items() if record.get(name)]
     if repeated := record["duplicate_deliveries"] - record["unrecorded_deliveries"]:
-        wrong.append(f"{repeated} alerts twice, recorded as such")
-    found = f"of {record['acked']:,} accepted: {', '.join(wrong) or '**all well**'}"
+        violations.append(f"{repeated} alerts twice, recorded as such")
+    text = f"of {record['acked']:,} accepted: {', '.join(violations) or '**no violation**'}"
     if never := record["recovery"]["unrecovered"]:
-        found += f"; {never} of {record['recovery']['blows']} times no recovery"
-    elif record["plant"] != "ours" and record["recovery"]["blows"]:
-        found += f"; recovered in {recovery(record)}"
-    if not record["notes"].get("rested", True):
-        found += "; not at rest"
-    return f"{found} (short form)" if record["form"] == "short" else found
+        text += f"; {never} of {record['recovery']['injections']} times no recovery"
+    elif record["system"] != "eventpulse" and record["recovery"]["injections"]:
+        text += f"; recovered in {recovery(record)}"
+    if not record["notes"].get("became_idle", True):
+        text += "; not idle"
+    return f"{text} (short form)" if record["form"] == "short" else text
 
 
 def recovery(record: Record | None) -> str:
-    found: dict[str, Any] = record["recovery"] if record else {}
-    if not found.get("blows"):
+    """Return the recovery percentiles and the number of injections."""
+    times: dict[str, Any] = record["recovery"] if record else {}
+    if not times.get("injections"):
         return "-"
-    return " / ".join(f"{found[name]:.1f}" for name in ("p50", "p95", "max")) + f" s ({found['blows']}x)"
+    return " / ".join(f"{times[name]:.1f}" for name in ("p50", "p95", "max")) + f" s ({times['injections']}x)"
 
 
-def answer(record: Record | None) -> str:
-    return f"{record['longest_answer']:.2f} s" if record and record["longest_answer"] else "-"
+def longest_response(record: Record | None) -> str:
+    return f"{record['longest_response']:.2f} s" if record and record["longest_response"] else "-"
 
 
 if __name__ == "__main__":

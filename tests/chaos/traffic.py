@@ -1,4 +1,4 @@
-"""The same events for the same seed: many short episodes, interleaved, of which a few are long enough for an alert."""
+"""Deterministic events for a seed: many short, interleaved episodes; a few are long enough for an alert."""
 
 import heapq
 import random
@@ -11,9 +11,9 @@ from chaos.system import Event
 
 EVENT_TYPE = "step"
 SOURCES = ("gate", "pump", "valve")
-#: How far apart the events of an episode may be sent, in seconds of traffic.
+#: The events of an episode are spread over this many seconds of traffic.
 SPREAD_SECONDS = 2.0
-#: It fires for each event of an episode beyond its fourth, in whatever order they are processed.
+#: Fires for each event of an episode after the fourth, in any order of processing.
 RULE: dict[str, Any] = {
     "name": "Long episode",
     "severity": "critical",
@@ -28,10 +28,10 @@ RULE: dict[str, Any] = {
         "value": 4,
     },
 }
-#: An event after so many others of its episode carries an alarm, for those who have no rules: as many as `RULE` finds.
-QUIET_EVENTS = 4
-#: Of a source that fires for nearly every event, all but the first in each cooldown are to be silenced.
-QUIET_RULE: dict[str, Any] = {
+#: Later events of an episode carry an alarm for the stock system, which has no rules: as many as `RULE` finds.
+EVENTS_WITHOUT_ALARM = 4
+#: Fires for nearly every event of a source; the cooldown must suppress all but the first.
+COOLDOWN_RULE: dict[str, Any] = {
     "name": "Busy source",
     "severity": "critical",
     "window_seconds": 10,
@@ -45,15 +45,15 @@ QUIET_RULE: dict[str, Any] = {
         "value": 30,
     },
 }
-#: At most so many alerts a second; fewer of much traffic, for the evidence of each is read from all of a minute.
-MOST_ALERTS_PER_SECOND, ALERTS_TIMES_EVENTS = 5.0, 3_000.0
+#: Bounds of the alerts per second; lower for high rates, because the evidence of each alert is read from a minute.
+MAX_ALERTS_PER_SECOND, ALERTS_TIMES_EVENTS = 5.0, 3_000.0
 
 
 def traffic(seed: int, per_second: float, groups: int | None = None) -> Iterator[Event]:
-    """Events without a timestamp, without end; `per_second` of them are meant to be sent.
+    """Yield events without timestamps, endlessly, for a rate of `per_second`.
 
-    An episode has 3 to 7 of them, at random within `SPREAD_SECONDS` of traffic. Each is a group of its own, or one of
-    so many `groups` in turn.
+    An episode has 3 to 7 events, spread randomly over `SPREAD_SECONDS`. Each episode is a new group; with `groups`,
+    that many groups repeat.
     """
     rng = random.Random(seed)
     sizes, weights = (3, 4, 5, 6, 7), _weights(per_second)
@@ -74,13 +74,13 @@ def event(rng: random.Random, episode: str, n: int) -> Event:
         "event_id": str(UUID(int=rng.getrandbits(128), version=4)),
         "event_type": EVENT_TYPE,
         "source": rng.choice(SOURCES),
-        "payload": {"episode": episode, "n": n} | ({"alarm": True} if n >= QUIET_EVENTS else {}),
+        "payload": {"episode": episode, "n": n} | ({"alarm": True} if n >= EVENTS_WITHOUT_ALARM else {}),
     }
 
 
 def _weights(per_second: float) -> list[float]:
-    # With a share of s each, episodes of 5, 6 and 7 bring 6 s alerts an episode of about 3.5 events.
-    alerts_per_second = min(MOST_ALERTS_PER_SECOND, ALERTS_TIMES_EVENTS / per_second)
+    # If 5, 6 and 7 events each have the share s, an episode has about 3.5 events and 6 s alerts.
+    alerts_per_second = min(MAX_ALERTS_PER_SECOND, ALERTS_TIMES_EVENTS / per_second)
     share = min(0.2, alerts_per_second * 3.5 / 6 / per_second)
     rest = (1 - 3 * share) / 2
     return [rest, rest, share, share, share]

@@ -1,4 +1,4 @@
-"""EventPulse as a plant: its real processes on servers of its own, and two webhooks that it tells of anomalies."""
+"""EventPulse as a system under test: real processes, its own servers, and two webhooks as channels."""
 
 import os
 import signal
@@ -11,11 +11,11 @@ from typing import Any
 
 import httpx
 import psutil
-from chaos.keeping import Keeper, running
-from chaos.observing import Observed
-from chaos.system import Found, Holdings
-from chaos.traffic import QUIET_RULE, RULE
-from chaos.webhooks import Webhook, webhook
+from chaos.server_state import ServerState
+from chaos.supervised_process import SupervisedProcess, running
+from chaos.system import EventLocations
+from chaos.traffic import COOLDOWN_RULE, RULE
+from chaos.webhook import Webhook, webhook
 from support.processes import COMMAND, environ, free_ports
 from support.waiting import until
 
@@ -25,37 +25,37 @@ from models import database, migrations
 
 START_SECONDS = 60
 LOG_TAIL_BYTES = 6_000
-#: Of each redis and postgres, how it is reached by the processes of ours, given how it is reached in truth.
-Through = Callable[[str], AbstractContextManager[Any]]
+#: Starts a proxy for a Redis URL; the proxy has a `url`, which the processes use.
+ProxyFactory = Callable[[str], AbstractContextManager[Any]]
 
 
-class Ours:
-    """A running EventPulse. See `Plant`."""
+class EventPulseSystem:
+    """A running EventPulse. See `System`."""
 
-    name = "ours"
+    name = "eventpulse"
 
     def __init__(self, redis: Daemon, postgres: Daemon, folder: Path, settings: Mapping[str, str]) -> None:
         self.redis, self.postgres, self.folder = redis, postgres, folder
-        self.observed = Observed(redis.url, postgres.url)
+        self.state = ServerState(redis.url, postgres.url)
         self.settings = dict(settings)
         (self._port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{self._port}/api/v1"
         self.settings["EVENTPULSE_PORT"] = str(self._port)
         self.log = folder / "processes.log"
-        self.keepers: dict[str, list[Keeper]] = {"api": [], "worker": [], "scheduler": []}
+        self.processes: dict[str, list[SupervisedProcess]] = {"api": [], "worker": [], "scheduler": []}
         self.webhooks: list[Webhook] = []
-        self.through: Any = None
+        self.proxy: Any = None
         self.disk: Any = None
         self.soak_minutes = 0.0
 
-    def add(self, unit: str, command: Sequence[str] = tuple(COMMAND), **settings: str) -> Keeper:
-        """Start another process of a unit, and keep it running."""
-        made = Keeper([*command, unit], environ(**self.settings, **settings), self.log)
-        self.keepers[unit].append(made)
-        return made
+    def add(self, unit: str, command: Sequence[str] = tuple(COMMAND), **settings: str) -> SupervisedProcess:
+        """Start another supervised process of a unit."""
+        process = SupervisedProcess([*command, unit], environ(**self.settings, **settings), self.log)
+        self.processes[unit].append(process)
+        return process
 
     def pids(self, unit: str) -> Sequence[int]:
-        parents = running(self.keepers[unit])
+        parents = running(self.processes[unit])
         if unit != "api":
             return [parent.pid for parent in parents]
         workers: list[psutil.Process] = []
@@ -65,112 +65,106 @@ class Ours:
         return [worker.pid for worker in workers]
 
     def stop(self, unit: str, which: int) -> None:
-        self.keepers[unit][which % len(self.keepers[unit])].terminate()
+        self.processes[unit][which % len(self.processes[unit])].terminate()
 
-    def holdings(self) -> Holdings:
-        return self.observed.holdings()
+    def locations(self) -> EventLocations:
+        return self.state.locations()
 
     def evaluations(self) -> Mapping[str, int]:
-        return self.observed.evaluations()
+        return self.state.evaluations()
 
-    def findings(self) -> Mapping[Found, int]:
-        """How often each alert was recorded."""
-        return self.observed.findings()
-
-    def quiet(self) -> bool:
-        return self.observed.quiet()
+    def is_idle(self) -> bool:
+        return self.state.is_idle()
 
     def tail(self) -> str:
-        """The last lines that the processes wrote."""
+        """Return the end of the log of all processes."""
         with suppress(OSError):
             return self.log.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
         return ""
 
     def prepare(self, lateness_seconds: int = 3_600) -> None:
-        """Put the rules in force, and tell the webhooks of what it finds, and nobody else."""
+        """Create the rules, and make the webhooks the only enabled channels."""
         with httpx.Client(base_url=self.url, timeout=10) as client:
             until(lambda: _is_ready(client), START_SECONDS)
             for channel in client.get("/channels").json()["data"]:
                 client.patch(f"/channels/{channel['channel_id']}", json={"enabled": False}).raise_for_status()
             for each in self.webhooks:
-                made = {"name": each.name, "kind": "slack", "settings": {"webhook_url": each.url}}
-                client.post("/channels", json=made).raise_for_status()
-            for rule in (RULE, QUIET_RULE):
-                made = rule | {"allowed_lateness_seconds": lateness_seconds}
-                client.post("/rules", json=made).raise_for_status()
-        until(self._is_led, START_SECONDS)
+                channel_settings = {"name": each.name, "kind": "slack", "settings": {"webhook_url": each.url}}
+                client.post("/channels", json=channel_settings).raise_for_status()
+            for rule in (RULE, COOLDOWN_RULE):
+                client.post("/rules", json=rule | {"allowed_lateness_seconds": lateness_seconds}).raise_for_status()
+        until(self._has_leader, START_SECONDS)
 
-    def _is_led(self) -> bool:
-        led = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted"
-        return not self.keepers["scheduler"] or bool(self.observed.rows(led))
+    def _has_leader(self) -> bool:
+        leader = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        return not self.processes["scheduler"] or bool(self.state.rows(leader))
 
-    def end(self) -> None:
-        """Stop every process, the API first; afterwards nothing of them is left."""
+    def stop_all(self) -> None:
+        """Stop every process, the API first, with all children."""
         for unit in ("api", "scheduler", "worker"):
-            for keeper in self.keepers[unit]:
-                for process in (keeper.process, *_children(keeper.process)):
+            for supervised in self.processes[unit]:
+                for process in (supervised.process, *_children(supervised.process)):
                     if process:
                         with suppress(psutil.NoSuchProcess):
                             process.resume()
         for unit in ("api", "scheduler", "worker"):
-            for keeper in self.keepers[unit]:
-                keeper.end()
-        self.observed.close()
+            for supervised in self.processes[unit]:
+                supervised.stop()
+        self.state.close()
 
 
 @contextmanager
-def ours(
+def eventpulse_system(
     fsync: str = "always",
     workers: int = 2,
     schedulers: int = 1,
     api_workers: int = 1,
-    through: Through | None = None,
+    proxy_factory: ProxyFactory | None = None,
     start_postgres: Callable[[Path], Daemon] = embedded.start_postgres,
     lateness_seconds: int = 3_600,
     **settings: str,
-) -> Iterator[Ours]:
-    """EventPulse on a Redis with this `appendfsync` and a PostgreSQL of its own, ready, with its rules in force.
+) -> Iterator[EventPulseSystem]:
+    """Start EventPulse with its own Redis (with this `appendfsync`) and PostgreSQL; yield it when it is ready.
 
-    `through` makes a proxy of Redis' URL that has a `url` of its own, which the processes use: the plant's `through`.
-    The rules look at events that are up to `lateness_seconds` late. `settings` are variables of the environment.
-    Whatever happens, nothing is left of it when the block ends.
+    With `proxy_factory`, the processes reach Redis through `system.proxy`. `lateness_seconds` is the allowed lateness
+    of the rules. `settings` are environment variables. All processes and files are removed at the end of the block.
     """
     with ExitStack() as undo:
-        folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="battery-", ignore_cleanup_errors=True)))
+        folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)))
         folder.chmod(0o755)  # as root, PostgreSQL runs as another user
         redis = embedded.start_redis(folder / "redis")
-        undo.callback(put_away, redis)
+        undo.callback(stop_server_process, redis)
         set_fsync(redis, fsync)
         postgres = start_postgres(folder / "postgres")
-        undo.callback(put_away, postgres)
-        database.configure(postgres.url, name="battery")
+        undo.callback(stop_server_process, postgres)
+        database.configure(postgres.url, name="chaos")
         migrations.up()
         database.database.close_all()
-        proxy = undo.enter_context(through(redis.url) if through else nullcontext())
+        proxy = undo.enter_context(proxy_factory(redis.url) if proxy_factory else nullcontext())
         own = {
             "REDIS_URL": proxy.url if proxy else redis.url,
             "DATABASE_URL": postgres.url,
             "EVENTPULSE_API_WORKERS": str(api_workers),
             "LOG_LEVEL": "warning",
         }
-        plant = Ours(redis, postgres, folder, own | settings)
-        plant.through = proxy
-        plant.webhooks = [undo.enter_context(webhook(name)) for name in ("first", "second")]
-        undo.callback(plant.end)
+        system = EventPulseSystem(redis, postgres, folder, own | settings)
+        system.proxy = proxy
+        system.webhooks = [undo.enter_context(webhook(name)) for name in ("first", "second")]
+        undo.callback(system.stop_all)
         try:
             for unit in ["api", *["worker"] * workers, *["scheduler"] * min(schedulers, 1)]:
-                plant.add(unit)
-            plant.prepare(lateness_seconds)
+                system.add(unit)
+            system.prepare(lateness_seconds)
             for _ in range(1, schedulers):
-                plant.add("scheduler")  # the oldest of them leads
-            yield plant
+                system.add("scheduler")  # the oldest one is the leader
+            yield system
         except BaseException:
-            sys.stderr.write(plant.tail())
+            sys.stderr.write(system.tail())
             raise
 
 
-def put_away(server: Daemon) -> None:
-    """Stop a server in whatever state it is."""
+def stop_server_process(server: Daemon) -> None:
+    """Stop a server, even if it is suspended."""
     if server.exit_status() is None:
         with suppress(ProcessLookupError):
             os.kill(server.pid, signal.SIGCONT)
@@ -178,9 +172,9 @@ def put_away(server: Daemon) -> None:
 
 
 def set_fsync(redis: Daemon, fsync: str) -> None:
-    """Have a running Redis write to disk so, and after each start."""
+    """Set `appendfsync` of a running Redis, and of its later starts."""
     redis.command = [fsync if part == "always" else part for part in redis.command]
-    with Observed(redis.url, "").client as client:
+    with ServerState(redis.url, "").client as client:
         client.config_set("appendfsync", fsync)
 
 

@@ -1,4 +1,4 @@
-"""Processes that are started again whenever they end, as an orchestrator would."""
+"""Processes that are restarted whenever they end, as an orchestrator does."""
 
 import os
 import signal
@@ -15,38 +15,38 @@ RESTART_SECONDS = 0.5
 STOP_SECONDS = 8.0
 
 
-class Keeper:
-    """One command, in a session of its own: what it leaves behind when it ends is killed before it starts again."""
+class SupervisedProcess:
+    """Command in its own session; before a restart, the remaining processes of the session are killed."""
 
     def __init__(self, command: Sequence[str], environ: Mapping[str, str], log: Path) -> None:
         self.command, self.environ, self.log = command, environ, log
         self.starts = 0
-        self._ending = threading.Event()
+        self._stopping = threading.Event()
         self._spawn()
-        self._thread = threading.Thread(target=self._keep)
+        self._thread = threading.Thread(target=self._supervise)
         self._thread.start()
 
     @property
     def process(self) -> psutil.Process | None:
-        """The running one, or None while there is none."""
+        """The running process; None between two starts."""
         with suppress(psutil.NoSuchProcess):
-            found = psutil.Process(self._process.pid)
-            if self._process.poll() is None and found.status() != psutil.STATUS_ZOMBIE:
-                return found
+            process = psutil.Process(self._process.pid)
+            if self._process.poll() is None and process.status() != psutil.STATUS_ZOMBIE:
+                return process
         return None
 
     @property
     def started_at(self) -> float:
-        """When the running one started, monotonic."""
+        """Start time of the running process (monotonic)."""
         return self._started_at
 
     def terminate(self) -> None:
-        """Ask it to stop in order; another follows."""
+        """Request a graceful stop; the process is restarted afterwards."""
         self._process.terminate()
 
-    def end(self) -> None:
-        """Stop it, and start no other: in order if it can, else by force."""
-        self._ending.set()
+    def stop(self) -> None:
+        """Stop the process for good: gracefully, after `STOP_SECONDS` with SIGKILL."""
+        self._stopping.set()
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGCONT)
             self._process.terminate()
@@ -64,11 +64,11 @@ class Keeper:
         self._started_at = time.monotonic()
         self.starts += 1
 
-    def _keep(self) -> None:
+    def _supervise(self) -> None:
         while True:
             self._process.wait()
             self._kill_session()
-            if self._ending.wait(RESTART_SECONDS):
+            if self._stopping.wait(RESTART_SECONDS):
                 return
             self._spawn()
 
@@ -77,7 +77,7 @@ class Keeper:
             os.killpg(self._process.pid, signal.SIGKILL)
 
 
-def running(keepers: Iterable[Keeper]) -> list[psutil.Process]:
-    """The processes that we started and that run, oldest first."""
-    found = [(keeper.started_at, process) for keeper in keepers if (process := keeper.process)]
-    return [process for _, process in sorted(found, key=lambda pair: pair[0])]
+def running(processes: Iterable[SupervisedProcess]) -> list[psutil.Process]:
+    """Return the running ones of these processes, oldest first."""
+    running_ones = [(supervised.started_at, process) for supervised in processes if (process := supervised.process)]
+    return [process for _, process in sorted(running_ones, key=lambda pair: pair[0])]

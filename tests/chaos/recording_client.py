@@ -1,0 +1,218 @@
+"""Client that sends events at a given rate and records the outcome of each."""
+
+import http.client
+import select
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+from chaos.system import Event
+
+CLIENT_TIMEOUT_SECONDS = 10.0
+RETRY_SECONDS = 0.3
+#: Indeterminate requests are resent until this long after the last event is due.
+LAST_RETRY_SECONDS = 30.0
+ACKED, REJECTED, INDETERMINATE = "acked", "rejected", "indeterminate"
+#: Statuses that guarantee that no event was queued.
+REJECTION_STATUSES = (400, 413, 429)
+#: Texts of a 503 that is sent before any event is queued.
+REJECTION_TEXTS = ("more than", "% of its memory")
+
+
+class Response(NamedTuple):
+    """Result of a request: its time (monotonic), its duration in seconds, its kind and the outcome for the events."""
+
+    at: float
+    seconds: float
+    kind: str
+    outcome: str
+
+
+@dataclass
+class RecordingClient:
+    """Client that posts batches of `batch` events to `{url}/events/batch`, `rate` events per second, until stopped.
+
+    It appends a line to `path` before and after each request. With `repeat`, it resends indeterminate requests with the
+    same event ids until their outcome is known. It sends no other event twice.
+    """
+
+    url: str
+    events: Iterator[Event]
+    rate: float
+    path: Path
+    batch: int = 20
+    clients: int = 8
+    repeat: bool = False
+    sent: dict[str, str] = field(default_factory=dict)
+    #: Acknowledgement time (monotonic) by event id.
+    acked: dict[str, float] = field(default_factory=dict)
+    responses: list[Response] = field(default_factory=list)
+    #: Extra fields for the next events.
+    extra: dict[str, Any] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+    _next_due: float = 0.0
+
+    def start(self) -> None:
+        self._file = self.path.open("wb")
+        self._next_due = time.monotonic()
+        self._threads = [threading.Thread(target=self._send_all) for _ in range(self.clients)]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Start no new request and wait for the pending ones."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+        self._file.close()
+
+    def send(self, events: list[Event]) -> None:
+        """Send these events in one request and record their outcome."""
+        connection = Connection(self.url)
+        self._stamp(events)
+        self._send(connection, events)
+        connection.close()
+
+    def mark_acked(self, event_id: str) -> None:
+        """Record an event that was queued by other means as acknowledged."""
+        with self._lock:
+            self.sent[event_id] = ACKED
+            self.acked[event_id] = time.monotonic()
+
+    def with_outcome(self, outcome: str) -> set[str]:
+        """Return the ids of the events with this outcome."""
+        with self._lock:
+            return {event_id for event_id, known in self.sent.items() if known == outcome}
+
+    def acked_at(self) -> dict[str, float]:
+        """Return a copy of `acked`."""
+        with self._lock:
+            return dict(self.acked)
+
+    def kinds(self) -> Counter[str]:
+        """Return the number of responses of each kind."""
+        return Counter(response.kind for response in list(self.responses))
+
+    def latencies(self, after: float = 0.0, until: float = float("inf")) -> list[float]:
+        """Return the sorted durations, in seconds, of the responses and timeouts in this period."""
+        return sorted(
+            each.seconds for each in list(self.responses) if after <= each.at <= until and _has_response(each)
+        )
+
+    def _send_all(self) -> None:
+        connection = Connection(self.url)
+        while not self._stopping.is_set():
+            due, events = self._take()
+            if self._stopping.wait(max(0.0, due - time.monotonic())):
+                break
+            self._stamp(events)
+            self._send(connection, events)
+        connection.close()
+
+    def _take(self) -> tuple[float, list[Event]]:
+        with self._lock:
+            events = [next(self.events) | self.extra for _ in range(self.batch)]
+            # A delayed client does not catch up: a burst would increase the latencies that it measures.
+            due = self._next_due = max(self._next_due + self.batch / self.rate, time.monotonic() - 1.0)
+        return due, events
+
+    def _stamp(self, events: list[Event]) -> None:
+        for each in events:
+            each["timestamp"] = datetime.now(UTC).isoformat(timespec="microseconds")
+
+    def _send(self, connection: "Connection", events: list[Event]) -> None:
+        body, ids = msgspec.json.encode(events), [each["event_id"] for each in events]
+        self._record(ids, "sending", None)
+        while True:
+            response = connection.post(body)
+            self._record(ids, response.outcome, response)
+            if response.outcome != INDETERMINATE or not self.repeat:
+                return
+            time.sleep(RETRY_SECONDS)
+            if self._stopping.is_set() and time.monotonic() > self._next_due + LAST_RETRY_SECONDS:
+                return
+
+    def _record(self, ids: list[str], outcome: str, response: Response | None) -> None:
+        line = {"outcome": outcome, "response": response, "ids": ids}
+        with self._lock:
+            self._file.write(msgspec.json.encode(line) + b"\n")
+            self._file.flush()
+            self.sent.update(dict.fromkeys(ids, INDETERMINATE if response is None else outcome))
+            if response is not None:
+                self.responses.append(response)
+                if outcome == ACKED:
+                    self.acked.update(dict.fromkeys(ids, response.at))
+
+
+class Connection:
+    """HTTP connection that is reopened after an error."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self.path = f"{parts.path}/events/batch"
+        assert parts.hostname is not None
+        self._connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=CLIENT_TIMEOUT_SECONDS)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def post(self, body: bytes) -> Response:
+        started = time.monotonic()
+        if self._was_closed():
+            self.close()
+        try:
+            if self._connection.sock is None:
+                self._connection.connect()
+        except OSError:
+            time.sleep(0.02)  # no server listens: avoid a busy loop
+            return self._response(started, "no connection", REJECTED)
+        try:
+            self._connection.request("POST", self.path, body, {"Content-Type": "application/json"})
+            reply = self._connection.getresponse()
+            text = reply.read()
+        except TimeoutError:
+            self.close()
+            return self._response(started, "timed out", INDETERMINATE)
+        except (OSError, http.client.HTTPException):
+            self.close()
+            return self._response(started, "no response", INDETERMINATE)
+        return self._response(started, *classify(reply.status, text))
+
+    def _was_closed(self) -> bool:
+        """Return whether the server closed the connection between two requests."""
+        sock = self._connection.sock
+        return sock is not None and bool(select.select([sock], [], [], 0)[0])
+
+    def _response(self, started: float, kind: str, outcome: str) -> Response:
+        now = time.monotonic()
+        return Response(now, now - started, kind, outcome)
+
+
+def classify(status: int, body: bytes) -> tuple[str, str]:
+    """Return the kind of a response and the outcome for its events."""
+    if status == 202:
+        return "202", ACKED
+    if status in REJECTION_STATUSES:
+        return str(status), REJECTED
+    if status == 503:
+        try:
+            detail = str(msgspec.json.decode(body).get("detail"))
+        except (msgspec.DecodeError, AttributeError):
+            detail = ""
+        if any(text in detail for text in REJECTION_TEXTS):
+            return "503 full", REJECTED
+        return "503 unavailable", INDETERMINATE
+    return str(status), INDETERMINATE
+
+
+def _has_response(response: Response) -> bool:
+    return response.kind not in ("no connection", "no response")

@@ -1,0 +1,71 @@
+"""Webhook channels for the chaos tests: real HTTP servers that record each alert and its time."""
+
+import contextlib
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from support import fake_http_server
+
+#: The anomaly id in a Slack message.
+ANOMALY = re.compile(rb"Anomaly `([0-9a-f-]{36})`")
+HEALTHY = fake_http_server.answer(200, "ok")
+
+
+class ReceivedAlert(NamedTuple):
+    """One alert: its time in seconds since 1970, its anomaly, and whether the server accepted it."""
+
+    at: float
+    anomaly_id: str
+    is_accepted: bool
+
+
+class Alerts(list[fake_http_server.Received]):
+    """List for the requests of a server that keeps only the alerts in them."""
+
+    def __init__(self, webhook: "Webhook") -> None:
+        super().__init__()
+        self.webhook = webhook
+
+    def append(self, received: fake_http_server.Received) -> None:
+        if match := ANOMALY.search(received.body):
+            alert = ReceivedAlert(time.time(), match[1].decode(), self.webhook.is_healthy)
+            self.webhook.alerts.append(alert)
+
+
+@dataclass
+class Webhook:
+    """The server of one channel and the alerts that it received."""
+
+    name: str
+    server: fake_http_server.Server
+    alerts: list[ReceivedAlert] = field(default_factory=list)
+
+    @property
+    def is_healthy(self) -> bool:
+        return self.server.behaviour is HEALTHY
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def received_counts(self) -> Counter[str]:
+        """Return how often each anomaly was received, accepted or not."""
+        return Counter(alert.anomaly_id for alert in list(self.alerts))
+
+    def accepted_counts(self) -> Counter[str]:
+        """Return how often each anomaly was accepted."""
+        return Counter(alert.anomaly_id for alert in list(self.alerts) if alert.is_accepted)
+
+
+@contextlib.contextmanager
+def webhook(name: str) -> Iterator[Webhook]:
+    """Run a healthy webhook."""
+    with fake_http_server.running() as server:
+        running = Webhook(name, server)
+        server.received = Alerts(running)
+        server.behaviour = HEALTHY
+        yield running
