@@ -30,11 +30,6 @@ def time(**options: Any) -> DateTimeTZField:
     return DateTimeTZField(**options)
 
 
-def utc(moment: datetime) -> str:
-    """A time as clients see it: ISO-8601 in UTC, with `Z`."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
 def count_by_minute(column: DateTimeTZField, since: datetime) -> dict[datetime, int]:
     """How many rows have their time in each minute since then, by the minute."""
     minute = peewee.fn.DATE_TRUNC("minute", column)

@@ -1,4 +1,4 @@
-"""A channel: one place that anomalies are announced to."""
+"""Channels: the places where anomalies are announced."""
 
 from typing import Any, Self
 
@@ -7,11 +7,18 @@ from uuid_utils.compat import uuid7
 
 from models.base import Row, jsonb, now, time
 
+#: Lowest first.
 SEVERITIES = ("info", "warning", "critical")
 
 
 class Channel(Row):
-    """Where to announce: `kind` names the notifier, `settings` are its own, secrets among them."""
+    """A place where anomalies are announced.
+
+    kind: name of a kind of channel in `notifiers.registry`.
+    settings: validated by the settings schema of the kind; may contain secrets.
+    minimum_severity: lowest severity of the anomalies that are announced.
+    enabled: only enabled channels receive alerts.
+    """
 
     channel_id = peewee.UUIDField(primary_key=True, default=uuid7)
     name = peewee.TextField(unique=True)
@@ -42,7 +49,7 @@ class Channel(Row):
         return Channel.channel_id == self.channel_id, Channel.version == self.version
 
     @classmethod
-    def concerned(cls, severity: str) -> list[Self]:
-        """The enabled channels that want anomalies of this severity."""
-        wanted = SEVERITIES[: SEVERITIES.index(severity) + 1]
-        return list(cls.select().where(cls.enabled, cls.minimum_severity.in_(wanted)).order_by(cls.channel_id))
+    def subscribed_to(cls, severity: str) -> list[Self]:
+        """Return the enabled channels that announce anomalies of this severity, oldest first."""
+        minimums = SEVERITIES[: SEVERITIES.index(severity) + 1]
+        return list(cls.select().where(cls.enabled, cls.minimum_severity.in_(minimums)).order_by(cls.channel_id))

@@ -10,7 +10,8 @@ from uuid import UUID
 import msgspec
 import peewee
 
-from models.base import Row, jsonb, time, utc
+from eventpulse.times import iso_utc
+from models.base import Row, jsonb, time
 from models.database import database
 from models.dead_letter import DeadLetter
 from models.pending_evaluation import INSERT_PENDING
@@ -156,7 +157,7 @@ class Event(Row):
             "event_id": str(self.event_id),
             "event_type": self.event_type,
             "source": self.source,
-            "timestamp": utc(self.timestamp),
+            "timestamp": iso_utc(self.timestamp),
             "payload": self.payload,
         }
 

@@ -1,1 +1,1 @@
-"""When, never what: the timetable, and who of several schedulers keeps it."""
+"""Periodic jobs, and the election of the one scheduler that runs them."""

@@ -1,7 +1,8 @@
-"""Which of several schedulers leads: the one that holds an advisory lock of PostgreSQL.
+"""Election of the leading scheduler: the leader holds an advisory lock in PostgreSQL.
 
-The lock belongs to a connection of its own, and goes with it: a leader that dies, or loses PostgreSQL,
-is no longer one.
+The lock belongs to a connection that is used for nothing else. PostgreSQL releases it when the connection ends, so a
+scheduler that exits, crashes or loses PostgreSQL no longer leads. A connection pooler in transaction mode would break
+this, because it shares one connection between clients.
 """
 
 import psycopg2
@@ -9,33 +10,29 @@ import psycopg2.extensions
 
 from models.database import KEEPALIVE, SERVER_KEEPALIVE
 
-#: Any number will do, as long as every scheduler of every version agrees on it.
+#: An arbitrary number that all schedulers of all versions must share.
 ADVISORY_LOCK = 7_307_309_102
 
 
 class Leadership:
-    """The chance to lead, tried with `hold` again and again."""
+    """Claim of one scheduler to the leadership. `acquire` must be called repeatedly, also while leading."""
 
     def __init__(self, database_url: str) -> None:
         self._url = database_url
         self._connection: psycopg2.extensions.connection | None = None
-        #: Why PostgreSQL could not be asked the last time; None: it could.
+        #: Error of the last call of `acquire`; None if PostgreSQL was available.
         self.error: str | None = None
 
-    def hold(self) -> bool:
-        """Whether this process leads now. False, too, when PostgreSQL is away."""
+    def acquire(self) -> bool:
+        """Acquire the leadership, or confirm it, and return whether this process leads.
+
+        Returns False if PostgreSQL is unavailable.
+        """
         try:
             if self._connection is None:
-                self._connection = psycopg2.connect(
-                    self._url,
-                    connect_timeout=5,
-                    **KEEPALIVE,
-                    application_name="eventpulse-leader",
-                    options=f"-c statement_timeout=5s {SERVER_KEEPALIVE}",
-                )
-                self._connection.autocommit = True
+                self._connection = self._connect()
             with self._connection.cursor() as cursor:
-                # A lock that is held already is granted again; closing the connection releases it altogether.
+                # PostgreSQL grants a lock again to the connection that holds it; closing the connection releases it.
                 cursor.execute("SELECT pg_try_advisory_lock(%s)", (ADVISORY_LOCK,))
                 row = cursor.fetchone()
         except psycopg2.Error as error:
@@ -46,7 +43,18 @@ class Leadership:
         return bool(row and row[0])
 
     def release(self) -> None:
-        """Let another lead."""
+        """Release the leadership, so that another scheduler can lead."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _connect(self) -> psycopg2.extensions.connection:
+        connection: psycopg2.extensions.connection = psycopg2.connect(
+            self._url,
+            connect_timeout=5,
+            **KEEPALIVE,
+            application_name="eventpulse-leader",
+            options=f"-c statement_timeout=5s {SERVER_KEEPALIVE}",
+        )
+        connection.autocommit = True
+        return connection

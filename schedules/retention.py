@@ -1,4 +1,4 @@
-"""Forget what is older than the settings allow, in batches small enough not to be felt."""
+"""Deletion of rows that are older than the settings allow, in batches small enough not to disturb other queries."""
 
 from datetime import timedelta
 
@@ -9,41 +9,48 @@ from models.database import connection, database
 
 log = structlog.get_logger()
 
-BATCH = 5_000
-
-# By our own clock: a client's time may lie far in the future.
-EVENTS = """
-    DELETE FROM events WHERE ctid = ANY(ARRAY(
-        SELECT ctid FROM events WHERE received_at < %s LIMIT %s))
-"""
-# Their deliveries go with them.
-ANOMALIES = """
-    DELETE FROM anomalies WHERE anomaly_id IN (
-        SELECT anomaly_id FROM anomalies WHERE detected_at < %s LIMIT %s)
+BATCH_ROWS = 5_000
+#: Each table has an index on its column.
+DELETE = """
+    DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {column} < %s LIMIT %s))
 """
 
 
 def drop_old_events(days: int) -> int:
-    """Delete the events received more than `days` ago, or none when `days` is 0; returns how many."""
-    return _drop("events", EVENTS, days)
+    """Delete events received more than `days` ago and return their number; 0 days: keep all.
+
+    The time in an event itself is set by its client, and may be far in the future.
+    """
+    return _delete_older_than(days, "events", "received_at")
 
 
 def drop_old_anomalies(days: int) -> int:
-    """Delete the anomalies detected more than `days` ago, or none when `days` is 0; returns how many."""
-    return _drop("anomalies", ANOMALIES, days)
+    """Delete anomalies detected more than `days` ago, and their deliveries; return their number; 0 days: keep all."""
+    return _delete_older_than(days, "anomalies", "detected_at")
 
 
-def _drop(what: str, statement: str, days: int) -> int:
+def drop_old_dead_letters(days: int) -> int:
+    """Delete dead letters that are more than `days` old and return their number; 0 days: keep all."""
+    return _delete_older_than(days, "dead_letters", "dead_lettered_at")
+
+
+def drop_old_throughput(days: int) -> int:
+    """Delete the throughput of minutes more than `days` ago and return their number; 0 days: keep all."""
+    return _delete_older_than(days, "throughput", "minute")
+
+
+def _delete_older_than(days: int, table: str, column: str) -> int:
     if days == 0:
         return 0
     cutoff = now() - timedelta(days=days)
+    statement = DELETE.format(table=table, column=column)
     total = 0
     while True:
-        with connection():  # one short transaction a batch: locks and dead rows stay few
-            dropped: int = database.execute_sql(statement, (cutoff, BATCH)).rowcount
-        total += dropped
-        if dropped < BATCH:
+        with connection():  # one short transaction per batch, so that locks are held only briefly
+            deleted: int = database.execute_sql(statement, (cutoff, BATCH_ROWS)).rowcount
+        total += deleted
+        if deleted < BATCH_ROWS:
             break
     if total:
-        log.info("dropped_old_rows", table=what, rows=total, older_than_days=days)
+        log.info("old_rows_deleted", table=table, rows=total, older_than_days=days)
     return total

@@ -1,4 +1,4 @@
-"""Roll the counts of each minute up into the throughput table."""
+"""Roll-up of the counts of each minute into the throughput table."""
 
 from datetime import datetime, timedelta
 
@@ -12,42 +12,46 @@ from models.database import connection
 from models.delivery import Delivery
 from models.throughput import Throughput
 
-#: Minutes that are still rolled up after they passed: what a scheduler that was away left undone.
+#: Past minutes that each roll-up includes, because no scheduler may have been running then.
 LOOK_BACK_MINUTES = 60
-COUNTED_IN_REDIS = ("accepted", "persisted", "evaluated", "late", "conflicting", "dead")
+COUNTED_IN_REDIS = ("accepted", "persisted", "evaluated", "late", "dead")
 
 
 def roll_up() -> int:
-    """Write the row of this minute, and of each past one that something happened in; returns how many.
+    """Store the counts of the current minute and of the past hour, and return the number of rows.
 
-    A row replaces what was written of its minute before. Raises `redis.RedisError` or
-    `peewee.PeeweeException` when a server is away.
+    A new row replaces the old one of its minute. Past minutes without any count get no row. Raises
+    `redis.RedisError` or `peewee.PeeweeException` if a server is unavailable.
     """
     this_minute = now().replace(second=0, microsecond=0)
     minutes = [this_minute - timedelta(minutes=back) for back in range(LOOK_BACK_MINUTES, -1, -1)]
-    states = depths(broker)
-    queues = {
-        "queue_depth": sum(state.depth for state in states.values()),
-        "oldest_age_seconds": max((state.oldest_age_seconds for state in states.values()), default=0.0),
-    }
-    counts = _counts_in_redis(broker.client, minutes)
+    queues = _queue_state()
+    counts_in_redis = _counts_in_redis(broker.client, minutes)
     with connection():
         anomalies = Anomaly.count_by_minute(minutes[0])
         delivered = Delivery.count_by_minute(minutes[0])
-        written = 0
-        for minute, counted in zip(minutes, counts, strict=True):
-            counted |= {"anomalies": anomalies.get(minute, 0), "delivered": delivered.get(minute, 0)}
+        rows = 0
+        for minute, counts in zip(minutes, counts_in_redis, strict=True):
+            counts |= {"anomalies": anomalies.get(minute, 0), "delivered": delivered.get(minute, 0)}
             if minute == this_minute:
-                counted |= queues
-            elif not any(counted.values()):
+                counts |= queues
+            elif not any(counts.values()):
                 continue
-            Throughput.record(minute, **counted)
-            written += 1
-    return written
+            Throughput.record(minute, **counts)
+            rows += 1
+    return rows
+
+
+def _queue_state() -> dict[str, int | float]:
+    states = depths(broker).values()
+    return {
+        "queue_depth": sum(state.depth for state in states),
+        "oldest_age_seconds": max((state.oldest_age_seconds for state in states), default=0.0),
+    }
 
 
 def _counts_in_redis(client: redis.Redis, minutes: list[datetime]) -> list[dict[str, int | float]]:
     pipeline = client.pipeline(transaction=False)
     for minute in minutes:
         pipeline.hgetall(f"{broker.namespace}:counts:{int(minute.timestamp()) // 60}")
-    return [{name: int(found.get(name.encode(), 0)) for name in COUNTED_IN_REDIS} for found in pipeline.execute()]
+    return [{name: int(counts.get(name.encode(), 0)) for name in COUNTED_IN_REDIS} for counts in pipeline.execute()]

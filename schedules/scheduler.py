@@ -1,8 +1,8 @@
-"""One scheduler process: keeps the timetable while it leads, and waits for its turn while it does not."""
+"""Scheduler process: runs the periodic jobs while it leads, and otherwise waits for the leadership."""
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 import structlog
@@ -19,67 +19,72 @@ from schedules.timetable import PeriodicJob, timetable
 
 log = structlog.get_logger()
 
-#: How often leadership is tried, or proven.
-PULSE_SECONDS = 2.0
-#: How long duties that are under way may take to finish; each is done again by the next leader.
-END_SECONDS = 1.5
+#: Time between two attempts to acquire or confirm the leadership.
+LEADERSHIP_INTERVAL_SECONDS = 2.0
+#: Time that running jobs have to finish at shutdown. The next leader repeats a job that was interrupted.
+SHUTDOWN_SECONDS = 1.5
 
 
 def run(settings: ConnectedSettings) -> int:
-    """Keep the timetable, in turn with other schedulers, until SIGTERM or SIGINT; returns 0.
+    """Run the periodic jobs while leading, until SIGTERM or SIGINT; return 0.
 
-    Raises `PreflightError` when a server would lose events.
+    Raises `PreflightError` if a server would lose events.
     """
     preflight.ensure_ready(settings)
     runtime.setup(settings, name="scheduler")
     stop = threading.Event()
 
-    def end(*_: object) -> None:
+    def handle_signal(*_: object) -> None:
         stop.set()
-        exit_within(END_SECONDS, code=0)
+        exit_within(SHUTDOWN_SECONDS, code=0)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
+        signal.signal(number, handle_signal)
     leadership = Leadership(settings.database_url)
-    keep(timetable(settings), leadership, stop)
+    run_while_leader(timetable(settings), leadership, stop)
     leadership.release()
     broker.client.close()
     return 0
 
 
-def keep(duties: dict[str, PeriodicJob], leadership: Leadership, stop: threading.Event) -> None:
-    """Run the duties while leading, until `stop` is set."""
+def run_while_leader(jobs: Mapping[str, PeriodicJob], leadership: Leadership, stop: threading.Event) -> None:
+    """Run the jobs whenever this process leads, until `stop` is set."""
     scheduler: BackgroundScheduler | None = None
-    away: str | None = None
+    last_error: str | None = None
     log.info("scheduler_ready")
     while not stop.is_set():
-        leads = leadership.hold()
-        if leadership.error != away:
-            away = leadership.error
-            if away:
-                log.warning("postgresql_away", error=away)
-            else:
-                log.info("postgresql_back")
+        leads = leadership.acquire()
+        if leadership.error != last_error:
+            last_error = leadership.error
+            _log_postgresql(last_error)
         if leads and scheduler is None:
-            log.info("leadership_taken")
-            scheduler = _start(duties)
+            log.info("leadership_acquired")
+            scheduler = _start(jobs)
         elif not leads and scheduler is not None:
             log.warning("leadership_lost")
             scheduler.shutdown()
             scheduler = None
-        stop.wait(PULSE_SECONDS)
+        stop.wait(LEADERSHIP_INTERVAL_SECONDS)
     if scheduler is not None:
         scheduler.shutdown()
 
 
-def _start(duties: dict[str, PeriodicJob]) -> BackgroundScheduler:
-    # Jobs live in memory: a store shared by schedulers would run them twice.
-    scheduler = BackgroundScheduler(executors={"default": ThreadPoolExecutor(len(duties))}, timezone=UTC)
-    for name, duty in duties.items():
+def _log_postgresql(error: str | None) -> None:
+    if error is None:
+        log.info("postgresql_available")
+    else:
+        log.warning("postgresql_unavailable", error=error)
+
+
+def _start(jobs: Mapping[str, PeriodicJob]) -> BackgroundScheduler:
+    """Start a thread for each job; all jobs run for the first time immediately."""
+    # The jobs are kept in memory: a job store that schedulers share would run each job twice.
+    scheduler = BackgroundScheduler(executors={"default": ThreadPoolExecutor(len(jobs))}, timezone=UTC)
+    for name, job in jobs.items():
         scheduler.add_job(
-            _tolerantly(name, duty.act),
+            _log_exceptions(name, job.run),
             "interval",
-            seconds=duty.every_seconds,
+            seconds=job.every_seconds,
             id=name,
             next_run_time=datetime.now(UTC),
             coalesce=True,
@@ -90,13 +95,13 @@ def _start(duties: dict[str, PeriodicJob]) -> BackgroundScheduler:
     return scheduler
 
 
-def _tolerantly(name: str, act: Callable[[], object]) -> Callable[[], None]:
-    """A duty that fails is logged and comes round again; it never stops the others."""
+def _log_exceptions(name: str, run: Callable[[], object]) -> Callable[[], None]:
+    """Return a function that calls `run` and logs its exceptions, so that the job runs again at its next time."""
 
-    def attempt() -> None:
+    def run_and_log() -> None:
         try:
-            act()
+            run()
         except Exception as error:
-            log.error("duty_failed", duty=name, error=f"{type(error).__name__}: {error}", exc_info=log.isEnabledFor(10))
+            log.error("job_failed", job=name, error=f"{type(error).__name__}: {error}", exc_info=log.isEnabledFor(10))
 
-    return attempt
+    return run_and_log

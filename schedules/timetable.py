@@ -1,4 +1,4 @@
-"""The whole timetable: what is done how often, and why."""
+"""All periodic jobs. A new job is a function in a module of its own, and one line in this file."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,31 +7,36 @@ from actors.pipeline import notify
 from actors.recovery import dead_letters, pending_evaluations
 from actors.rule_state import rulebook
 from eventpulse.settings import Settings
-from schedules.retention import drop_old_anomalies, drop_old_events
+from schedules import retention
 from schedules.rollup import roll_up
 
 
 @dataclass(frozen=True, slots=True)
 class PeriodicJob:
-    """Something to do again and again."""
+    """A function and the time between two of its runs. A run may come late, or be repeated, without harm."""
 
     every_seconds: float
-    act: Callable[[], object]
+    run: Callable[[], object]
 
 
 def timetable(settings: Settings) -> dict[str, PeriodicJob]:
-    """Every duty by its name. Each may run twice or late without harm."""
+    """Return all periodic jobs by their names."""
     return {
-        # Heals a change of the rules whose announcement was missed, and a Redis that was emptied.
+        # Restores the rules in a Redis that lost its data, and publishes a change that the API could not publish.
         "publish_rules": PeriodicJob(5, rulebook.publish),
-        # An anomaly is announced even when its worker died between recording it and queueing its notifications.
-        "resend_overdue_deliveries": PeriodicJob(5, notify.requeue_overdue),
-        # What was lost on its way from being stored to being evaluated is evaluated after all.
-        "resume_handovers": PeriodicJob(10, pending_evaluations.resume),
-        # Operators see a dead letter soon after its death.
+        # Announces an anomaly whose worker crashed after recording it and before queueing its notifications.
+        "requeue_overdue_deliveries": PeriodicJob(5, notify.requeue_overdue),
+        # Evaluates events that were stored, but whose evaluation was lost.
+        "resume_pending_evaluations": PeriodicJob(10, pending_evaluations.resume),
+        # Moves dead letters from Redis to PostgreSQL, where operators see them.
         "reconcile_dead_letters": PeriodicJob(2, dead_letters.reconcile),
-        # The minute that is passing is rolled up again and again, so that the last one is complete.
         "roll_up_throughput": PeriodicJob(10, roll_up),
-        "drop_old_events": PeriodicJob(600, lambda: drop_old_events(settings.event_retention_days)),
-        "drop_old_anomalies": PeriodicJob(600, lambda: drop_old_anomalies(settings.anomaly_retention_days)),
+        "drop_old_events": PeriodicJob(600, lambda: retention.drop_old_events(settings.event_retention_days)),
+        "drop_old_anomalies": PeriodicJob(600, lambda: retention.drop_old_anomalies(settings.anomaly_retention_days)),
+        "drop_old_dead_letters": PeriodicJob(
+            600, lambda: retention.drop_old_dead_letters(settings.dead_letter_retention_days)
+        ),
+        "drop_old_throughput": PeriodicJob(
+            600, lambda: retention.drop_old_throughput(settings.throughput_retention_days)
+        ),
     }

@@ -18,8 +18,8 @@ from actors.rule_state.rulebook import suspend
 from actors.rule_state.windows.redis_windows import RedisWindow
 from actors.transport.batch import current_batch
 from actors.transport.messages import request_id_of
+from eventpulse.times import iso_utc
 from models.anomaly import Anomaly
-from models.base import utc
 from models.channel import Channel
 from models.database import connection, database, is_too_slow
 from models.delivery import Delivery
@@ -90,7 +90,7 @@ def record(firing: Firing, request_id: str | None) -> CooldownClaim:
                 occurred_at=firing.occurred_at,
             )
             # Of another's, too: whoever recorded it may have died before its notifications were queued.
-            deliveries = Delivery.plan(anomaly, Channel.concerned(anomaly.severity))
+            deliveries = Delivery.plan(anomaly, Channel.subscribed_to(anomaly.severity))
     for delivery in deliveries:
         notify.send(str(delivery.anomaly_id), str(delivery.channel_id))
     if anomaly.dedupe_key == dedupe_key:
@@ -123,7 +123,7 @@ def _evidence(firing: Firing) -> dict[str, Any]:
         return {"samples": []} | said  # an alert with less in it is better than a late one
     return {
         "count": held.count,
-        "first": held.first and utc(held.first),
-        "last": held.last and utc(held.last),
+        "first": held.first and iso_utc(held.first),
+        "last": held.last and iso_utc(held.last),
         "samples": held.samples,
     } | said

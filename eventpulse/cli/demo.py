@@ -12,6 +12,7 @@ import httpx
 from eventpulse import ports
 from eventpulse.errors import OK, Unreachable, UserError
 from eventpulse.settings import Settings
+from eventpulse.times import iso_utc
 
 RULE: dict[str, Any] = {
     "name": "Payment errors",
@@ -102,8 +103,12 @@ def _baseline() -> Iterator[list[Event]]:
 
 
 def _event(event_type: str, source: str, **payload: Any) -> Event:
-    moment = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    return {"event_type": event_type, "source": source, "timestamp": moment, "payload": payload}
+    return {
+        "event_type": event_type,
+        "source": source,
+        "timestamp": iso_utc(datetime.now(UTC)),
+        "payload": payload,
+    }
 
 
 def _number(low: int, high: int) -> int:

@@ -1,10 +1,14 @@
-"""The timetable at work: roll-ups, the rule snapshot, dead letters, and the handing over of the lead."""
+"""Periodic jobs on real servers, the change of the leader, and the recovery of the leases of lost consumers."""
 
 import threading
-from datetime import UTC, datetime
+from collections.abc import Iterable, MutableMapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import psycopg2
 import pytest
 import redis
+import structlog
 from support.broker_factory import StartWorker
 from support.pipeline_factory import accept, event, idle, rule
 from support.waiting import until
@@ -14,28 +18,37 @@ from actors.broker import broker
 from actors.recovery import dead_letters
 from actors.rule_state import rulebook
 from eventpulse.settings import Settings
+from models.base import now
 from models.database import connection
 from models.dead_letter import DeadLetter
 from models.throughput import Throughput
+from schedules import scheduler
 from schedules.leader import Leadership
 from schedules.rollup import roll_up
-from schedules.scheduler import keep
+from schedules.scheduler import run_while_leader
 from schedules.timetable import PeriodicJob, timetable
 
 
-def test_a_minute_is_rolled_up_as_it_happened(pipeline: redis.Redis, start_worker: StartWorker) -> None:
+@pytest.fixture(autouse=True)
+def _short_leadership_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "LEADERSHIP_INTERVAL_SECONDS", 0.05)
+
+
+def test_the_roll_up_counts_what_happened_to_events_in_a_minute(
+    pipeline: redis.Redis, start_worker: StartWorker
+) -> None:
     rule()
     accept(*[event() for _ in range(4)], event(seconds=-7_200))
     start_worker()
     until(lambda: idle(pipeline))
     roll_up()
-    wanted = {"accepted": 5, "persisted": 5, "evaluated": 5, "late": 1, "anomalies": 1, "delivered": 2, "dead": 0}
-    with connection():  # a minute may have ended meanwhile
+    expected = {"accepted": 5, "persisted": 5, "evaluated": 5, "late": 1, "anomalies": 1, "delivered": 2, "dead": 0}
+    with connection():  # two rows if the minute changed during the test
         rows = list(Throughput.select())
-    assert {name: sum(getattr(row, name) for row in rows) for name in wanted} == wanted
+    assert {name: sum(getattr(row, name) for row in rows) for name in expected} == expected
 
 
-def test_the_depth_and_the_age_of_the_queues_are_rolled_up(pipeline: redis.Redis) -> None:
+def test_the_roll_up_contains_the_depth_and_age_of_the_queues(pipeline: redis.Redis) -> None:
     accept(event(), event())
     roll_up()
     with connection():
@@ -44,21 +57,21 @@ def test_the_depth_and_the_age_of_the_queues_are_rolled_up(pipeline: redis.Redis
     assert 0 <= row.oldest_age_seconds < 60
 
 
-def test_a_redis_that_was_emptied_gets_its_rules_back(pipeline: redis.Redis) -> None:
+def test_a_redis_that_lost_its_data_gets_the_rules_again(pipeline: redis.Redis) -> None:
     rule()
     pipeline.flushdb()
     revision = rulebook.publish()
     assert int(pipeline.get(rulebook.REVISION)) == revision  # type: ignore[arg-type]
 
 
-def test_an_older_snapshot_never_replaces_a_newer_one(pipeline: redis.Redis) -> None:
+def test_an_older_rulebook_never_replaces_a_newer_one(pipeline: redis.Redis) -> None:
     rule()
     newer = int(pipeline.get(rulebook.REVISION)) + 5  # type: ignore[arg-type]
     pipeline.set(rulebook.REVISION, newer)
     assert rulebook.publish() == newer
 
 
-def test_a_dead_letter_is_moved_into_the_database_once(pipeline: redis.Redis) -> None:
+def test_a_dead_letter_is_stored_in_postgresql_once(pipeline: redis.Redis) -> None:
     pipeline.zadd("eventpulse:persist.XQ", {"an-id": 1_800_000_000_000})
     pipeline.hset("eventpulse:persist.XQ.msgs", "an-id", b"\xff")
     pipeline.hset("eventpulse:persist.XQ.why", "an-id", "unreadable")
@@ -73,34 +86,49 @@ def test_a_dead_letter_is_moved_into_the_database_once(pipeline: redis.Redis) ->
     )
 
 
-def test_the_timetable_runs_against_real_servers(pipeline: redis.Redis, empty_database: str) -> None:
-    for duty in timetable(Settings()).values():
-        duty.act()
+def test_every_periodic_job_runs_on_real_servers(pipeline: redis.Redis, empty_database: str) -> None:
+    for job in timetable(Settings()).values():
+        job.run()
     assert pipeline.exists(rulebook.SNAPSHOT)
 
 
-def test_the_lead_changes_hands_and_a_failing_duty_stops_nobody(pipeline: redis.Redis, empty_database: str) -> None:
+def test_dead_letters_and_throughput_are_kept_as_long_as_the_settings_say(empty_database: str) -> None:
+    old = now() - timedelta(days=15)
+    with connection():
+        DeadLetter.create(dead_letter_id="d", queue_name="persist", error="E", message=b"{}", dead_lettered_at=old)
+        Throughput.record(old, accepted=1)
+    jobs = timetable(Settings(dead_letter_retention_days=20, throughput_retention_days=20))
+    assert (jobs["drop_old_dead_letters"].run(), jobs["drop_old_throughput"].run()) == (0, 0)
+    jobs = timetable(Settings(dead_letter_retention_days=10, throughput_retention_days=20))
+    assert (jobs["drop_old_dead_letters"].run(), jobs["drop_old_throughput"].run()) == (1, 0)
+    jobs = timetable(Settings(throughput_retention_days=10))
+    assert jobs["drop_old_throughput"].run() == 1
+
+
+def test_the_leader_changes_and_a_failing_job_does_not_stop_the_others(
+    pipeline: redis.Redis, empty_database: str
+) -> None:
     ran: list[str] = []
 
     def fail() -> None:
         raise ValueError("always")
 
-    def scheduler(name: str) -> tuple[threading.Thread, threading.Event]:
+    def start_scheduler(name: str) -> tuple[threading.Thread, threading.Event]:
         stop = threading.Event()
         leadership = Leadership(empty_database)
-        duties = {"note": PeriodicJob(0.02, lambda: ran.append(name)), "fail": PeriodicJob(0.02, fail)}
+        jobs = {"note": PeriodicJob(0.02, lambda: ran.append(name)), "fail": PeriodicJob(0.02, fail)}
 
         def work() -> None:
-            keep(duties, leadership, stop)
+            run_while_leader(jobs, leadership, stop)
             leadership.release()
 
         thread = threading.Thread(target=work)
         thread.start()
         return thread, stop
 
-    first, stop_first = scheduler("first")
+    first, stop_first = start_scheduler("first")
     until(lambda: ran.count("first") > 2)
-    second, stop_second = scheduler("second")
+    second, stop_second = start_scheduler("second")
     stop_first.set()
     first.join(10)
     until(lambda: ran.count("second") > 2)
@@ -110,29 +138,65 @@ def test_the_lead_changes_hands_and_a_failing_duty_stops_nobody(pipeline: redis.
     assert not second.is_alive()
 
 
-def test_work_of_a_vanished_worker_is_given_to_the_living_by_any_of_them(pipeline: redis.Redis) -> None:
+def test_changes_of_the_leadership_are_logged(empty_database: str) -> None:
+    stop = threading.Event()
+    with structlog.testing.capture_logs() as logs:
+        thread = threading.Thread(
+            target=run_while_leader,
+            args=({"nothing": PeriodicJob(60, lambda: None)}, Leadership(empty_database), stop),
+        )
+        thread.start()
+        until(lambda: "leadership_acquired" in events_of(logs))
+        end_leader_connections(empty_database)
+        until(lambda: events_of(logs).count("leadership_acquired") == 2)
+        stop.set()
+        thread.join(10)
+    assert events_of(logs) == [
+        "scheduler_ready",
+        "leadership_acquired",
+        "postgresql_unavailable",
+        "leadership_lost",
+        "postgresql_available",
+        "leadership_acquired",
+    ]
+
+
+def events_of(logs: Iterable[MutableMapping[str, Any]]) -> list[str]:
+    return [entry["event"] for entry in logs]
+
+
+def end_leader_connections(database_url: str) -> None:
+    """End the connection that the leader holds its lock on."""
+    with psycopg2.connect(database_url) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'eventpulse-leader'"
+        )
+    connection.close()
+
+
+def test_any_worker_requeues_the_messages_of_a_lost_one(pipeline: redis.Redis) -> None:
     accept(event())
-    vanished = broker.consume("persist")
-    assert next(vanished) is not None
-    pipeline.zadd("eventpulse:__heartbeats__", {vanished.lease: 1})
+    lost = broker.consume("persist")
+    assert next(lost) is not None
+    pipeline.zadd("eventpulse:__heartbeats__", {lost.lease: 1})
     worker.reap()
-    assert pipeline.delete("eventpulse:__grace__"), "nobody looked after the dead before: the living are given time"
+    assert pipeline.delete("eventpulse:__grace__"), "the first check gives consumers time to send a heartbeat"
     worker.reap()
     assert pipeline.llen("eventpulse:persist") == 1
 
 
-def test_a_lease_that_nobody_understands_keeps_no_other_from_being_recovered(pipeline: redis.Redis) -> None:
+def test_an_unreadable_lease_does_not_prevent_the_recovery_of_others(pipeline: redis.Redis) -> None:
     accept(event())
-    vanished = broker.consume("persist")
-    assert next(vanished) is not None
-    pipeline.zadd("eventpulse:__heartbeats__", {"no lease of ours": 1, vanished.lease: 2})
+    lost = broker.consume("persist")
+    assert next(lost) is not None
+    pipeline.zadd("eventpulse:__heartbeats__", {"not a lease": 1, lost.lease: 2})
     assert broker.recover(timeout_ms=1) == (0, 0)
     until(lambda: not pipeline.exists("eventpulse:__grace__"))
     assert broker.recover(timeout_ms=1) == (1, 0)
     assert pipeline.zcard("eventpulse:__heartbeats__") == 0
 
 
-def test_a_recovery_that_fails_is_told(pipeline: redis.Redis, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_recovery_is_logged(pipeline: redis.Redis, capsys: pytest.CaptureFixture[str]) -> None:
     pipeline.set("eventpulse:__heartbeats__", "not a set of heartbeats")
     worker.reap()
     pipeline.delete("eventpulse:__grace__")

@@ -1,4 +1,4 @@
-"""One scheduler leads at a time; another takes over when it goes."""
+"""Election of the leading scheduler: one leads at a time, and another takes over when the leader is lost."""
 
 import psycopg2
 from support.waiting import until
@@ -9,37 +9,39 @@ from schedules.leader import Leadership
 
 def test_only_one_of_two_leads(database_url: str) -> None:
     first, second = Leadership(database_url), Leadership(database_url)
-    assert first.hold()
-    assert first.hold()
-    assert not second.hold()
+    assert first.acquire()
+    assert first.acquire()
+    assert not second.acquire()
     first.release()
-    until(second.hold)  # PostgreSQL notices in its own time
+    until(second.acquire)  # PostgreSQL ends the closed session a little later
     second.release()
 
 
-def test_a_leader_that_lost_its_connection_leads_no_more(database_url: str) -> None:
+def test_a_leader_without_its_connection_no_longer_leads(database_url: str) -> None:
     first, second = Leadership(database_url), Leadership(database_url)
-    assert first.hold()
+    assert first.acquire()
     with psycopg2.connect(database_url) as connection, connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'eventpulse-leader'"
         )
     connection.close()
-    assert not first.hold()
-    until(second.hold)
-    assert not first.hold()
+    assert not first.acquire()
+    until(second.acquire)
+    assert not first.acquire()
     second.release()
 
 
-def test_nobody_leads_without_postgresql() -> None:
-    assert not Leadership("postgresql://nobody@127.0.0.1:1/none").hold()
+def test_no_scheduler_leads_without_postgresql() -> None:
+    leadership = Leadership("postgresql://user@127.0.0.1:1/none")
+    assert not leadership.acquire()
+    assert "Connection refused" in (leadership.error or "")
 
 
-def test_a_transaction_that_stands_still_is_ended(empty_database: str) -> None:
-    """A host that vanished in the middle of one keeps its locks no longer than this."""
+def test_postgresql_ends_a_transaction_that_is_idle_for_30_seconds(empty_database: str) -> None:
+    """A lost host keeps the locks of its open transaction no longer than this."""
     database.configure(empty_database)
     leadership = Leadership(empty_database)
-    assert leadership.hold()
+    assert leadership.acquire()
     assert leadership._connection is not None
     with leadership._connection.cursor() as cursor, database.connection():
         cursor.execute("SHOW idle_in_transaction_session_timeout")

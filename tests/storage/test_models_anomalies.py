@@ -70,13 +70,13 @@ def test_the_anomalies_of_a_series_are_a_cooldown_apart_in_whatever_order_they_c
 def test_a_channel_hears_its_minimum_severity_and_worse(db):
     Channel.create(name="ops", kind="slack", minimum_severity="warning")
     Channel.create(name="muted", kind="slack", enabled=False)
-    assert {channel.name for channel in Channel.concerned("info")} == {"console", "live"}
-    assert {channel.name for channel in Channel.concerned("warning")} == {"console", "live", "ops"}
-    assert {channel.name for channel in Channel.concerned("critical")} == {"console", "live", "ops"}
+    assert {channel.name for channel in Channel.subscribed_to("info")} == {"console", "live"}
+    assert {channel.name for channel in Channel.subscribed_to("warning")} == {"console", "live", "ops"}
+    assert {channel.name for channel in Channel.subscribed_to("critical")} == {"console", "live", "ops"}
 
 
 def test_planning_again_adds_no_second_delivery(db):
-    anomaly, channels = record(), Channel.concerned("critical")
+    anomaly, channels = record(), Channel.subscribed_to("critical")
     first, again = Delivery.plan(anomaly, channels), Delivery.plan(anomaly, channels)
     assert len(first) == len(again) == len(channels)
     assert Delivery.select().count() == len(channels)
