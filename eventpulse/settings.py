@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 import platformdirs
 from environs import Env, EnvValidationError, ValidationError, validate
 
+from eventpulse import machine
 from eventpulse.masking import MASK, masked_url
 
-CORES = os.cpu_count() or 1
+CORES = machine.cpu_count()
 PREFIX = "EVENTPULSE_"
 #: Variables that a channel may use as a secret: its settings refer to one as `env:NAME`.
 CHANNEL_SECRETS = ("SLACK_WEBHOOK_URL",)

@@ -15,7 +15,7 @@ def connected_settings() -> ConnectedSettings:
 
 
 def redis_settings() -> tuple[Settings, str]:
-    """Return the settings and the URL of Redis, for a process that needs no PostgreSQL. Raises as `connected_settings`."""
+    """Return the settings and the URL of Redis, for a process without PostgreSQL. Raises as `connected_settings`."""
     settings = _with_embedded(Settings.from_environ(), "REDIS_URL")
     return settings, str(settings.redis_url)
 

@@ -1,4 +1,4 @@
-"""A server process that may outlive us: found again while it answers, started when it does not."""
+"""An embedded server: found if it runs already, started if it does not, and stopped in order."""
 
 import os
 import pwd
@@ -10,108 +10,150 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eventpulse.errors import UserError
+from eventpulse.backoff import backoff_seconds
+from eventpulse.errors import Unreachable, UserError
+from eventpulse.local import process_table
 
-START_SECONDS = 60  # PostgreSQL may have to replay its log after a crash
-ATTEMPTS = 3  # what a killed server leaves behind (a socket, shared memory) can outlive it for a moment
+START_SECONDS = 60.0  # without any sign of progress
+MAX_ATTEMPTS = 3
 POLL_SECONDS = 0.02
 
 
 class EmbeddedServerError(UserError):
-    """An embedded server cannot be started; the message says why and what to do."""
+    """An embedded server cannot be started. The message gives the reason and the remedy."""
+
+
+class ServerStartingError(Unreachable):
+    """The server answers, but is still loading or recovering its data."""
 
 
 @dataclass(eq=False)
 class Daemon:
-    """One server: how to reach it, start it, and stop it in order.
+    """One embedded server with its data in the folder `data`, which the caller has locked.
 
-    `identify` returns the process id of the server that answers at `url`, or None. `polite` makes
-    it finish and leave, `blunt` makes it leave at once without losing what it confirmed.
+    `identify` returns the process id of the server that answers at `url`, or None; it raises `ServerStartingError`.
+    `lock_files` are the files in which a PostgreSQL leaves its process id. `stop_signal` asks the server to stop;
+    `kill_signal` ends it without losing what it confirmed.
     """
 
     name: str
     url: str
+    data: Path
     command: Sequence[str | Path]
     log: Path
     identify: Callable[[], int | None]
-    polite: signal.Signals
-    blunt: signal.Signals
+    stop_signal: signal.Signals
+    kill_signal: signal.Signals
+    lock_files: Sequence[Path] = ()
     user: pwd.struct_passwd | None = None
     pid: int = 0
     _child: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def find(self) -> bool:
-        """Whether the server runs already; from now on it is ours to watch and to stop."""
+        """Return whether the server runs; from then on this object controls it. Raises `ServerStartingError`."""
         pid = self.identify()
         if pid is not None:
             self.pid = pid
         return pid is not None
 
     def start(self) -> None:
-        """Find the server or start it, and wait until it answers. Raises `EmbeddedServerError`."""
+        """Find the server or start it, and wait until it answers. Raises `EmbeddedServerError`.
+
+        Processes of an earlier start may still be starting, stopping or exiting: they are waited for, since two servers
+        must never use one folder. Recovery after a crash may take as long as it needs.
+        """
         deadline = time.monotonic() + START_SECONDS
         attempts = 0
-        while not self.find():
-            if self.exit_status() is not None:
-                if attempts == ATTEMPTS:
+        while True:
+            try:
+                if self.find():
+                    return
+            except ServerStartingError:
+                deadline = time.monotonic() + START_SECONDS
+            if self.exit_status() is not None and not self._leftovers():
+                if attempts == MAX_ATTEMPTS:
                     raise EmbeddedServerError(f"the embedded {self.name} does not start: {self.last_log_line()}")
+                if attempts:
+                    time.sleep(backoff_seconds(attempts, 0.2, 1.0))
                 attempts += 1
                 self.spawn()
             if time.monotonic() > deadline:
-                self.stop(grace_seconds=0)
-                raise EmbeddedServerError(f"the embedded {self.name} does not answer: {self.last_log_line()}")
+                self._give_up()
             time.sleep(POLL_SECONDS)
 
     def spawn(self) -> None:
         """Start the process without waiting for it to answer."""
+        self._remove_stale_lock_files()
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(
                 self.command,
-                cwd="/",  # as another user it may not be allowed into our own
+                cwd="/",  # the other user may have no access to the current folder
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is for the supervisor alone
+                start_new_session=True,  # only the supervisor receives the SIGINT of Ctrl-C
                 umask=0o077,
                 **as_user(self.user),
             )
         self.pid = self._child.pid
 
     def exit_status(self) -> int | None:
-        """None while the process lives; that of a process found again is not known, and 0 stands for it."""
+        """Return None while the process runs, then its exit status; 0 if it is not a child of this process."""
         if self._child is not None and self._child.pid == self.pid:
             return self._child.poll()
-        return None if self.pid and _lives(self.pid) else 0
+        return None if self.pid and process_table.is_running(self.pid) else 0
 
     def terminate(self) -> None:
-        self._signal(self.polite)
+        self._signal(self.stop_signal)
 
     def kill(self) -> None:
-        self._signal(self.blunt)
+        self._signal(self.kill_signal)
 
     def stop(self, grace_seconds: float = 10) -> None:
-        """Stop the server in order; bluntly once the grace is over. Does nothing to a stopped one."""
+        """Stop the server; kill it after `grace_seconds`. Does nothing if it has stopped."""
         self.terminate()
-        if not self._gone_within(grace_seconds):
+        if not self._exits_within(grace_seconds):
             self.kill()
-            if not self._gone_within(2):
+            if not self._exits_within(2):
                 self._signal(signal.SIGKILL)
-                self._gone_within(2)
+                self._exits_within(2)
 
     def last_log_line(self) -> str:
-        """The last line that the server logged, and where the rest is."""
+        """Return the last line that the server logged, and where its log is."""
         try:
-            lines = self.log.read_text(errors="replace").split("\n")
+            lines = [line.strip() for line in self.log.read_text(errors="replace").split("\n")]
         except OSError:
             lines = []
-        said = [line.strip() for line in lines if line.strip()]
-        return f"{said[-1] if said else 'it left no word'} (its log is {self.log})"
+        written = [line for line in lines if line]
+        return f"{written[-1] if written else 'no log output'} (its log is {self.log})"
+
+    def _leftovers(self) -> list[int]:
+        return process_table.processes_in(self.data, Path(self.command[0]).name)
+
+    def _remove_stale_lock_files(self) -> None:
+        """Remove lock files that name a zombie, or an unrelated process that was given the same id.
+
+        PostgreSQL itself takes any existing process for the old server, and would refuse to start until it is gone.
+        Shared memory that is still in use keeps protecting the data.
+        """
+        if process_table.PROC.is_dir() and not self._leftovers():
+            for path in self.lock_files:
+                path.unlink(missing_ok=True)
+
+    def _give_up(self) -> None:
+        if self._child is None:
+            pids = ", ".join(map(str, self._leftovers()))
+            raise EmbeddedServerError(
+                f"a {self.name} of an earlier start still uses {self.data} and does not answer: stop process {pids}"
+            )
+        self.stop(grace_seconds=0)
+        raise EmbeddedServerError(f"the embedded {self.name} does not answer: {self.last_log_line()}")
 
     def _signal(self, number: signal.Signals) -> None:
         if self.exit_status() is None:
             os.kill(self.pid, number)
 
-    def _gone_within(self, seconds: float) -> bool:
+    def _exits_within(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
         while self.exit_status() is None:
             if time.monotonic() > deadline:
@@ -121,16 +163,5 @@ class Daemon:
 
 
 def as_user(user: pwd.struct_passwd | None) -> dict[str, Any]:
-    """The options that make `subprocess` run a command as another user and nothing of root's; None: as ourselves."""
+    """Return the options that make `subprocess` run a command as `user`, without root's groups; None: this user."""
     return {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except ProcessLookupError:
-        return False
-    except OSError:  # no /proc here
-        return True
-    return state != "Z"  # it is dead, though its new parent (a container's first process, say) never asks for it

@@ -1,4 +1,4 @@
-"""The folder of the embedded servers: private, ours alone while we run, and with sockets short enough to bind."""
+"""The data folder of the embedded servers: private, locked while it is in use, with paths short enough for sockets."""
 
 import fcntl
 import hashlib
@@ -10,20 +10,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import structlog
+
 from eventpulse.errors import UserError
 
-SOCKET_PATH_BYTES = 100  # sun_path holds 108 bytes on Linux and 104 on macOS
-REMEDY = "set EVENTPULSE_DATA_DIR to one you may write to"
+MAX_SOCKET_PATH_BYTES = 100  # sun_path holds 108 bytes on Linux and 104 on macOS
+REMEDY = "set EVENTPULSE_DATA_DIR to a folder that you may write to"
+
+log = structlog.get_logger()
 
 
 class DataDirError(UserError):
-    """The data directory cannot be used; the message says why and what to do."""
+    """The data folder cannot be used. The message gives the reason and the remedy."""
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the data directory for this process; the lock dies with it. Raises `DataDirError`."""
-    private(folder)
+    """Lock the data folder for this process; the lock ends with the process. Raises `DataDirError`."""
+    ensure_private(folder)
     with (folder / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -39,44 +43,52 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def private(folder: Path) -> None:
-    """Make the folder, or see that we may write to it. Raises `DataDirError`."""
+def ensure_private(folder: Path) -> None:
+    """Create the folder for this user alone, or check that it can be written to. Raises `DataDirError`."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise DataDirError(f"the data directory {folder} cannot be made ({error.strerror}); {REMEDY}") from error
+        raise DataDirError(f"the data folder {folder} cannot be created ({error.strerror}); {REMEDY}") from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise DataDirError(f"the data directory {folder} cannot be written to; {REMEDY}")
+        raise DataDirError(f"the data folder {folder} cannot be written to; {REMEDY}")
 
 
 def make_traversable(folder: Path) -> None:
-    """Let every user pass through, not look into, the folders above `folder`.
+    """Let every user pass through, but not list, the folders above `folder`; log each change before it is made.
 
-    For root, whose PostgreSQL runs as another user. A home is never opened: raises `DataDirError`.
+    Needed for root, whose PostgreSQL runs as another user. Only folders of this user are changed, no top-level folder
+    and nothing in a home. Raises `DataDirError` if that is not enough.
     """
     homes = [Path(pwd.getpwuid(os.geteuid()).pw_dir), Path("/home"), Path("/root")]
     if any(folder.is_relative_to(home) for home in homes if home != Path("/")):
         raise DataDirError(
             f"as root the data cannot be kept in a home folder ({folder}): PostgreSQL runs as another user, who must "
-            "reach it; set EVENTPULSE_DATA_DIR to another place, such as /var/lib/eventpulse"
+            "have access; set EVENTPULSE_DATA_DIR to another folder, such as /var/lib/eventpulse"
         )
-    for parent in folder.parents:
-        mode = parent.stat().st_mode
-        if not mode & stat.S_IXOTH:
-            parent.chmod(mode | stat.S_IXOTH)
+    closed = [parent for parent in folder.parents if not parent.stat().st_mode & stat.S_IXOTH]
+    for parent in closed:
+        if parent.stat().st_uid != os.geteuid() or parent.parent == Path("/"):
+            raise DataDirError(
+                f"{parent} is closed to other users, and PostgreSQL, which runs as one, must pass through it: "
+                f"run `chmod o+x {parent}`, or set EVENTPULSE_DATA_DIR to another folder"
+            )
+    for parent in closed:
+        reason = "PostgreSQL runs as another user and must pass through this folder"
+        log.warning("folder_permission_change", folder=str(parent), added="o+x", reason=reason)
+        parent.chmod(parent.stat().st_mode | stat.S_IXOTH)
 
 
 def socket_folder(data: Path, socket: str) -> Path:
-    """Where the server of the folder `data` puts its socket: there, or in the temporary folder if that is too long."""
-    if len(os.fsencode(data / socket)) <= SOCKET_PATH_BYTES:
+    """Return the folder for a server's socket: `data`, or one in the temporary folder if the path would be too long."""
+    if len(os.fsencode(data / socket)) <= MAX_SOCKET_PATH_BYTES:
         return data
     digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"eventpulse-{os.geteuid()}" / digest
 
 
 def make_socket_folder(folder: Path) -> None:
-    """Make a socket folder, in the temporary folder too, where others could have been before us."""
-    private(folder)
-    for mine in (folder, folder.parent):
-        if mine.name.startswith("eventpulse-") and mine.stat().st_uid != os.geteuid():
-            raise DataDirError(f"{mine} belongs to someone else; set EVENTPULSE_DATA_DIR to a shorter path")
+    """Create a socket folder. Raises `DataDirError` if another user created it first in the temporary folder."""
+    ensure_private(folder)
+    for created in (folder, folder.parent):
+        if created.name.startswith("eventpulse-") and created.stat().st_uid != os.geteuid():
+            raise DataDirError(f"{created} belongs to another user; set EVENTPULSE_DATA_DIR to a shorter path")

