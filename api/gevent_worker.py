@@ -1,7 +1,7 @@
-"""gunicorn's gevent worker, made fit: PostgreSQL keeps nobody else waiting, and idle connections no stop.
+"""gevent worker for gunicorn with cooperative psycopg2 and prompt shutdown of idle connections.
 
-Each request runs in a greenlet, as plain synchronous code. One that waits, for a slow client, Redis or PostgreSQL,
-costs the others nothing, and there is no lock of the interpreter to fight for.
+Each request runs in a greenlet, as synchronous code. A request that waits for a slow client, Redis or PostgreSQL does
+not block the others, and no threads compete for the interpreter lock.
 """
 
 import sys
@@ -19,21 +19,22 @@ from gunicorn.http.errors import ParseException
 from gunicorn.workers.ggevent import GeventWorker
 from psycopg2 import extensions
 
-#: Of a body that a request was refused without: more of it, or longer, and the connection ends instead.
-LARGEST_REST_BYTES = 64 * 1024
-REST_SECONDS = 0.5
+#: An unread rest of a body is drained up to this size and for this long; after that the connection is closed.
+MAX_DRAINED_BYTES = 64 * 1024
+DRAIN_SECONDS = 0.5
 
 
 class Worker(GeventWorker):  # type: ignore[misc] # gunicorn is untyped
-    """Ends connections at once that are between two requests when it stops, or whose client sends without end."""
+    """Worker that closes idle connections at shutdown, and connections whose client sends an endless body."""
 
     def init_process(self) -> None:
         self._clients: dict[Any, socket] = {}
         self._idle: set[socket] = set()
-        # peewee makes its locks and its connection of a thread when it is imported: gevent has to patch these first.
-        assert "peewee" not in sys.modules
-        # The look at Redis before the fork imported ssl, of which gevent warns. Of those who took names out of it, and
-        # keep them unpatched, it lists redis.asyncio alone, and nobody here uses that.
+        # peewee creates locks and thread-local state when it is imported: gevent must patch these first. The parent
+        # process must not import it either, because a fork inherits its modules.
+        assert "peewee" not in sys.modules, "peewee was imported before the fork"
+        # The preflight check imports ssl before the patch. Of the modules that gevent warns about, only redis.asyncio
+        # keeps unpatched names, and the API does not use it.
         warnings.filterwarnings("ignore", category=MonkeyPatchWarning)
         extensions.set_wait_callback(wait)
         super().init_process()
@@ -47,63 +48,63 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn is untyped
             del self._clients[connection]
 
     def timeout_ctx(self) -> "_Idle":
-        """Around the wait for a connection's next request."""
+        """Return the context of the wait for the next request of a connection."""
         return _Idle(self._idle, self._clients[gevent.getcurrent()], super().timeout_ctx())
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         super().handle_request(listener_name, req, sock, addr)
-        if not _is_read(req.body):
-            raise StopIteration  # ends the connection
-        sock.settimeout(None)  # a body that was broken may have left its own behind
+        if not _drain(req.body):
+            raise StopIteration  # closes the connection
+        sock.settimeout(None)  # removes the timeout that a failed read may have left
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
         for client in list(self._idle):
-            # A twin, for gevent takes it for an error when a socket that is waited for is shut down itself.
-            with suppress(OSError), fromfd(client.fileno(), client.family, client.type) as twin:
-                twin.shutdown(SHUT_RDWR)
+            # Shut down a dup: gevent raises if the awaited socket itself is shut down.
+            with suppress(OSError), fromfd(client.fileno(), client.family, client.type) as duplicate:
+                duplicate.shutdown(SHUT_RDWR)
 
 
-def _is_read(body: Any) -> bool:
-    """Whether nothing of a body is left, now that a little of what nobody asked for was thrown away."""
-    left = LARGEST_REST_BYTES
-    with suppress(OSError, ParseException, gevent.Timeout), gevent.Timeout(REST_SECONDS):
+def _drain(body: Any) -> bool:
+    """Drain up to `MAX_DRAINED_BYTES` of an unread body; return whether it is exhausted."""
+    left = MAX_DRAINED_BYTES
+    with suppress(OSError, ParseException, gevent.Timeout), gevent.Timeout(DRAIN_SECONDS):
         while left > 0:
-            piece = body.read(left)
-            if not piece:
+            chunk = body.read(left)
+            if not chunk:
                 return True
-            left -= len(piece)
+            left -= len(chunk)
     return False
 
 
 class _Idle:
-    """Counts a client among the idle while its next request is waited for, with that much patience."""
+    """Context that lists a client as idle while its next request is awaited, with a timeout."""
 
-    def __init__(self, idle: set[socket], client: socket, patience: gevent.Timeout) -> None:
+    def __init__(self, idle: set[socket], client: socket, timeout: gevent.Timeout) -> None:
         self._idle = idle
         self._client = client
-        self._patience = patience
+        self._timeout = timeout
 
     def __enter__(self) -> None:
         self._idle.add(self._client)
-        self._patience.__enter__()
+        self._timeout.__enter__()
 
     def __exit__(self, *raised: Any) -> bool | None:
         self._idle.discard(self._client)
-        ended: bool | None = self._patience.__exit__(*raised)
-        return ended
+        suppressed: bool | None = self._timeout.__exit__(*raised)
+        return suppressed
 
 
 def wait(connection: extensions.connection) -> None:
-    """Let other greenlets run until PostgreSQL has answered.
+    """Run other greenlets until PostgreSQL has answered.
 
-    The driver's own limit does not apply here: a connection that is not made in time raises `OperationalError`.
+    Raises `OperationalError` if a connection takes too long: the driver's own timeout has no effect here.
     """
-    from models.database import CONNECT_TIMEOUT_SECONDS  # see above
+    from models.database import CONNECT_TIMEOUT_SECONDS  # imports peewee, so only after the patch
 
     connecting = connection.status == extensions.STATUS_SETUP
-    late = psycopg2.OperationalError(f"no connection within {CONNECT_TIMEOUT_SECONDS} s")
-    with gevent.Timeout(CONNECT_TIMEOUT_SECONDS if connecting else None, late):
+    timeout_error = psycopg2.OperationalError(f"no connection within {CONNECT_TIMEOUT_SECONDS} s")
+    with gevent.Timeout(CONNECT_TIMEOUT_SECONDS if connecting else None, timeout_error):
         while (state := connection.poll()) != extensions.POLL_OK:
-            await_ready = wait_read if state == extensions.POLL_READ else wait_write
-            await_ready(connection.fileno())
+            wait_until_ready = wait_read if state == extensions.POLL_READ else wait_write
+            wait_until_ready(connection.fileno())

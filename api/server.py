@@ -1,4 +1,4 @@
-"""The HTTP API behind gunicorn: a parent that listens, and worker processes of many greenlets each."""
+"""The HTTP API behind gunicorn: a parent process that listens, and worker processes with many greenlets each."""
 
 import socket
 from typing import Any
@@ -14,29 +14,29 @@ from eventpulse.settings import ConnectedSettings
 
 log = structlog.get_logger()
 
-#: Requests at once in a worker: a slow client costs one of them, and no thread.
+#: Concurrent connections of a worker: a slow client occupies a greenlet, not a thread.
 CONNECTIONS = 1_000
 GRACE_SECONDS = 2
-KEEPALIVE_SECONDS = 75  # longer than what proxies in front keep a connection, so that they end it, never we
+KEEPALIVE_SECONDS = 75  # longer than reverse proxies keep idle connections, so the proxy closes first
 
 
 def run(settings: ConnectedSettings) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit code.
+    """Serve until SIGTERM or SIGINT; return the exit code.
 
-    Raises `PortError` when the address is taken, and `PreflightError` when Redis would lose events.
+    Raises `PortError` if the address is in use, and `PreflightError` if Redis could lose events.
     """
     ports.ensure_free(settings.host, settings.port, "EVENTPULSE_PORT")
-    preflight.ensure(preflight.check_redis(settings.redis_url))  # PostgreSQL has no part in taking events
-    gunicorn.http.wsgi.SERVER = "EventPulse"  # the Server header: what runs beneath is nobody's business
+    preflight.ensure(preflight.check_redis(settings.redis_url))  # ingest does not need PostgreSQL
+    gunicorn.http.wsgi.SERVER = "EventPulse"  # hides the server software in the Server header
     try:
         _Server(settings).run()
-    except SystemExit as end:  # how gunicorn's parent leaves
+    except SystemExit as end:  # raised by gunicorn's parent process when it stops
         return end.code if isinstance(end.code, int) else 0
     return 0
 
 
-class _Logs(gunicorn.glogging.Logger):  # type: ignore[misc] # gunicorn is untyped
-    """gunicorn's loggers without handlers of their own: their records join ours."""
+class _Logger(gunicorn.glogging.Logger):  # type: ignore[misc] # gunicorn is untyped
+    """gunicorn's loggers without their own handlers, so that their records go to the application's log."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
@@ -58,11 +58,11 @@ class _Server(gunicorn.app.base.BaseApplication):  # type: ignore[misc] # gunico
             "worker_connections": CONNECTIONS,
             "keepalive": KEEPALIVE_SECONDS,
             "graceful_timeout": GRACE_SECONDS,
-            # The kernel spreads connections over the workers; with one shared socket, one of them can get them all.
+            # The kernel balances connections over the workers; with a shared socket one worker could get all of them.
             "reuse_port": hasattr(socket, "SO_REUSEPORT"),
-            "control_socket_disable": True,  # it would be made in the home folder, one for all
-            "logger_class": _Logs,
-            "loglevel": "warning",  # what it does well goes without saying; we say when the API is ready
+            "control_socket_disable": True,  # all installations of a user would share the path in the home folder
+            "logger_class": _Logger,
+            "loglevel": "warning",  # `api_ready` reports the start
             "when_ready": self._ready,
         }
         for name, value in options.items():
@@ -72,7 +72,7 @@ class _Server(gunicorn.app.base.BaseApplication):  # type: ignore[misc] # gunico
         log.info("api_ready", host=self._settings.host, port=self._settings.port, workers=self._settings.api_workers)
 
     def load(self) -> "falcon.App[falcon.Request, falcon.Response]":
-        """The application, made in each worker after the fork: connections must not be shared."""
+        """Return the application. Called in each worker after the fork, because connections must not be shared."""
         from api.app import create_app
 
         return create_app(self._settings)

@@ -1,1 +1,1 @@
-"""The WebSocket gateway."""
+"""The WebSocket gateway, a process of its own."""

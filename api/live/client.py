@@ -1,4 +1,4 @@
-"""One open WebSocket of the live gateway, and what waits to be sent to it."""
+"""One WebSocket client of the live gateway, with its queue of frames."""
 
 import asyncio
 import contextlib
@@ -8,14 +8,18 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
-#: For a close handshake; after it the connection is cut.
+#: Longest close handshake; after that the connection is aborted.
 CLOSE_SECONDS = 2.0
 
 log = structlog.get_logger()
 
 
-class Watcher:
-    """Takes frames without ever waiting; whoever does not read them is dropped, and so slows nobody else."""
+class LiveClient:
+    """Client with a bounded queue. A client that does not read its frames is disconnected and delays no other client.
+
+    max_frames: capacity of the queue.
+    stall_seconds: longest time to send one frame.
+    """
 
     def __init__(self, connection: ServerConnection, max_frames: int, stall_seconds: float) -> None:
         self._connection = connection
@@ -23,25 +27,26 @@ class Watcher:
         self._stall_seconds = stall_seconds
         self._too_slow = asyncio.Event()
 
-    def offer(self, frame: bytes) -> None:
-        """Queue a frame, never waiting; a watcher whose queue is full is dropped."""
+    def enqueue(self, frame: bytes) -> None:
+        """Queue a frame without waiting; disconnect the client if its queue is full."""
         try:
             self._frames.put_nowait(frame)
         except asyncio.QueueFull:
             self._too_slow.set()
 
     async def serve(self) -> None:
-        """Send the frames, until the peer leaves or turns out to be too slow."""
-        tasks = [asyncio.create_task(work) for work in (self._send(), self._ignore(), self._too_slow.wait())]
+        """Send the frames until the client disconnects or is too slow."""
+        tasks = [asyncio.create_task(work) for work in (self._send(), self._receive(), self._too_slow.wait())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if self._too_slow.is_set():
-                await self._drop()
+                await self._disconnect()
         finally:
             for task in tasks:
                 task.cancel()
 
-    def cut(self) -> None:
+    def abort(self) -> None:
+        """Close the connection without a handshake."""
         self._connection.transport.abort()
 
     async def _send(self) -> None:
@@ -52,19 +57,19 @@ class Watcher:
                     async with asyncio.timeout(self._stall_seconds):
                         await self._connection.send(frame, text=True)
                 except TimeoutError:
-                    # Its buffers are full, so that not even a ping could be sent to find that out.
+                    # The socket buffers are full, so a ping could not be sent either.
                     self._too_slow.set()
                     return
 
-    async def _ignore(self) -> None:
-        """Read what the peer says, since among it are its pongs and its goodbye."""
+    async def _receive(self) -> None:
+        """Read and ignore messages: pongs and close frames are only processed while reading."""
         with contextlib.suppress(ConnectionClosed):
             async for _ in self._connection:
                 pass
 
-    async def _drop(self) -> None:
-        log.info("watcher_dropped", reason="too slow")
+    async def _disconnect(self) -> None:
+        log.info("live_client_dropped", reason="too slow")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._connection.close(CloseCode.TRY_AGAIN_LATER, "too slow: frames were waiting")
-        self.cut()
+        self.abort()

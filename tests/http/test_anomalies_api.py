@@ -94,6 +94,7 @@ def test_one_anomaly_is_shown_with_its_deliveries_by_channel(client, db):
         "status": "delivered",
         "attempts": 1,
         "receipt": "Slack answered ok",
+        "reference": None,
         "last_error": None,
         "delivered_at": first["delivered_at"],
         "created_at": first["created_at"],

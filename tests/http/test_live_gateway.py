@@ -97,9 +97,9 @@ def test_a_client_that_stalls_is_dropped_even_when_little_waits_for_it(redis_url
             publisher(redis_url) as publish,
             stalled(address),
         ):
-            await until(lambda: len(gateway.watchers) == 1)
+            await until(lambda: len(gateway.clients) == 1)
             await publish("x" * BUFFERS)
-            await until(lambda: len(gateway.watchers) == 0)
+            await until(lambda: len(gateway.clients) == 0)
 
     asyncio.run(scenario())
 
@@ -113,7 +113,7 @@ def test_a_silent_peer_is_dropped(redis_url: str) -> None:
                     everything += data
             assert everything.startswith(b"HTTP/1.1 101 ")
             assert b"keepalive ping timeout" in everything
-            await until(lambda: not gateway.watchers)
+            await until(lambda: not gateway.clients)
 
     asyncio.run(scenario())
 
@@ -126,7 +126,7 @@ def test_a_peer_that_answers_pings_stays(redis_url: str) -> None:
         ):
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(client.recv(), 0.5)
-            assert len(gateway.watchers) == 1
+            assert len(gateway.clients) == 1
 
     asyncio.run(scenario())
 
@@ -194,13 +194,13 @@ def test_when_it_stops_clients_are_told_and_a_stalled_one_is_cut(redis_url: str)
             async with listening(redis_url) as (gateway, address), publisher(redis_url) as publish:
                 client = await clients.enter_async_context(connect(f"ws://{address}/ws", max_size=None))
                 await clients.enter_async_context(stalled(address))
-                await until(lambda: len(gateway.watchers) == 2)
+                await until(lambda: len(gateway.clients) == 2)
                 await publish("x" * BUFFERS)
                 assert len(await received(client)) == BUFFERS
                 began = asyncio.get_running_loop().time()
             assert asyncio.get_running_loop().time() - began < 5
             assert (await closed(client))[0] == 1001
-            await until(lambda: not gateway.watchers)
+            await until(lambda: not gateway.clients)
 
     asyncio.run(scenario())
 

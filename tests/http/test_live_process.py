@@ -1,4 +1,4 @@
-"""The gateway as a process: how it starts, how it cannot, and how it stops."""
+"""The live gateway as a process: start, failures at start, and stop."""
 
 import asyncio
 import contextlib
@@ -16,6 +16,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from api.live import gateway
+from eventpulse.ports import PortError
 from eventpulse.settings import Settings
 
 PROGRAM = """
@@ -49,7 +50,7 @@ def process(redis_url: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_stop_it_says_goodbye_and_leaves(
+def test_a_stopping_gateway_closes_its_clients_with_code_1001(
     process: subprocess.Popen[bytes], port: int, number: signal.Signals
 ) -> None:
     async def scenario() -> int | None:
@@ -63,17 +64,13 @@ def test_told_to_stop_it_says_goodbye_and_leaves(
     assert process.wait(5) == 0
 
 
-def test_a_port_in_use_is_one_clear_line(redis_url: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use_is_reported_with_the_variable_to_change(redis_url: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        assert gateway.run(Settings(live_port=port), redis_url) == 1
-    assert capfd.readouterr().err == (
-        f"127.0.0.1:{port} is already in use: stop what uses it, or set EVENTPULSE_LIVE_PORT\n"
-    )
+        with pytest.raises(PortError, match=f"port {port} on 127.0.0.1 is in use: .* EVENTPULSE_LIVE_PORT"):
+            gateway.run(Settings(live_port=port), redis_url)
 
 
-def test_an_address_of_another_machine_is_one_clear_line(redis_url: str, capfd: pytest.CaptureFixture[str]) -> None:
-    assert gateway.run(Settings(host="192.0.2.1"), redis_url) == 1
-    (line,) = capfd.readouterr().err.splitlines()
-    assert line.startswith("cannot listen on 192.0.2.1:8001 (")
-    assert line.endswith("): set EVENTPULSE_HOST or EVENTPULSE_LIVE_PORT")
+def test_an_address_of_another_machine_is_reported_with_the_variable_to_change(redis_url: str) -> None:
+    with pytest.raises(PortError, match="cannot listen on 192.0.2.1 .* EVENTPULSE_HOST"):
+        gateway.run(Settings(host="192.0.2.1"), redis_url)

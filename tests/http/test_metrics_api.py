@@ -78,6 +78,7 @@ def test_throughput_shows_each_minute_the_newest_first(client, db):
         "minute": "2026-11-20T12:02:00Z",
         "accepted": 102,
         "persisted": 0,
+        "conflicting": 0,
         "evaluated": 0,
         "late": 0,
         "anomalies": 0,
