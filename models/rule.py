@@ -1,6 +1,6 @@
-"""A rule as its admins wrote it, versioned; and the revision of them all together."""
+"""Rules as their administrators wrote them, the history of their versions, and the revision of the rulebook."""
 
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from uuid import UUID
 
 import peewee
@@ -9,13 +9,34 @@ from uuid_utils.compat import uuid7
 from models.base import Row, jsonb, now, time
 from models.database import database
 
-BUMP = "UPDATE rulebook SET revision = revision + 1 RETURNING revision"
+#: The columns that an administrator writes: the content of a version.
+WRITTEN = (
+    "key",
+    "name",
+    "enabled",
+    "severity",
+    "window_seconds",
+    "cooldown_seconds",
+    "allowed_lateness_seconds",
+    "condition",
+    "labels",
+    "description",
+    "runbook_url",
+)
+
+
+class Revision(NamedTuple):
+    """Identity of a state of the rulebook: `number` grows with each change, `epoch` changes after a restore."""
+
+    epoch: str
+    number: int
 
 
 class Rule(Row):
-    """One rule. `error` says why it was suspended; a change of the rule clears it."""
+    """One rule. `key` is its name in files; `error` is the reason of a suspension, which the next change ends."""
 
     rule_id = peewee.UUIDField(primary_key=True, default=uuid7)
+    key = peewee.TextField(null=True, unique=True)
     name = peewee.TextField()
     enabled = peewee.BooleanField(default=True)
     severity = peewee.TextField()
@@ -23,6 +44,9 @@ class Rule(Row):
     cooldown_seconds = peewee.IntegerField()
     allowed_lateness_seconds = peewee.IntegerField()
     condition = jsonb()
+    labels = jsonb(default=dict)
+    description = peewee.TextField(null=True)
+    runbook_url = peewee.TextField(null=True)
     version = peewee.IntegerField(default=1)
     error = peewee.TextField(null=True)
     created_at = time(default=now)
@@ -33,56 +57,86 @@ class Rule(Row):
 
     @property
     def status(self) -> str:
-        """`error`: suspended by a worker, until it is changed; `disabled`: by an admin; else `active`."""
+        """`error`: suspended by a worker until the next change; `disabled`: by an administrator; else `active`."""
         if self.error is not None:
             return "error"
         return "active" if self.enabled else "disabled"
 
     @classmethod
     def add(cls, **fields: Any) -> Self:
+        """Store a new rule. Raises `peewee.IntegrityError` if another rule has its key."""
         with database.atomic():
-            _bump()
-            return cls.create(**fields)
+            _lock_rulebook()
+            rule = cls.create(**fields)
+            RuleVersion.record(rule, "created")
+        return rule
 
     def change(self, **fields: Any) -> bool:
-        """Store new values as the next version; False when another change came first."""
-        with database.atomic():
-            _bump()
-            changed = (
-                Rule.update(**fields, error=None, version=self.version + 1, updated_at=now())
-                .where(Rule.rule_id == self.rule_id, Rule.version == self.version)
-                .execute()
-            )
-        return bool(changed)
+        """Store new values as the next version; return False if another change was stored first.
+
+        Raises `peewee.IntegrityError` if another rule has the new key.
+        """
+        update = Rule.update(**fields, error=None, version=self.version + 1, updated_at=now())
+        return self._apply(update, "changed")
 
     def remove(self) -> bool:
-        """Delete the rule; False when a change or another removal came first."""
-        with database.atomic():
-            _bump()
-            same = (Rule.rule_id == self.rule_id, Rule.version == self.version)
-            return bool(Rule.delete().where(*same).execute())
+        """Delete the rule; return False if a change or another deletion was stored first."""
+        return self._apply(Rule.delete(), "deleted")
 
     @classmethod
     def suspend(cls, rule_id: UUID, version: int, reason: str) -> bool:
-        """Take a broken rule out of force; False when it has been changed or suspended meanwhile."""
+        """Put a rule that raised an exception out of force; return False if it was changed or suspended first."""
+        update = cls.update(error=reason, updated_at=now()).where(cls.error.is_null())
+        return cls(rule_id=rule_id, version=version)._apply(update, "suspended", reason)
+
+    def _apply(self, statement: Any, change: str, reason: str | None = None) -> bool:
+        """Run an UPDATE or DELETE on this version of the rule and record the result."""
         with database.atomic():
-            suspended = (
-                cls.update(error=reason, updated_at=now())
-                .where(cls.rule_id == rule_id, cls.version == version, cls.error.is_null())
-                .execute()
-            )
-            if suspended:
-                _bump()
-        return bool(suspended)
+            _lock_rulebook()
+            same = (Rule.rule_id == self.rule_id, Rule.version == self.version)
+            rules = list(statement.where(*same).returning(Rule).execute())
+            for rule in rules:
+                RuleVersion.record(rule, change, reason)
+        return bool(rules)
 
     @classmethod
-    def in_force(cls) -> tuple[int, list[Self]]:
-        """The revision of the rulebook and its active rules, both of the same instant."""
+    def in_force(cls) -> tuple[Revision, list[Self]]:
+        """Return the revision of the rulebook and its active rules, read from one snapshot."""
         with database.atomic(isolation_level="REPEATABLE READ"):
-            (revision,) = database.execute_sql("SELECT revision FROM rulebook").fetchone()
+            revision = Revision(*database.execute_sql("SELECT epoch::text, revision FROM rulebook").fetchone())
             return revision, list(cls.select().where(cls.enabled, cls.error.is_null()).order_by(cls.rule_id))
 
 
-def _bump() -> int:
-    """Count one more change of the rules. Its row lock makes changes wait for each other."""
-    return int(database.execute_sql(BUMP).fetchone()[0])
+class RuleVersion(Row):
+    """One change of a rule: `rule` holds the `WRITTEN` columns after it, and those of the last version if deleted.
+
+    `change` is "created", "changed", "deleted" or "suspended"; `reason` is the reason of a suspension.
+    """
+
+    rule_version_id = peewee.UUIDField(primary_key=True, default=uuid7)
+    rule_id = peewee.UUIDField()
+    version = peewee.IntegerField()
+    rule = jsonb()
+    change = peewee.TextField()
+    reason = peewee.TextField(null=True)
+    changed_at = time(default=now)
+
+    class Meta:
+        table_name = "rule_versions"
+
+    @classmethod
+    def record(cls, rule: Rule, change: str, reason: str | None = None) -> None:
+        """Store a change in the transaction of the caller, and count it in the revision of the rulebook."""
+        content = {name: getattr(rule, name) for name in WRITTEN}
+        cls.create(rule_id=rule.rule_id, version=rule.version, rule=content, change=change, reason=reason)
+        database.execute_sql("UPDATE rulebook SET revision = revision + 1")
+
+
+def start_epoch(stale: str) -> None:
+    """Replace the epoch `stale` of the rulebook by a new one; no effect if it was replaced already."""
+    database.execute_sql("UPDATE rulebook SET epoch = gen_random_uuid() WHERE epoch = %s", (stale,))
+
+
+def _lock_rulebook() -> None:
+    """Let concurrent changes wait for each other. Locked before any rule, because the other order could deadlock."""
+    database.execute_sql("SELECT FROM rulebook FOR UPDATE")

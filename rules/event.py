@@ -1,4 +1,4 @@
-"""An event, as the rules see it."""
+"""Events as rules see them."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -6,14 +6,14 @@ from typing import Annotated, Any
 import msgspec
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-#: Times are whole microseconds since 1970: exact in Python, in Lua and in a sorted set's doubles until the year 2255.
+#: Times are integer microseconds since 1970: exact in Python, in Lua and as scores of a sorted set until the year 2255.
 SECOND = 1_000_000
 
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class Event(msgspec.Struct, frozen=True):
-    """One accepted event. `timestamp` is its own time, `received_at` ours; both have a zone."""
+    """One accepted event: `timestamp` is when it happened, `received_at` when it arrived. Both have a time zone."""
 
     event_id: str
     event_type: str
@@ -25,11 +25,11 @@ class Event(msgspec.Struct, frozen=True):
 
 
 def microseconds(time: datetime) -> int:
-    """Microseconds since 1970, exactly."""
+    """Return the exact number of microseconds since 1970."""
     since = time - EPOCH
     return (since.days * 86_400 + since.seconds) * SECOND + since.microseconds
 
 
 def moment(at: int) -> datetime:
-    """The time, in UTC, of so many microseconds since 1970."""
+    """Return the UTC time that is `at` microseconds after the start of 1970."""
     return EPOCH + timedelta(microseconds=at)

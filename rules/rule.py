@@ -1,40 +1,31 @@
-"""A rule, read from its row: checked, and ready to be applied."""
+"""A rule, parsed from its row: validated, and ready to be evaluated."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate
 
-from rules.conditions.base import Condition, ConditionSchema
-from rules.conditions.fields import Flag, Whole
-from rules.conditions.invalid_payload import InvalidPayloadSchema
-from rules.conditions.rate_spike import RateSpikeSchema
-from rules.conditions.threshold import ThresholdSchema
-from rules.conditions.timestamp_drift import TimestampDriftSchema
-from rules.conditions.zscore import ZScoreSchema
+from eventpulse.redis_keys import KEY_PREFIX
+from rules.conditions import CONDITIONS
+from rules.conditions.base import Condition
+from rules.conditions.fields import BoundedInteger, StrictBoolean
 from rules.event import SECOND
-from rules.scope import canonical
+from rules.scope import canonical_json
+from rules.severity import SEVERITIES
+from rules.validation import flatten
 from rules.windows.queries import CLOCK_SKEW_SECONDS, CooldownClaim
 
-#: Every kind of condition, by the `type` it is written with.
-CONDITIONS: dict[str, type[ConditionSchema]] = {
-    "threshold": ThresholdSchema,
-    "rate_spike": RateSpikeSchema,
-    "invalid_payload": InvalidPayloadSchema,
-    "timestamp_drift": TimestampDriftSchema,
-    "zscore": ZScoreSchema,
-}
-SEVERITIES = ("critical", "warning", "info")
 MAX_WINDOW_SECONDS = 86_400
 MAX_COOLDOWN_SECONDS = 7 * 86_400
 MAX_LATENESS_SECONDS = 7 * 86_400
-CLAIMS = 1_024  # of one cooldown, that are remembered
+MAX_COOLDOWN_STARTS = 1_024  # stored for each rule and group
+MAX_LABELS = 32
 
 
 class InvalidRule(Exception):
-    """A rule cannot be understood; `errors` says which fields, by path, and why."""
+    """A rule that does not pass validation; `errors` has a field path and a message for each error."""
 
     def __init__(self, errors: list[dict[str, str]]) -> None:
         self.errors = errors
@@ -42,7 +33,7 @@ class InvalidRule(Exception):
 
 
 class ConditionField(fields.Field[dict[str, Any]]):
-    """An object whose `type` says which of the CONDITIONS reads it."""
+    """An object that the schema of its `type` loads."""
 
     def _deserialize(
         self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
@@ -57,21 +48,45 @@ class ConditionField(fields.Field[dict[str, Any]]):
         return loaded
 
 
-class RuleSchema(Schema):
-    """What admins write of a rule."""
+KEY = validate.Regexp(
+    r"[a-z0-9][a-z0-9._-]{0,63}\Z",
+    error="Must be 1 to 64 lower-case letters, digits, dots, underscores or hyphens, and start with a letter or digit.",
+)
+LABEL_NAME = validate.Regexp(
+    r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z",
+    error="Must be 1 to 64 letters, digits or underscores, and not start with a digit.",
+)
+URL = validate.Regexp(r"https?://[!-.0-~][!-~]{0,1990}\Z", error="Must be an http:// or https:// URL.")
 
+
+class RuleSchema(Schema):
+    """The fields of a rule that an administrator writes."""
+
+    key = fields.String(load_default=None, validate=KEY)
     name = fields.String(required=True, validate=validate.Length(1, 255))
-    enabled = Flag(load_default=True)
+    enabled = StrictBoolean(load_default=True)
     severity = fields.String(required=True, validate=validate.OneOf(SEVERITIES))
-    window_seconds = Whole(1, MAX_WINDOW_SECONDS, required=True)
-    cooldown_seconds = Whole(0, MAX_COOLDOWN_SECONDS, load_default=300)
-    allowed_lateness_seconds = Whole(0, MAX_LATENESS_SECONDS, load_default=3_600)
+    window_seconds = BoundedInteger(1, MAX_WINDOW_SECONDS, required=True)
+    cooldown_seconds = BoundedInteger(0, MAX_COOLDOWN_SECONDS, load_default=300)
+    allowed_lateness_seconds = BoundedInteger(0, MAX_LATENESS_SECONDS, load_default=3_600)
     condition = ConditionField(required=True)
+    labels = fields.Dict(
+        fields.String(validate=LABEL_NAME),
+        fields.String(validate=validate.Length(1, 255)),
+        load_default=dict,
+        validate=validate.Length(max=MAX_LABELS),
+    )
+    description = fields.String(load_default=None, validate=validate.Length(max=2_000))
+    runbook_url = fields.String(load_default=None, validate=URL)
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. Its windows belong to the condition and its span: a rule that is changed in these starts afresh."""
+    """A rule that can be evaluated.
+
+    The keys of its windows and cooldowns depend on its id, its condition and `window_seconds`: a change of one of
+    these starts with empty windows. `tests/pure/test_rules_keys.py` pins the keys.
+    """
 
     rule_id: str
     name: str
@@ -81,38 +96,41 @@ class Rule:
     cooldown_seconds: int
     allowed_lateness_seconds: int
     condition: Condition
+    runbook_url: str | None = None
     digest: str = ""
     window_key: str = field(init=False, repr=False)
     cooldown_key: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "window_key", f"eventpulse:window:{self.rule_id}:{self.digest}:")
-        object.__setattr__(self, "cooldown_key", f"eventpulse:cooldown:{self.rule_id}:{self.digest}:")
+        object.__setattr__(self, "window_key", f"{KEY_PREFIX}:window:{self.rule_id}:{self.digest}:")
+        object.__setattr__(self, "cooldown_key", f"{KEY_PREFIX}:cooldown:{self.rule_id}:{self.digest}:")
 
-    def timely(self, age: int) -> bool:
-        """Whether an event that arrived so many microseconds after its own time may enter a window."""
+    def is_within_lateness(self, age: int) -> bool:
+        """Return whether an event that arrived `age` microseconds after its timestamp may enter a window."""
         return -CLOCK_SKEW_SECONDS * SECOND <= age <= self.allowed_lateness_seconds * SECOND
 
-    def claim(self, group_digest: str, members: list[tuple[int, str]]) -> CooldownClaim:
-        """The wish of these events, in order of (time, id), to be announced, and no other of their group near them."""
+    def cooldown_claim(self, group_digest: str, members: list[tuple[int, str]]) -> CooldownClaim:
+        """Return the claim of these events of one group, in order of (time, id)."""
         past_seconds = self.cooldown_seconds + self.allowed_lateness_seconds + CLOCK_SKEW_SECONDS
         return CooldownClaim(
             self.cooldown_key + group_digest,
             self.cooldown_seconds * SECOND,
             past_seconds * SECOND,
-            CLAIMS,
+            MAX_COOLDOWN_STARTS,
             members,
         )
 
 
 def parse_rule(row: Mapping[str, Any]) -> Rule:
-    """The rule of a row. Raises `InvalidRule` with every error of it."""
+    """Return the rule of a row. Raises `InvalidRule` with all errors."""
     schema = RuleSchema()
     try:
         values = schema.load({name: row[name] for name in schema.fields if name in row})
     except ValidationError as error:
-        raise InvalidRule(list(problems(error.messages))) from error
-    written, window = values["condition"], values["window_seconds"]
+        errors = [{"field": path, "message": message} for path, message in flatten(error.messages)]
+        raise InvalidRule(errors) from error
+    condition, window = values["condition"], values["window_seconds"]
+    condition_schema = CONDITIONS[condition["type"]]()
     return Rule(
         rule_id=str(row["rule_id"]),
         name=values["name"],
@@ -121,21 +139,12 @@ def parse_rule(row: Mapping[str, Any]) -> Rule:
         window_seconds=window,
         cooldown_seconds=values["cooldown_seconds"],
         allowed_lateness_seconds=values["allowed_lateness_seconds"],
-        condition=CONDITIONS[written["type"]]().build(values | written),
-        digest=digest(canonical([written, window])),
+        condition=condition_schema.build(values | condition),
+        runbook_url=values["runbook_url"],
+        digest=digest(canonical_json([condition_schema.canonical(condition), window])),
     )
 
 
 def digest(text: str) -> str:
-    """A short stand-in for a long text in a key."""
+    """Return a short digest of a text, for use in a key."""
     return blake2b(text.encode(), digest_size=12).hexdigest()
-
-
-def problems(messages: Any, path: str = "") -> Iterator[dict[str, str]]:
-    """marshmallow's nested messages as a flat list: {"field": "condition.operator", "message": "…"}."""
-    if isinstance(messages, dict):
-        for name, nested in messages.items():
-            yield from problems(nested, f"{path}.{name}" if path else str(name))
-    else:
-        for message in messages:
-            yield {"field": path, "message": message}

@@ -1,6 +1,5 @@
-"""Which events a rule is about, and how it groups them, by paths into the event."""
+"""The scope of a rule: the events it applies to and their groups, by paths into the event."""
 
-import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,18 +11,26 @@ from rules.event import Event
 
 PATH = re.compile(r"event_type|source|(payload|metadata)(\.[^.]+)+")
 SCALARS = (str, int, float, bool, type(None))
-WHOLE = 2**53  # from here on not every whole number is a double
+#: The paths that are never missing or null, most selective first: the index of rules starts with one of them.
+INDEX_COLUMNS = ("event_type", "source")
+#: Index entries of one rule. With more combinations of values, the index uses the first filter alone.
+MAX_INDEX_ENTRIES = 10_000
+MAX_EXACT_INTEGER = 2**53  # from here on a double cannot represent every integer
 
 Getter = Callable[[Event], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """A filter: what a path's value has to be one of. Values are stand-ins that are equal where JSON is."""
+class FieldFilter:
+    """The values that a path may have, in the form that `value` returns."""
 
     path: str
     get: Getter
     allowed: frozenset[Any]
+
+    @classmethod
+    def of(cls, path: str, values: Iterable[Any]) -> Self:
+        return cls(path, getter(path), frozenset(map(_comparable, values)))
 
     def value(self, event: Event) -> Any:
         return _comparable(self.get(event))
@@ -31,65 +38,67 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The events whose value at every path of `filters` is one of those listed, grouped by the values at `group_by`.
+    """The events that have one of the listed values at each path of `filters`, grouped by the values at `group_by`.
 
-    Values compare as in JSON: true is not 1, "5" is not 5, but 1 is 1.0; what is missing is null.
+    Values compare as in JSON: true is not 1 and "5" is not 5, but 1 equals 1.0. A missing path has the value null.
     """
 
     filters: Mapping[str, Sequence[Any]]
     group_by: tuple[str, ...]
-    #: Pairs of event type and source for an index; None stands for any.
+    #: Where the index stores the rule: (column, value) for each value of its first filter; (None, None) without one.
     index_keys: tuple[tuple[str | None, str | None], ...] = field(init=False, repr=False)
-    #: The filters by payload and metadata.
-    checks: tuple[Check, ...] = field(init=False, repr=False, compare=False)
+    #: The filter by which the index narrows the entries of `index_keys`, if any.
+    index_filter: FieldFilter | None = field(init=False, repr=False, compare=False)
+    #: All filters except the one in `index_keys`.
+    field_filters: tuple[FieldFilter, ...] = field(init=False, repr=False, compare=False)
     _group: tuple[Getter, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        either: Sequence[None] = (None,)
-        pairs = itertools.product(self.filters.get("event_type", either), self.filters.get("source", either))
-        checks = (
-            Check(path, getter(path), frozenset(map(_comparable, values)))
-            for path, values in self.filters.items()
-            if path not in ("event_type", "source")
-        )
-        object.__setattr__(self, "index_keys", tuple(dict.fromkeys(pairs)))
-        object.__setattr__(self, "checks", tuple(checks))
+        column = next((column for column in INDEX_COLUMNS if column in self.filters), None)
+        values = dict.fromkeys(self.filters[column] if column else (None,))
+        others = sorted((path for path in self.filters if path != column), key=lambda path: path not in INDEX_COLUMNS)
+        filters = tuple(FieldFilter.of(path, self.filters[path]) for path in others)
+        narrows = filters and len(values) * len(filters[0].allowed) <= MAX_INDEX_ENTRIES
+        object.__setattr__(self, "index_keys", tuple((column, value) for value in values))
+        object.__setattr__(self, "index_filter", filters[0] if narrows else None)
+        object.__setattr__(self, "field_filters", filters)
         object.__setattr__(self, "_group", tuple(map(getter, self.group_by)))
 
     @classmethod
     def of(cls, filters: Mapping[str, Any], group_by: Iterable[str]) -> Self:
-        """The scope as it is written in a condition, where a filter may be one value."""
-        return cls({path: _listed(wanted) for path, wanted in filters.items()}, tuple(group_by))
+        """Return the scope of a condition, where a filter is one value or a list of values."""
+        return cls({path: as_list(wanted) for path, wanted in filters.items()}, tuple(group_by))
 
     def matches(self, event: Event) -> bool:
-        """Whether an event that the index found passes the filters by payload and metadata too."""
-        return all(check.value(event) in check.allowed for check in self.checks)
+        """Return whether an event from the index passes the other filters too."""
+        return all(each.value(event) in each.allowed for each in self.field_filters)
 
     def values(self, event: Event) -> tuple[Any, ...]:
-        """The event's values at the paths of `group_by`, with 1 for 1.0, so that equal groups look the same."""
-        return tuple([_normal(get(event)) for get in self._group])
+        """Return the event's values at the paths of `group_by`, with 1 for 1.0: equal groups have equal text."""
+        return tuple([normalize(get(event)) for get in self._group])
 
     def group(self, values: Sequence[Any]) -> dict[str, Any]:
+        """Return the values of a group by path."""
         return dict(zip(self.group_by, values, strict=True))
 
     def equal(self, group: Mapping[str, Any]) -> dict[str, list[Any]]:
-        """What the events of one group have in common: the values they may have, by path."""
+        """Return, by path, the values that the events of one group may have."""
         return {path: list(values) for path, values in self.filters.items()} | {
             path: [value] for path, value in group.items()
         }
 
 
 def getter(path: str) -> Getter:
-    """A function that reads one path of an event; None: it is missing or null."""
+    """Return a function that reads one path of an event; it returns None if the path is missing or null."""
     column, *keys = path.split(".")
     if not keys:
         return attrgetter(column)
     read = attrgetter(column)
-    return lambda event: reach(read(event), keys)
+    return lambda event: get_path(read(event), keys)
 
 
-def reach(value: Any, keys: Sequence[str]) -> Any:
-    """Follow the keys through nested objects; None: there is nothing."""
+def get_path(value: Any, keys: Sequence[str]) -> Any:
+    """Return the value at a path of keys through nested objects; None if it is missing."""
     for key in keys:
         if not isinstance(value, dict):
             return None
@@ -97,26 +106,31 @@ def reach(value: Any, keys: Sequence[str]) -> Any:
     return value
 
 
-#: The same JSON text for equal values: compact, keys sorted.
-canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+#: Encodes equal values as the same JSON text: compact, with sorted keys.
+canonical_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
-def _listed(wanted: Any) -> list[Any]:
+def as_list(wanted: Any) -> list[Any]:
+    """Return the values of a filter, which is one value or a list of values."""
     return wanted if isinstance(wanted, list) else [wanted]
 
 
-def _comparable(value: Any) -> Any:
-    """A stand-in that is equal where JSON is: Python takes true for 1. Objects and arrays equal no filter."""
-    return (isinstance(value, bool), value) if isinstance(value, SCALARS) else None
-
-
-def _normal(value: Any) -> Any:
+def normalize(value: Any) -> Any:
+    """Return an equal JSON value with integers for floats such as 1.0."""
     if isinstance(value, str):
         return value
-    if isinstance(value, float) and value.is_integer() and abs(value) < WHOLE:
+    if isinstance(value, float) and value.is_integer() and abs(value) < MAX_EXACT_INTEGER:
         return int(value)
     if isinstance(value, list):
-        return [_normal(item) for item in value]
+        return [normalize(item) for item in value]
     if isinstance(value, dict):
-        return {key: _normal(item) for key, item in value.items()}
+        return {key: normalize(item) for key, item in value.items()}
     return value
+
+
+def _comparable(value: Any) -> Any:
+    """Return an object that is equal where JSON values are: in Python, True equals 1.
+
+    Objects and arrays equal no filter value.
+    """
+    return (isinstance(value, bool), value) if isinstance(value, SCALARS) else None

@@ -1,4 +1,4 @@
-"""What a rule concludes, in words and numbers: they become the anomaly's message and evidence."""
+"""The conclusion of a rule, as text and numbers: the source of an anomaly's message and evidence."""
 
 import json
 from collections.abc import Mapping
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-MAX_VALUE_CHARACTERS = 80  # of a group, in characters: a client chose it, and it must not fill the alert
+MAX_VALUE_CHARACTERS = 80  # a client chooses the values of a group: a long one must not fill the alert
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A conclusion: `reason` says in words what `observed` and `threshold` say in numbers.
+    """A conclusion: `reason` states `observed` and `threshold` as text.
 
-    `details` are further numbers, JSON all of them. Its `limit`, such as "more than 5", is there when
-    `observed` is only the least that the window holds, so that the real count is worth reading.
+    `details` holds further JSON values. Its key "limit", such as "more than 5", is present if `observed` is a
+    lower bound: the caller should then count the events of the window.
     """
 
     fires: bool
@@ -26,7 +26,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The stored events behind a verdict: those in `(after, until]` whose paths have one of the values given.
+    """The stored events behind a verdict: those in `(after, until]` that have one of the values of each path.
 
     The value None stands for a path that is missing or null.
     """
@@ -36,17 +36,18 @@ class Selection:
     until: datetime
 
 
-def number(value: float) -> str:
-    """A number as people write it: 5, not 5.0."""
+def format_number(value: float) -> str:
+    """Return a number without a needless fraction: "5" for 5.0."""
     return f"{value:.10g}"
 
 
-def events(count: float) -> str:
-    return f"{number(count)} event{'' if count == 1 else 's'}"
+def format_count(count: float) -> str:
+    """Return a number of events, such as "1 event"."""
+    return f"{format_number(count)} event{'' if count == 1 else 's'}"
 
 
-def words(group: Mapping[str, Any]) -> str:
-    """The group in brackets, such as " (source=checkout)"; nothing for the group of all events."""
+def format_group(group: Mapping[str, Any]) -> str:
+    """Return the group as a suffix, such as " (source=checkout)"; "" for a rule without groups."""
     if not group:
         return ""
     return f" ({', '.join(f'{path}={_short(value)}' for path, value in group.items())})"

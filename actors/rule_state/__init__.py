@@ -1,1 +1,1 @@
-"""State that rules keep between events: the compiled rules and their windows in Redis."""
+"""State of rules in Redis: the published rules and their windows."""

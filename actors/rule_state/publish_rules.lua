@@ -1,13 +1,17 @@
--- Replace the rule snapshot, unless a newer one is there already.
+-- Replace the published rules, unless newer ones of the same epoch are published.
 --
 -- KEYS = snapshot, revision
--- ARGV = the new snapshot, its revision
--- Returns the revision that is now in force.
+-- ARGV = the new snapshot, and the epoch and the number of its revision
+-- Returns the revision that is published now, as "<epoch>:<number>".
+--
+-- A restored database has a new epoch: its revision replaces any revision of another epoch, whatever its number.
 
-local current = tonumber(redis.call('GET', KEYS[2]) or '0')
-if tonumber(ARGV[2]) <= current then
-    return current
+local published = redis.call('GET', KEYS[2]) or ''
+local epoch, number = string.match(published, '^(.*):(%d+)$')
+if epoch == ARGV[2] and tonumber(ARGV[3]) <= tonumber(number) then
+    return published
 end
+local revision = ARGV[2] .. ':' .. ARGV[3]
 redis.call('SET', KEYS[1], ARGV[1])
-redis.call('SET', KEYS[2], ARGV[2])
-return tonumber(ARGV[2])
+redis.call('SET', KEYS[2], revision)
+return revision

@@ -1,5 +1,6 @@
-"""The rules in force: PostgreSQL has them, Redis carries a snapshot of them, every worker keeps it compiled."""
+"""The rules in force: stored in PostgreSQL, published to Redis as one snapshot, and compiled by every worker."""
 
+import threading
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -8,17 +9,23 @@ import msgspec
 import structlog
 
 from actors.broker import broker
+from actors.rule_state import unsupported
+from actors.transport.redis_broker import RedisBroker
 from actors.transport.scripts import LuaScript
+from eventpulse.redis_keys import KEY_PREFIX
 from models.database import connection
+from models.rule import Revision, start_epoch
 from models.rule import Rule as RuleRow
+from rules.engine.evaluate import MAX_REASON_CHARACTERS, fault_reason
 from rules.engine.index import RuleSet
 from rules.rule import InvalidRule, Rule, parse_rule
 
 log = structlog.get_logger()
 
 PUBLISH_RULES = LuaScript(Path(__file__).parent / "publish_rules.lua")
-SNAPSHOT = f"{broker.namespace}:rules"
-REVISION = f"{broker.namespace}:rules.revision"
+SNAPSHOT = f"{KEY_PREFIX}:rules"
+REVISION = f"{KEY_PREFIX}:rules.revision"
+#: The columns that a worker needs, in addition to `rule_id`.
 FIELDS = (
     "name",
     "severity",
@@ -27,23 +34,44 @@ FIELDS = (
     "cooldown_seconds",
     "allowed_lateness_seconds",
     "condition",
+    "runbook_url",
 )
 
 
-def publish() -> int:
-    """Put the active rules of PostgreSQL into Redis, unless newer ones are there; returns the revision in force.
+def publish() -> str:
+    """Publish the active rules, unless newer ones are published; return the published revision.
 
-    Raises `redis.RedisError` or `peewee.PeeweeException` when a server is away.
+    Raises `redis.RedisError` or `peewee.PeeweeException` if a server is unavailable.
     """
+    published: Any = broker.client.get(REVISION)  # read before PostgreSQL, see _is_ahead
     with connection():
         revision, rows = RuleRow.in_force()
+        if published is not None and _is_ahead(published.decode(), revision):
+            start_epoch(revision.epoch)
+            revision, rows = RuleRow.in_force()
+            log.warning("rulebook_restored", published=published.decode(), restored=_text(revision))
     rules = [{"rule_id": str(row.rule_id), **{field: getattr(row, field) for field in FIELDS}} for row in rows]
-    snapshot = msgspec.json.encode({"revision": revision, "rules": rules})
-    return int(PUBLISH_RULES(broker.client, [SNAPSHOT, REVISION], [snapshot, revision]))
+    snapshot = msgspec.json.encode({"revision": _text(revision), "rules": rules})
+    reply: bytes = PUBLISH_RULES(broker.client, [SNAPSHOT, REVISION], [snapshot, revision.epoch, revision.number])
+    return reply.decode()
+
+
+def _is_ahead(published: str, stored: Revision) -> bool:
+    """Return whether Redis has a later revision than PostgreSQL: then PostgreSQL was restored from a backup.
+
+    A revision is published only after its commit. So PostgreSQL, if read later than Redis, cannot have a smaller
+    number of the same epoch for another reason.
+    """
+    epoch, _, number = published.rpartition(":")
+    return epoch == stored.epoch and int(number) > stored.number
+
+
+def _text(revision: Revision) -> str:
+    return f"{revision.epoch}:{revision.number}"
 
 
 def suspend(rule_id: str, version: int, reason: str) -> None:
-    """Take a broken rule out of force everywhere, visibly, until somebody changes it."""
+    """Put a rule that raised an exception out of force, with its reason, until an administrator changes it."""
     with connection():
         suspended = RuleRow.suspend(UUID(rule_id), version, reason)
     if suspended:
@@ -51,29 +79,57 @@ def suspend(rule_id: str, version: int, reason: str) -> None:
     publish()
 
 
+def unsupported_rules(broker: RedisBroker) -> dict[str, str]:
+    """Return, by rule id, why running workers skip a rule. Raises `redis.RedisError`.
+
+    Such a rule is in force for the workers that support it; usually the others run an older version.
+    """
+    return unsupported.read(broker)
+
+
 class Rulebook:
-    """The compiled rules of this process, swapped as a whole when the revision in Redis moves on."""
+    """The compiled rules of this process, replaced as a whole when another revision is published."""
 
     def __init__(self) -> None:
-        self._loaded = (-1, RuleSet([]))  # one attribute, swapped as a whole: several threads read it
+        self._compiled = ("", RuleSet([]))  # one attribute, because several threads read both parts
+        self._lock = threading.Lock()
 
     def current(self) -> RuleSet:
-        """The rules in force now: one small read when nothing has changed."""
+        """Return the rules in force. Costs one small read from Redis if they have not changed."""
         revision: Any = broker.client.get(REVISION)
         if revision is None:
             publish()
-        if revision is None or int(revision) != self._loaded[0]:
+        if revision is None or revision.decode() != self._compiled[0]:
             self._load()
-        return self._loaded[1]
+        return self._compiled[1]
 
     def _load(self) -> None:
-        snapshot: dict[str, Any] = msgspec.json.decode(broker.client.get(SNAPSHOT))  # type: ignore[arg-type]
-        compiled: list[Rule] = []
-        for row in snapshot["rules"]:
-            try:
-                compiled.append(parse_rule(row))
-            except InvalidRule as error:
-                reasons = "; ".join(f"{problem['field']}: {problem['message']}" for problem in error.errors)
-                suspend(row["rule_id"], row["version"], reasons)
-        self._loaded = (snapshot["revision"], RuleSet(compiled))
-        log.info("rules_loaded", revision=snapshot["revision"], rules=len(compiled))
+        """Compile the published rules. A rule that cannot be compiled does not affect the others."""
+        with self._lock:
+            snapshot: dict[str, Any] = msgspec.json.decode(broker.client.get(SNAPSHOT))  # type: ignore[arg-type]
+            revision = snapshot["revision"]
+            if revision == self._compiled[0]:  # another thread was faster
+                return
+            rules, skipped = _compile(snapshot["rules"])
+            for rule_id, reason in skipped.items():
+                log.error("rule_unsupported", rule_id=rule_id, reason=reason, revision=revision)
+            unsupported.report(broker, skipped)
+            self._compiled = (revision, RuleSet(rules))
+            log.info("rules_loaded", revision=revision, rules=len(rules), index_entries=self._compiled[1].size)
+
+
+def _compile(rows: list[dict[str, Any]]) -> tuple[list[Rule], dict[str, str]]:
+    """Return the compiled rules, and the reasons by rule id of those that this version does not support.
+
+    A rule that raises another exception is suspended.
+    """
+    rules: list[Rule] = []
+    skipped: dict[str, str] = {}
+    for row in rows:
+        try:
+            rules.append(parse_rule(row))
+        except InvalidRule as error:  # a newer version may have written it: other workers may support it
+            skipped[row["rule_id"]] = str(error)[:MAX_REASON_CHARACTERS]
+        except Exception as error:
+            suspend(row["rule_id"], row["version"], fault_reason(error))
+    return rules, skipped

@@ -1,50 +1,79 @@
-"""What every kind of condition offers: one decides by the event alone, the other by a window.
+"""The interface of condition types: a stateless one evaluates an event alone, a windowed one the events of a window.
 
-`where` names the group, as the end of a sentence.
+`group_suffix` names the group at the end of a sentence, see `rules.verdict.format_group`.
 """
 
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
-from marshmallow import Schema
+from marshmallow import Schema, missing
 
 from rules.event import Event
-from rules.scope import Scope
+from rules.scope import Scope, normalize
 from rules.verdict import Selection, Verdict
-from rules.windows.queries import Question, WindowResult
+from rules.windows.queries import WindowQuery, WindowResult
 
 
 class Stateless(Protocol):
-    """A condition that one event decides."""
+    """A condition that needs one event alone."""
 
     @property
     def windowed(self) -> Literal[False]: ...
     @property
     def scope(self) -> Scope: ...
-    def judge(self, event: Event, where: str) -> Verdict: ...
+    def evaluate(self, event: Event, group_suffix: str) -> Verdict: ...
 
 
 class Windowed(Protocol):
-    """A condition that is decided by what a shared window answers to its `question`."""
+    """A condition that needs the result of its `query` to a shared window."""
 
     @property
     def windowed(self) -> Literal[True]: ...
     @property
     def scope(self) -> Scope: ...
     @property
-    def question(self) -> Question: ...
-    def judge(self, sighting: WindowResult, where: str) -> Verdict: ...
-    def selection(self, at: int, group: Mapping[str, Any]) -> Selection: ...
+    def query(self) -> WindowQuery: ...
+
+    def member_value(self, event: Event) -> float:
+        """Return the value of an event in the window: 1 if events are counted."""
+        ...
+
+    def evaluate(self, result: WindowResult, group_suffix: str) -> Verdict: ...
+
+    def selection(self, at: int, group: Mapping[str, Any]) -> Selection:
+        """Return the stored events behind a verdict about the window that ends at `at`, in microseconds."""
+        ...
 
 
 Condition = Stateless | Windowed
 
 
 class ConditionSchema(Schema):
-    """What may be written in a rule's `condition`; its field `type` has the name it is known by."""
+    """The fields of one condition type; its field `type` holds the type's name."""
 
     @abstractmethod
     def build(self, values: Mapping[str, Any]) -> Condition:
-        """The condition of values that this schema has loaded, beside its rule's window and lateness in seconds."""
+        """Return the condition of loaded values, which include the window and the lateness of the rule in seconds."""
         ...
+
+    def warnings(self, values: Mapping[str, Any]) -> list[str]:  # noqa: ARG002 - for types that override it
+        """Return what an administrator should know about these values, which are valid."""
+        return []
+
+    def canonical(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the form of loaded values from which window keys are derived.
+
+        Fields at their default are left out, so that a new optional field changes no key. Different spellings of
+        the same meaning have the same form.
+        """
+        return {name: form for name, value in values.items() if (form := self._form(name, value)) != self._default(name)}
+
+    def _form(self, name: str, value: Any) -> Any:
+        form = getattr(self.fields[name], "canonical", normalize)
+        return form(value)
+
+    def _default(self, name: str) -> Any:
+        """Return the canonical form of a field's default. Required fields have `missing`, which equals no value."""
+        default = self.fields[name].load_default
+        return self._form(name, default() if callable(default) else default) if default is not missing else missing

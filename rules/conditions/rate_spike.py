@@ -1,4 +1,4 @@
-"""Too many events of one source at once."""
+"""Condition type `rate_spike`: too many events of one source in a window."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,20 +6,20 @@ from typing import Any
 from marshmallow import fields, validate
 
 from rules.conditions.base import ConditionSchema
-from rules.conditions.fields import MAX_COUNT, Filters, Whole
-from rules.conditions.threshold import Threshold, question
+from rules.conditions.fields import MAX_COUNT, BoundedInteger, Filters
+from rules.conditions.threshold import Threshold, window_query
 from rules.scope import Scope
 
 
 class RateSpikeSchema(ConditionSchema):
-    """A threshold that every source has for itself."""
+    """Fields of a `rate_spike` condition: a threshold on the number of events of each source."""
 
     type = fields.String(required=True, validate=validate.Equal("rate_spike"))
-    filters = Filters(load_default=dict)
-    max_events = Whole(1, MAX_COUNT, required=True)
+    filters = Filters()
+    max_events = BoundedInteger(1, MAX_COUNT, required=True)
 
     def build(self, values: Mapping[str, Any]) -> Threshold:
         scope = Scope.of(values["filters"], ["source"])
-        most, window = values["max_events"], values["window_seconds"]
-        asked = question(">", most, window, values["allowed_lateness_seconds"])
-        return Threshold(scope, ">", most, window, asked, "events of one source")
+        limit, window = values["max_events"], values["window_seconds"]
+        query = window_query(">", limit, window, values["allowed_lateness_seconds"])
+        return Threshold(scope, ">", limit, window, query, "events of one source")

@@ -1,4 +1,4 @@
-"""How many events in a window, against a number."""
+"""Condition type `threshold`: compare the number of events in a window with a limit."""
 
 import operator
 from collections.abc import Mapping
@@ -10,13 +10,13 @@ from typing import Any, ClassVar, Literal
 from marshmallow import fields, validate
 
 from rules.conditions.base import ConditionSchema
-from rules.conditions.fields import MAX_COUNT, Filters, Number, Path
-from rules.event import moment
+from rules.conditions.fields import MAX_COUNT, Filters, GroupBy, StrictNumber
+from rules.event import Event, moment
 from rules.scope import Scope
-from rules.verdict import Selection, Verdict, events, number
-from rules.windows.queries import Count, Run, WindowResult
+from rules.verdict import Selection, Verdict, format_count, format_number
+from rules.windows.queries import CountWithin, NthWithin, WindowResult
 
-#: Each operator, and how a limit with it is read out.
+#: Each operator with its comparison and its name in messages.
 OPERATORS = {
     ">": (operator.gt, "more than"),
     ">=": (operator.ge, "at least"),
@@ -25,14 +25,18 @@ OPERATORS = {
     "==": (operator.eq, "exactly"),
     "!=": (operator.ne, "other than"),
 }
+#: The operators whose result does not depend on the order of arrival.
+ORDER_INDEPENDENT = (">", ">=")
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """Fires for an event when the `window_seconds` that end with it hold so many events of its group.
+    """Fires for an event if the number of events in its window compares as required with the limit.
 
-    For > and >= it fires for the same events in whatever order they arrive. The other operators are
-    decided when an event arrives, by what has arrived until then.
+    The window of an event holds the events of its group in the `window_seconds` that end with it.
+    With > and >= the rule fires for the same events in any order of arrival. With the other operators it counts
+    the events that have arrived so far, and only when an event arrives: it fires while the first events of a group
+    arrive, and it cannot fire while no event arrives.
     """
 
     windowed: ClassVar[Literal[True]] = True
@@ -40,46 +44,61 @@ class Threshold:
     operator: str
     value: float
     window_seconds: int
-    question: Run | Count
-    #: What is counted, in words.
+    query: NthWithin | CountWithin
+    #: Name of the counted events in messages.
     what: str = "events"
 
-    def judge(self, sighting: WindowResult, where: str) -> Verdict:
-        compare, words = OPERATORS[self.operator]
-        fires = compare(sighting.count, self.value)
-        limit = f"{words} {number(self.value)}"
+    def member_value(self, event: Event) -> float:  # noqa: ARG002 - every event counts once
+        return 1
+
+    def evaluate(self, result: WindowResult, group_suffix: str) -> Verdict:
+        compare, name = OPERATORS[self.operator]
+        fires = compare(result.count, self.value)
+        limit = f"{name} {format_number(self.value)}"
         details: dict[str, Any] = {"window_seconds": self.window_seconds}
-        if isinstance(self.question, Run):
+        if self.operator in ORDER_INDEPENDENT:
             details["limit"] = limit
             reason = f"{limit} {self.what} in {self.window_seconds} s"
         else:
-            reason = f"{events(sighting.count)} in {self.window_seconds} s, {'' if fires else 'not '}{limit}"
-        return Verdict(fires, reason + where, sighting.count, self.value, details)
+            reason = f"{format_count(result.count)} in {self.window_seconds} s, {'' if fires else 'not '}{limit}"
+        return Verdict(fires, reason + group_suffix, result.count, self.value, details)
 
     def selection(self, at: int, group: Mapping[str, Any]) -> Selection:
         until = moment(at)
         return Selection(self.scope.equal(group), until - timedelta(seconds=self.window_seconds), until)
 
 
-def question(operator: str, value: float, window_seconds: int, allowed_lateness_seconds: int) -> Run | Count:
-    """What decides `count <operator> value`: a run of the fewest events that it takes, or else the count."""
+def window_query(
+    operator: str, value: float, window_seconds: int, allowed_lateness_seconds: int
+) -> NthWithin | CountWithin:
+    """Return the query that decides `count <operator> value`."""
     if operator == ">=":
-        return Run.of(max(1, ceil(value)), window_seconds, allowed_lateness_seconds)
-    kind = Run if operator == ">" else Count
-    return kind.of(floor(value) + 1, window_seconds, allowed_lateness_seconds)
+        return NthWithin.of(max(1, ceil(value)), window_seconds, allowed_lateness_seconds)
+    query = NthWithin if operator == ">" else CountWithin
+    return query.of(floor(value) + 1, window_seconds, allowed_lateness_seconds)
 
 
 class ThresholdSchema(ConditionSchema):
+    """Fields of a `threshold` condition."""
+
     type = fields.String(required=True, validate=validate.Equal("threshold"))
     metric = fields.String(load_default="count", validate=validate.OneOf(["count"]))
-    filters = Filters(load_default=dict)
-    group_by = fields.List(Path(), load_default=list)
+    filters = Filters()
+    group_by = GroupBy()
     operator = fields.String(required=True, validate=validate.OneOf(list(OPERATORS)))
-    value = Number(required=True, validate=validate.Range(0, MAX_COUNT))
+    value = StrictNumber(required=True, validate=validate.Range(0, MAX_COUNT))
 
     def build(self, values: Mapping[str, Any]) -> Threshold:
         scope = Scope.of(values["filters"], values["group_by"])
-        compare, value, window = values["operator"], values["value"], values["window_seconds"]
-        return Threshold(
-            scope, compare, value, window, question(compare, value, window, values["allowed_lateness_seconds"])
-        )
+        operator, value, window = values["operator"], values["value"], values["window_seconds"]
+        query = window_query(operator, value, window, values["allowed_lateness_seconds"])
+        return Threshold(scope, operator, value, window, query)
+
+    def warnings(self, values: Mapping[str, Any]) -> list[str]:
+        operator = values["operator"]
+        if operator in ORDER_INDEPENDENT:
+            return []
+        return [
+            f"Operator {operator} is checked only when an event arrives: the rule fires while the first events of a "
+            "group arrive, and it does not fire when no event arrives."
+        ]

@@ -1,4 +1,4 @@
-"""Events whose own time is far from the time at which they arrived."""
+"""Condition type `timestamp_drift`: an event's timestamp is far from its arrival."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,33 +7,35 @@ from typing import Any, ClassVar, Literal
 from marshmallow import fields, validate
 
 from rules.conditions.base import ConditionSchema
-from rules.conditions.fields import Filters, Number
+from rules.conditions.fields import Filters, StrictNumber
 from rules.event import SECOND, Event, microseconds
 from rules.scope import Scope
-from rules.verdict import Verdict, number
+from rules.verdict import Verdict, format_number
 
 
 @dataclass(frozen=True, slots=True)
 class TimestampDrift:
-    """Fires for an event that is more than so many seconds early or late."""
+    """Fires for an event whose timestamp is more than `max_drift_seconds` before or after its arrival."""
 
     windowed: ClassVar[Literal[False]] = False
     scope: Scope
     max_drift_seconds: float
 
-    def judge(self, event: Event, where: str) -> Verdict:
+    def evaluate(self, event: Event, group_suffix: str) -> Verdict:
         drift = (microseconds(event.timestamp) - microseconds(event.received_at)) / SECOND
         fires = abs(drift) > self.max_drift_seconds
         direction = "ahead of" if drift > 0 else "behind"
-        limit = f"{'' if fires else 'not '}more than {number(self.max_drift_seconds)} s"
-        reason = f"event time {number(abs(drift))} s {direction} its arrival, {limit}{where}"
+        limit = f"{'' if fires else 'not '}more than {format_number(self.max_drift_seconds)} s"
+        reason = f"event time {format_number(abs(drift))} s {direction} its arrival, {limit}{group_suffix}"
         return Verdict(fires, reason, abs(drift), self.max_drift_seconds, {"drift_seconds": drift})
 
 
 class TimestampDriftSchema(ConditionSchema):
+    """Fields of a `timestamp_drift` condition."""
+
     type = fields.String(required=True, validate=validate.Equal("timestamp_drift"))
-    filters = Filters(load_default=dict)
-    max_drift_seconds = Number(required=True, validate=validate.Range(0, min_inclusive=False))
+    filters = Filters()
+    max_drift_seconds = StrictNumber(required=True, validate=validate.Range(0, min_inclusive=False))
 
     def build(self, values: Mapping[str, Any]) -> TimestampDrift:
         return TimestampDrift(Scope.of(values["filters"], ["source"]), values["max_drift_seconds"])

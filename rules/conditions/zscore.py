@@ -1,4 +1,4 @@
-"""Unusually many events, against what is usual for their group."""
+"""Condition type `zscore`: far more events than usual for their group."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,56 +9,61 @@ from typing import Any, ClassVar, Literal
 from marshmallow import fields, validate
 
 from rules.conditions.base import ConditionSchema
-from rules.conditions.fields import Filters, Number, Path, Whole
-from rules.event import moment
+from rules.conditions.fields import BoundedInteger, Filters, GroupBy, StrictNumber
+from rules.event import Event, moment
 from rules.scope import Scope
-from rules.verdict import Selection, Verdict, events
-from rules.windows.queries import Buckets, WindowResult
+from rules.verdict import Selection, Verdict, format_count
+from rules.windows.queries import BucketBaseline, WindowResult
 
 RESOLUTION = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class ZScore:
-    """Fires for an event when its bucket's count is `threshold` standard deviations above the mean of the baseline.
+    """Fires for an event if the count of its bucket is `threshold` standard deviations above the baseline's mean.
 
     The standard score against a trailing baseline: W. A. Shewhart's control chart (Economic Control of Quality
-    of Manufactured Product, 1931), with the baseline's population mean and deviation. A deviation below one
-    event counts as one, so that an even flow does not make its first extra event an alarm.
+    of Manufactured Product, 1931), with the population mean and deviation of the baseline. A deviation below one
+    event is taken as one: otherwise the first extra event after an even flow would fire.
     """
 
     windowed: ClassVar[Literal[True]] = True
     scope: Scope
     threshold: float
     bucket_seconds: int
-    question: Buckets
+    query: BucketBaseline
 
-    def judge(self, sighting: WindowResult, where: str) -> Verdict:
-        length = self.question.baseline
-        mean = sighting.total / length
-        deviation = sqrt(length * sighting.squares - sighting.total**2) / length
-        score = (sighting.count - mean) / max(deviation, 1)
-        found = f"{events(sighting.count)} in {self.bucket_seconds} s"
-        reason = f"{found}, {score:.1f} deviations above the usual {mean:.1f}{where}"
-        details = {"count": sighting.count, "mean": mean, "deviation": deviation, "bucket_seconds": self.bucket_seconds}
+    def member_value(self, event: Event) -> float:  # noqa: ARG002 - every event counts once
+        return 1
+
+    def evaluate(self, result: WindowResult, group_suffix: str) -> Verdict:
+        length = self.query.baseline
+        mean = result.total / length
+        deviation = sqrt(length * result.squares - result.total**2) / length
+        score = (result.count - mean) / max(deviation, 1)
+        found = f"{format_count(result.count)} in {self.bucket_seconds} s"
+        reason = f"{found}, {score:.1f} deviations above the usual {mean:.1f}{group_suffix}"
+        details = {"count": result.count, "mean": mean, "deviation": deviation, "bucket_seconds": self.bucket_seconds}
         return Verdict(score >= self.threshold, reason, score, self.threshold, details)
 
     def selection(self, at: int, group: Mapping[str, Any]) -> Selection:
-        """The events of the whole bucket. It includes its start, a selection does not."""
-        start = moment(at - at % self.question.size) - RESOLUTION
+        """Return the events of the whole bucket. A bucket includes its start, a selection does not."""
+        start = moment(at - at % self.query.size) - RESOLUTION
         return Selection(self.scope.equal(group), start, start + timedelta(seconds=self.bucket_seconds))
 
 
 class ZScoreSchema(ConditionSchema):
+    """Fields of a `zscore` condition."""
+
     type = fields.String(required=True, validate=validate.Equal("zscore"))
-    filters = Filters(load_default=dict)
-    group_by = fields.List(Path(), load_default=list)
-    bucket_seconds = Whole(1, 86_400, required=True)
-    baseline_buckets = Whole(2, 1_000, required=True)
-    threshold = Number(required=True, validate=validate.Range(0, min_inclusive=False))
+    filters = Filters()
+    group_by = GroupBy()
+    bucket_seconds = BoundedInteger(1, 86_400, required=True)
+    baseline_buckets = BoundedInteger(2, 1_000, required=True)
+    threshold = StrictNumber(required=True, validate=validate.Range(0, min_inclusive=False))
 
     def build(self, values: Mapping[str, Any]) -> ZScore:
         scope = Scope.of(values["filters"], values["group_by"])
         size = values["bucket_seconds"]
-        asked = Buckets.of(size, values["baseline_buckets"], values["allowed_lateness_seconds"])
-        return ZScore(scope, values["threshold"], size, asked)
+        query = BucketBaseline.of(size, values["baseline_buckets"], values["allowed_lateness_seconds"])
+        return ZScore(scope, values["threshold"], size, query)

@@ -1,1 +1,1 @@
-"""Evaluation of rules against a batch of events."""
+"""Evaluation of rules: the index, the evaluation of a batch, and the message of an anomaly."""

@@ -1,4 +1,4 @@
-"""Apply rules to a batch of events: pure, but for what the window remembers."""
+"""Evaluation of rules on a batch of events. The only side effects are those of the window."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -9,21 +9,21 @@ from typing import Any, NamedTuple, Self, TypeVar
 from rules.engine.index import RuleSet
 from rules.event import Event, microseconds, moment
 from rules.rule import Rule, digest
-from rules.scope import canonical
-from rules.verdict import Selection, Verdict, words
-from rules.windows.queries import CooldownClaim, Window, WindowResult, WindowUpdate
+from rules.scope import canonical_json
+from rules.verdict import Selection, Verdict, format_group
+from rules.windows.queries import CooldownClaim, Member, Window, WindowResult, WindowUpdate
 
-MAX_REASON_CHARACTERS = 300  # characters of a fault's reason
+MAX_REASON_CHARACTERS = 300  # of a fault
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Firing:
-    """A rule fires for a group, because of the event `event_id` at `occurred_at`.
+    """A rule that fires for a group because of the event `event_id`, which may be an event of an earlier batch.
 
-    It may be an event of an earlier batch. `selection` finds the events behind the verdict; None: the event alone is.
-    `claim` silences the others of the group: the window is to be told once the anomaly is recorded.
+    `selection` finds the stored events behind the verdict; None means the event alone. `claim` starts the cooldown
+    of the group: the caller passes it to `Window.start_cooldowns` after it has recorded the anomaly.
     """
 
     rule: Rule
@@ -38,7 +38,7 @@ class Firing:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A rule raised: it ought to be suspended, for this reason."""
+    """A rule that raised an exception, and the reason for its suspension."""
 
     rule: Rule
     reason: str
@@ -46,28 +46,28 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a batch came to. `late`: how many events were too old, or too far ahead, for a window of theirs."""
+    """The result for a batch. `late` is the number of events that were too late or too early for a window."""
 
     firings: list[Firing]
     faults: list[Fault]
     late: int
 
 
-def evaluate(events: Sequence[Event], rules: RuleSet, window: Window) -> Evaluation:
-    """Apply to each event the rules that it index_keys; at most two calls of the window for all of them.
+def evaluate_batch(events: Sequence[Event], rules: RuleSet, window: Window) -> Evaluation:
+    """Evaluate the rules that apply to each event, with at most two calls to the window.
 
-    A rule that raises is a `Fault`, and the others go on. What the window raises passes through: the batch may then
-    be evaluated again, which changes nothing that it has done already.
+    An exception of a rule becomes a `Fault` and does not affect other rules. An exception of the window is raised:
+    the batch can be evaluated again, because evaluation is idempotent.
     """
     batch = _Batch()
     for event in events:
-        batch.take(event, rules)
-    batch.ask(window)
-    return Evaluation(batch.announce(window), list(batch.faults.values()), batch.late)
+        batch.add(event, rules)
+    batch.query(window)
+    return Evaluation(batch.firings(window), list(batch.faults.values()), batch.late)
 
 
-class _Found(NamedTuple):
-    """A verdict that fires; they order by time and id."""
+class _Trigger(NamedTuple):
+    """A verdict that fires, with the time and id that order it. `at` is where its cooldown starts."""
 
     at: int
     event_id: str
@@ -77,66 +77,72 @@ class _Found(NamedTuple):
 
 @dataclass(slots=True)
 class _Series:
-    """The events of the batch that are one rule's and one group's, and what the rule concludes from them."""
+    """The events of the batch that belong to one rule and group, and the triggers among them."""
 
     rule: Rule
     group: dict[str, Any]
     group_key: str
     digest: str
     newest: int = 0
-    members: set[tuple[int, str]] = field(default_factory=set)
-    found: dict[str, _Found] = field(default_factory=dict)
+    members: set[Member] = field(default_factory=set)
+    triggers: dict[str, _Trigger] = field(default_factory=dict)
 
     @classmethod
     def of(cls, rule: Rule, group: dict[str, Any]) -> Self:
-        group_key = canonical(group)
+        group_key = canonical_json(group)
         return cls(rule, group, group_key, digest(group_key))
 
-    def show(self, event: Event, at: int, received: int) -> bool:
-        """Show a matching event to the rule; False: it is out of time."""
+    def add(self, event: Event, at: int, received: int) -> bool:
+        """Add a matching event; return False if it is outside the allowed lateness of a window."""
         condition = self.rule.condition
-        timely = self.rule.timely(received - at)
+        in_time = self.rule.is_within_lateness(received - at)
         if not condition.windowed:
-            # Were it claimed for its own time, one event of the year 9999 could silence that year, and a late one ours.
-            verdict = condition.judge(event, words(self.group))
-            self._conclude(_Found(at if timely else received, event.event_id, event.timestamp, verdict))
+            # The cooldown starts at the arrival of an event with a wrong clock: at the event's own time, an event of
+            # the year 9999 would suppress alerts in that year, and none today.
+            verdict = condition.evaluate(event, format_group(self.group))
+            self._conclude(_Trigger(at if in_time else received, event.event_id, event.timestamp, verdict))
             return True
-        if timely:
-            self.members.add((at, event.event_id))
+        if in_time:
+            self.members.add((at, event.event_id, condition.member_value(event)))
             self.newest = max(self.newest, min(at, received))
-        return timely
+        return in_time
 
-    def watch(self) -> WindowUpdate:
+    def update(self) -> WindowUpdate:
         condition = self.rule.condition
         assert condition.windowed
-        return WindowUpdate(self.rule.window_key + self.digest, condition.question, self.newest, sorted(self.members))
+        return WindowUpdate(self.rule.window_key + self.digest, condition.query, self.newest, sorted(self.members))
 
-    def weigh(self, sighting: WindowResult) -> None:
+    def evaluate(self, result: WindowResult) -> None:
         condition = self.rule.condition
         assert condition.windowed
-        verdict = condition.judge(sighting, words(self.group))
-        self._conclude(_Found(sighting.at, sighting.event_id, moment(sighting.at), verdict))
+        verdict = condition.evaluate(result, format_group(self.group))
+        self._conclude(_Trigger(result.at, result.event_id, moment(result.at), verdict))
 
-    def _conclude(self, found: _Found) -> None:
-        if found.verdict.fires:
-            self.found[found.event_id] = found
+    def _conclude(self, trigger: _Trigger) -> None:
+        if trigger.verdict.fires:
+            self.triggers[trigger.event_id] = trigger
 
     def claim(self) -> CooldownClaim:
-        return self._claim(sorted(self.found.values()))
+        return self._claim(sorted(self.triggers.values()))
 
-    def _claim(self, found: Iterable[_Found]) -> CooldownClaim:
-        return self.rule.claim(self.digest, [(each.at, each.event_id) for each in found])
+    def _claim(self, triggers: Iterable[_Trigger]) -> CooldownClaim:
+        return self.rule.cooldown_claim(self.digest, [(each.at, each.event_id) for each in triggers])
 
-    def firings(self, speaks: Iterable[bool]) -> list[Firing]:
-        """What is found, in order of (time, id), where the event of that place `speaks`."""
-        return [self._firing(found) for found, loud in zip(sorted(self.found.values()), speaks, strict=False) if loud]
+    def firings(self, wins: Iterable[bool]) -> list[Firing]:
+        """Return a firing for each trigger that wins the cooldown; `wins` is in the order of `claim`."""
+        return [self._firing(trigger) for trigger, win in zip(sorted(self.triggers.values()), wins, strict=False) if win]
 
-    def _firing(self, found: _Found) -> Firing:
+    def _firing(self, trigger: _Trigger) -> Firing:
         rule, condition = self.rule, self.rule.condition
-        selection = condition.selection(found.at, self.group) if condition.windowed else None
-        claim = self._claim([found])
         return Firing(
-            rule, self.group, self.group_key, found.event_id, found.occurred_at, found.verdict, selection, claim
+            rule,
+            self.group,
+            self.group_key,
+            trigger.event_id,
+            trigger.occurred_at,
+            trigger.verdict,
+            condition.selection(trigger.at, self.group) if condition.windowed else None,
+            self._claim([trigger]),
         )
 
 
@@ -148,46 +154,52 @@ class _Batch:
     faults: dict[str, Fault] = field(default_factory=dict)
     late: int = 0
 
-    def take(self, event: Event, rules: RuleSet) -> None:
+    def add(self, event: Event, rules: RuleSet) -> None:
+        """Add an event to the series of each rule that applies to it."""
         at, received = microseconds(event.timestamp), microseconds(event.received_at)
-        shown = [self._try(rule, self._show, rule, event, at, received) for rule in rules.candidates(event)]
-        self.late += False in shown
+        added = [self._guard(rule, self._add, rule, event, at, received) for rule in rules.candidates(event)]
+        self.late += False in added
 
-    def ask(self, window: Window) -> None:
-        shown = [series for series in self.series.values() if series.members]
-        asked = [(series, watch) for series in shown if (watch := self._try(series.rule, series.watch))]
-        for sighting in window.observe([watch for _, watch in asked]) if asked else ():
-            series, _ = asked[sighting.watch]
-            self._try(series.rule, series.weigh, sighting)
+    def query(self, window: Window) -> None:
+        """Update the windows of all series with one call, and evaluate the results."""
+        changed = [series for series in self.series.values() if series.members]
+        updated = [(series, update) for series in changed if (update := self._guard(series.rule, series.update))]
+        for result in window.observe([update for _, update in updated]) if updated else ():
+            series, _ = updated[result.position]
+            self._guard(series.rule, series.evaluate, result)
 
-    def announce(self, window: Window) -> list[Firing]:
-        """The firings that no cooldown silences, in order of time."""
-        found = [series for series in self.series.values() if series.found]
-        claims = [series.claim() for series in found if series.rule.cooldown_seconds]
-        free = iter(window.free(claims) if claims else ())
+    def firings(self, window: Window) -> list[Firing]:
+        """Return the firings that no cooldown suppresses, in order of time."""
+        triggered = [series for series in self.series.values() if series.triggers]
+        claims = [series.claim() for series in triggered if series.rule.cooldown_seconds]
+        checked = iter(window.check_cooldowns(claims) if claims else ())
         firings: list[Firing] = []
-        for series in found:
-            speaks = next(free) if series.rule.cooldown_seconds else repeat(True)
-            firings += self._try(series.rule, series.firings, speaks) or ()
+        for series in triggered:
+            wins = next(checked) if series.rule.cooldown_seconds else repeat(True)
+            firings += self._guard(series.rule, series.firings, wins) or ()
         return sorted(firings, key=lambda firing: (firing.occurred_at, firing.event_id))
 
-    def _show(self, rule: Rule, event: Event, at: int, received: int) -> bool | None:
-        """Show an event to a rule that may concern it; False: it does, but the event is out of time."""
+    def _add(self, rule: Rule, event: Event, at: int, received: int) -> bool | None:
+        """Add an event to its series if the rule applies; return False if it does but the event is too late."""
         scope = rule.condition.scope
         if not scope.matches(event):
             return None
         values = scope.values(event)
-        known = rule.rule_id, repr(values)
-        series = self.series.get(known)
+        key = rule.rule_id, repr(values)
+        series = self.series.get(key)
         if series is None:
-            series = self.series[known] = _Series.of(rule, scope.group(values))
-        return series.show(event, at, received)
+            series = self.series[key] = _Series.of(rule, scope.group(values))
+        return series.add(event, at, received)
 
-    def _try(self, rule: Rule, act: Callable[..., T], *arguments: Any) -> T | None:
-        """Let a rule do something; should it raise, that is its own fault and nobody else's."""
+    def _guard(self, rule: Rule, act: Callable[..., T], *arguments: Any) -> T | None:
+        """Call `act`; record an exception as a fault of this rule."""
         try:
             return act(*arguments)
         except Exception as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            self.faults.setdefault(rule.rule_id, Fault(rule, reason[:MAX_REASON_CHARACTERS]))
+            self.faults.setdefault(rule.rule_id, Fault(rule, fault_reason(error)))
             return None
+
+
+def fault_reason(error: Exception) -> str:
+    """Return the reason of a suspension, in one line of bounded length."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:MAX_REASON_CHARACTERS]

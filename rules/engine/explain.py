@@ -1,19 +1,19 @@
-"""The message of an anomaly: what was found, in one line, as it reads in an alert."""
+"""The message of an anomaly, as it stands in an alert."""
 
 from rules.engine.evaluate import Firing
-from rules.verdict import events, words
+from rules.verdict import format_count, format_group
 
 
 def explain(firing: Firing, count: int | None = None) -> str:
-    """Say why a rule fired, such as "High error rate: 6 events in 60 s, more than 5 (source=checkout)".
+    """Return why a rule fired, such as "High error rate: 6 events in 60 s, more than 5 (source=checkout)".
 
-    `count` is what the firing's selection really holds, when it is known. It is told where the rule
-    itself only knows that there are enough.
+    `count` is the number of stored events in the firing's selection, if known. The message states it if the rule
+    itself knows only a lower bound.
     """
     verdict = firing.verdict
     limit = verdict.details.get("limit")
     if count is None or limit is None:
         return f"{firing.rule.name}: {verdict.reason}"
-    # Fewer may be stored than were seen, when retention was quicker than this rule.
-    found = events(max(count, int(verdict.observed)))
-    return f"{firing.rule.name}: {found} in {verdict.details['window_seconds']} s, {limit}{words(firing.group)}"
+    # Retention may have deleted some of the events that the window counted.
+    found = format_count(max(count, int(verdict.observed)))
+    return f"{firing.rule.name}: {found} in {verdict.details['window_seconds']} s, {limit}{format_group(firing.group)}"

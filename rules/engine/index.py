@@ -1,4 +1,7 @@
-"""Which rules an event index_keys, at a cost that grows with these and not with all rules."""
+"""Index of rules by event type, source and one further filter.
+
+The cost of a look-up grows with the number of rules that apply to the event, not with the number of all rules.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -7,42 +10,46 @@ from typing import Any
 
 from rules.event import Event
 from rules.rule import Rule
-from rules.scope import Check
+from rules.scope import FieldFilter
+
+ANY_EVENT = (None, None)
 
 
 @dataclass(slots=True)
 class _IndexEntry:
-    """The rules for one event type and source; those with a further filter by the values that its path may have."""
+    """The rules of one index key; those with an `index_filter` by its path and each of its values."""
 
     rules: list[Rule] = field(default_factory=list)
-    filtered: dict[str, tuple[Check, dict[Any, list[Rule]]]] = field(default_factory=dict)
+    filtered: dict[str, tuple[FieldFilter, dict[Any, list[Rule]]]] = field(default_factory=dict)
 
-    def put(self, rule: Rule) -> None:
-        checks = rule.condition.scope.checks
-        if not checks:
+    def add(self, rule: Rule) -> int:
+        """Add a rule; return the number of lists that it was added to."""
+        index_filter = rule.condition.scope.index_filter
+        if index_filter is None:
             self.rules.append(rule)
-            return
-        _, by_value = self.filtered.setdefault(checks[0].path, (checks[0], {}))
-        for value in checks[0].allowed:
+            return 1
+        _, by_value = self.filtered.setdefault(index_filter.path, (index_filter, {}))
+        for value in index_filter.allowed:
             by_value.setdefault(value, []).append(rule)
+        return len(index_filter.allowed)
 
 
 class RuleSet:
-    """Rules, indexed by the event types and sources that they are about, and by the first of their other filters."""
+    """Rules that can be found by an event. `size` is the number of index entries, at most 10,000 for each rule."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
-        self._shelves: defaultdict[tuple[str | None, str | None], _IndexEntry] = defaultdict(_IndexEntry)
+        self.size = 0
+        self._entries: defaultdict[tuple[str | None, str | None], _IndexEntry] = defaultdict(_IndexEntry)
         for rule in rules:
-            for concern in rule.condition.scope.index_keys:
-                self._shelves[concern].put(rule)
+            for key in rule.condition.scope.index_keys:
+                self.size += self._entries[key].add(rule)
 
     def candidates(self, event: Event) -> list[Rule]:
-        """The rules that may be about the event; whether all their filters fit, their scope says."""
-        kind, source = event.event_type, event.source
+        """Return the rules that may apply to the event; `Scope.matches` decides."""
         found: list[Rule] = []
-        for concern in ((kind, source), (kind, None), (None, source), (None, None)):
-            if shelf := self._shelves.get(concern):
-                found += shelf.rules
-                for check, by_value in shelf.filtered.values():
-                    found += by_value.get(check.value(event), ())
+        for key in (("event_type", event.event_type), ("source", event.source), ANY_EVENT):
+            if entry := self._entries.get(key):
+                found += entry.rules
+                for index_filter, by_value in entry.filtered.values():
+                    found += by_value.get(index_filter.value(event), ())
         return found

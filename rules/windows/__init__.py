@@ -1,1 +1,1 @@
-"""Window queries and their in-memory implementation."""
+"""Window queries, and windows in memory."""

@@ -1,11 +1,20 @@
-"""A window in the memory of one process: for backtests, and to say what the shared one must answer."""
+"""Windows in the memory of one process: for backtests, and the model that the Lua scripts must agree with."""
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from rules.windows.queries import Buckets, CooldownClaim, Count, Run, WindowResult, WindowUpdate
+from rules.windows.queries import (
+    BucketBaseline,
+    CooldownClaim,
+    CountWithin,
+    NthWithin,
+    WindowQuery,
+    WindowResult,
+    WindowUpdate,
+)
 
 
 @dataclass(slots=True)
@@ -16,7 +25,7 @@ class _Members:
     times: dict[str, int] = field(default_factory=dict)
 
     def add(self, members: Iterable[tuple[int, str]]) -> int:
-        """Add those whose id is not there; returns how many these were."""
+        """Add the members with new ids; return their number."""
         before = len(self.order)
         for at, member in members:
             if member not in self.times:
@@ -28,11 +37,11 @@ class _Members:
         return bisect_left(self.order, (self.times[member], member))
 
     def before(self, at: int) -> int:
-        """How many are older than this time."""
+        """Return the number of members older than this time."""
         return bisect_left(self.order, (at,))
 
     def trim(self, horizon: int, keep: int) -> None:
-        """Drop what is not younger than the horizon, and all but the newest."""
+        """Drop the members up to the horizon, and all but the newest `keep`."""
         old = max(self.before(horizon + 1), len(self.order) - keep)
         for _, member in self.order[:old]:
             del self.times[member]
@@ -41,98 +50,146 @@ class _Members:
 
 @dataclass(slots=True)
 class _Buckets:
-    """Counts by bucket, with the ids that were counted."""
+    """The ids in each bucket, and the first bucket that ever had one."""
 
     first: int | None = None
-    seen: dict[int, set[str]] = field(default_factory=dict)
+    ids: dict[int, set[str]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _State:
+    """The state of one window; its query uses one of the two."""
+
+    members: _Members = field(default_factory=_Members)
+    buckets: _Buckets = field(default_factory=_Buckets)
 
 
 class MemoryWindow:
-    """A `Window` that nobody else sees."""
+    """A `Window` for one process."""
 
     def __init__(self) -> None:
-        self._windows: defaultdict[str, _Members] = defaultdict(_Members)
-        self._buckets: defaultdict[str, _Buckets] = defaultdict(_Buckets)
-        self._claims: defaultdict[str, _Members] = defaultdict(_Members)
+        self._windows: defaultdict[str, _State] = defaultdict(_State)
+        self._cooldowns: defaultdict[str, _Members] = defaultdict(_Members)
 
-    def observe(self, watches: Sequence[WindowUpdate]) -> list[WindowResult]:
-        return [sighting for position, watch in enumerate(watches) for sighting in self._answer(position, watch)]
+    def observe(self, updates: Sequence[WindowUpdate]) -> list[WindowResult]:
+        results: list[WindowResult] = []
+        for position, update in enumerate(updates):
+            model = MODELS[type(update.query)]
+            results += model(self._windows[update.key], position, update, update.query)
+        return results
 
-    def free(self, claims: Sequence[CooldownClaim]) -> list[list[bool]]:
-        return [list(self._free(claim)) for claim in claims]
+    def check_cooldowns(self, claims: Sequence[CooldownClaim]) -> list[list[bool]]:
+        return [list(_wins(self._cooldowns[claim.key], claim)) for claim in claims]
 
-    def claim(self, claims: Sequence[CooldownClaim]) -> None:
+    def start_cooldowns(self, claims: Sequence[CooldownClaim]) -> None:
         for claim in claims:
-            claimed = self._claims[claim.key]
-            claimed.add(claim.members)
-            claimed.trim(claim.members[-1][0] - claim.past, claim.keep)
-
-    def _answer(self, position: int, watch: WindowUpdate) -> Iterable[WindowResult]:
-        question = watch.question
-        if isinstance(question, Buckets):
-            return list(_buckets(self._buckets[watch.key], position, watch, question))
-        window = self._windows[watch.key]
-        again = window.add(watch.members) < len(watch.members)
-        if isinstance(question, Run):
-            found = list(_run(window, position, watch, question, again))
-        else:
-            found = list(_count(window, position, watch, question))
-        window.trim(watch.newest - question.past, question.keep)
-        return found
-
-    def _free(self, claim: CooldownClaim) -> Iterator[bool]:
-        claimed = self._claims[claim.key]
-        speaks: int | None = None
-        for at, member in claim.members:
-            free = claimed.before(at + claim.cooldown) == claimed.before(at - claim.cooldown + 1)
-            free = free and (speaks is None or at - speaks >= claim.cooldown)
-            speaks = at if free else speaks
-            yield free or member in claimed.times
+            started = self._cooldowns[claim.key]
+            started.add(claim.members)
+            started.trim(claim.members[-1][0] - claim.past, claim.keep)
 
 
-def _run(window: _Members, position: int, watch: WindowUpdate, run: Run, again: bool) -> Iterator[WindowResult]:
-    # An event is the last of a run when the member `needed - 1` before it is less than `width` older. A new event can
-    # make so those less than `width` later, `needed - 1` ranks at most. Of these, whoever is so without the new ones
-    # (`new` that came up to it, but for those `gone` from its window) has been named before.
-    mine = {member for _, member in watch.members}
-    order, needed, width = window.order, run.needed, run.width
-    last = window.rank(watch.members[-1][1]) + needed
-    new = gone = 0
-    for rank in range(window.rank(watch.members[0][1]), len(order) if again else min(last, len(order))):
+def _wins(started: _Members, claim: CooldownClaim) -> Iterator[bool]:
+    winner: int | None = None
+    for at, member in claim.members:
+        free = started.before(at + claim.cooldown) == started.before(at - claim.cooldown + 1)
+        free = free and (winner is None or at - winner >= claim.cooldown)
+        winner = at if free else winner
+        yield free or member in started.times
+
+
+def _nth_within(window: _State, position: int, update: WindowUpdate, query: NthWithin) -> list[WindowResult]:
+    added = window.members.add(_ids(update))
+    redelivered = added < len(update.members)
+    results = list(_completed(window.members, position, update, query, redelivered))
+    window.members.trim(update.newest - query.past, query.keep)
+    return results
+
+
+def _completed(
+    window: _Members, position: int, update: WindowUpdate, query: NthWithin, redelivered: bool
+) -> Iterator[WindowResult]:
+    """Yield a result for each event that the new members have made the last of `needed` within `width`.
+
+    An event is the last of `needed` within `width` if the member `needed - 1` ranks before it is less than `width`
+    older. A new member can change this only for events less than `width` later and at most `needed - 1` ranks later.
+    An event for which it was true without the new members has had its result already.
+
+    Example: needed = 3, width = 10; the window held times 1, 5 and 12; now 3 is added. The order is 1, 3, 5, 12.
+
+    - 3 (rank 1): there is no rank -1, so no result.
+    - 5 (rank 2): rank 0 has time 1, and 1 > 5 - 10: true. Without the new member, which is at rank 2 or before and
+      within the width, the rank to look at is -1: it was not true before. Result.
+    - 12 (rank 3): rank 1 has time 3, and 3 > 12 - 10: true. Without the new member: rank 0, time 1, which is not
+      greater than 2: it was not true before. Result.
+
+    `new` counts the new members up to the event, and `expired` those among them that are older than its window.
+    """
+    new_ids = {member for _, member, _ in update.members}
+    order, needed, width = window.order, query.needed, query.width
+    last = window.rank(update.members[-1][1]) + needed
+    new = expired = 0
+    for rank in range(window.rank(update.members[0][1]), len(order) if redelivered else min(last, len(order))):
         at, member = order[rank]
-        if at >= watch.members[-1][0] + width:
+        if at >= update.members[-1][0] + width:
             break
-        new += member in mine
-        while gone < new and watch.members[gone][0] <= at - width:
-            gone += 1
-        known = _within(order, rank - needed + 1 - (new - gone), at - width)
-        if _within(order, rank - needed + 1, at - width) and (again or member in mine or not known):
+        new += member in new_ids
+        while expired < new and update.members[expired][0] <= at - width:
+            expired += 1
+        before = _is_within(order, rank - needed + 1 - (new - expired), at - width)
+        if _is_within(order, rank - needed + 1, at - width) and (redelivered or member in new_ids or not before):
             yield WindowResult(position, member, at, needed)
 
 
-def _within(order: Sequence[tuple[int, str]], rank: int, after: int) -> bool:
+def _is_within(order: Sequence[tuple[int, str]], rank: int, after: int) -> bool:
+    """Return whether there is a member at this rank and it is younger than `after`."""
     return rank >= 0 and order[rank][0] > after
 
 
-def _count(window: _Members, position: int, watch: WindowUpdate, count: Count) -> Iterator[WindowResult]:
-    for at, member in watch.members:
-        yield WindowResult(position, member, at, window.before(at + 1) - window.before(at - count.width + 1))
+def _count_within(window: _State, position: int, update: WindowUpdate, query: CountWithin) -> list[WindowResult]:
+    members = window.members
+    members.add(_ids(update))
+    results = [
+        WindowResult(position, member, at, members.before(at + 1) - members.before(at - query.width + 1))
+        for at, member in _ids(update)
+    ]
+    members.trim(update.newest - query.past, query.keep)
+    return results
 
 
-def _buckets(window: _Buckets, position: int, watch: WindowUpdate, question: Buckets) -> Iterator[WindowResult]:
-    members: dict[int, list[tuple[int, str]]] = {}
-    for at, member in watch.members:
-        members.setdefault(at // question.size, []).append((at, member))
-    for bucket, new in members.items():
-        window.seen.setdefault(bucket, set()).update(member for _, member in new)
-        window.first = bucket if window.first is None else min(bucket, window.first)
-        if window.first > bucket - question.baseline:
-            continue
-        counts = [len(window.seen.get(bucket - back, ())) for back in range(1, question.baseline + 1)]
-        total, squares = sum(counts), sum(count * count for count in counts)
-        before = len(window.seen[bucket]) - len(new)
-        for order, (at, member) in enumerate(new, 1):
-            yield WindowResult(position, member, at, before + order, total, squares)
-    if len(window.seen) > 2 * question.keep:
-        oldest = watch.newest // question.size - question.keep
-        window.seen = {bucket: ids for bucket, ids in window.seen.items() if bucket >= oldest}
+def _bucket_baseline(window: _State, position: int, update: WindowUpdate, query: BucketBaseline) -> list[WindowResult]:
+    buckets, results = window.buckets, list[WindowResult]()
+    by_bucket: dict[int, list[tuple[int, str]]] = {}
+    for at, member in _ids(update):
+        by_bucket.setdefault(at // query.size, []).append((at, member))
+    for bucket, members in by_bucket.items():
+        results += _bucket_results(buckets, position, bucket, members, query)
+    if len(buckets.ids) > 2 * query.keep:
+        oldest = update.newest // query.size - query.keep
+        buckets.ids = {bucket: ids for bucket, ids in buckets.ids.items() if bucket >= oldest}
+    return results
+
+
+def _bucket_results(
+    buckets: _Buckets, position: int, bucket: int, members: list[tuple[int, str]], query: BucketBaseline
+) -> Iterator[WindowResult]:
+    buckets.ids.setdefault(bucket, set()).update(member for _, member in members)
+    buckets.first = bucket if buckets.first is None else min(bucket, buckets.first)
+    if buckets.first > bucket - query.baseline:
+        return
+    counts = [len(buckets.ids.get(bucket - back, ())) for back in range(1, query.baseline + 1)]
+    total, squares = sum(counts), sum(count * count for count in counts)
+    before = len(buckets.ids[bucket]) - len(members)
+    for place, (at, member) in enumerate(members, 1):
+        yield WindowResult(position, member, at, before + place, total, squares)
+
+
+def _ids(update: WindowUpdate) -> Iterator[tuple[int, str]]:
+    return ((at, member) for at, member, _ in update.members)
+
+
+#: The model of each query: adds the members of an update to the state of its window and returns the results.
+MODELS: dict[type[WindowQuery], Callable[[_State, int, WindowUpdate, Any], Iterable[WindowResult]]] = {
+    NthWithin: _nth_within,
+    CountWithin: _count_within,
+    BucketBaseline: _bucket_baseline,
+}

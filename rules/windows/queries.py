@@ -1,8 +1,10 @@
-"""What the rules ask of past events: the questions, the answers, and who can answer.
+"""The protocol of windows: the queries of conditions, their results, and cooldowns.
 
-A window holds event ids by event time, for one rule, condition and group. Adding an event again changes
-nothing. Times and spans are whole microseconds. All that travels to a shared window is an array, in the
-order of its fields here.
+A window holds the events of one rule, condition and group as members `(time, id, value)`. Adding a member again
+changes nothing. Times and durations are integer microseconds.
+
+A new query needs a struct here and in `QUERIES`, a model in `rules.windows.memory.MODELS` and a Lua script in
+`actors.rule_state.windows.redis_windows.OBSERVE`; a property test compares the two.
 """
 
 from collections.abc import Sequence
@@ -12,15 +14,21 @@ import msgspec
 
 from rules.event import SECOND
 
-#: How far ahead of ours an event's clock may be.
+#: How far in the future the timestamp of an event may be.
 CLOCK_SKEW_SECONDS = 60
 
+#: Time, event id, and the value that the condition gives to the event.
+Member = tuple[int, str, float]
 
-class _Sliding(msgspec.Struct, array_like=True, frozen=True):
-    """Of the last `width`, `needed` members decide.
 
-    Kept are at least the newest `keep`, enough for late arrivals to find their neighbours, and of those
-    what is less than `past` older than the newest event; not much more than that.
+class NthWithin(msgspec.Struct, array_like=True, frozen=True):
+    """Which events are the last of `needed` members within `width`, because of the new members? Ignores values.
+
+    The results are the new members for which it is true, and later members for which it has become true. If a new
+    member was known already, this is a redelivery: the first worker may have crashed before it recorded its results.
+    Then the results are all members that the new ones may ever have completed.
+
+    A window keeps at least the newest `keep` members that are less than `past` older than the newest event.
     """
 
     needed: int
@@ -30,28 +38,32 @@ class _Sliding(msgspec.Struct, array_like=True, frozen=True):
 
     @classmethod
     def of(cls, needed: int, window_seconds: int, allowed_lateness_seconds: int) -> Self:
-        keep = max(4 * needed, needed + 256)
-        return cls(needed, window_seconds * SECOND, keep, (window_seconds + allowed_lateness_seconds) * SECOND)
+        past = (window_seconds + allowed_lateness_seconds) * SECOND
+        return cls(needed, window_seconds * SECOND, members_kept(needed), past)
 
 
-class Run(_Sliding, frozen=True):
-    """Which events are the last of `needed` within the `width`, now that these have been added?
+class CountWithin(msgspec.Struct, array_like=True, frozen=True):
+    """How many members are there in the `width` that ends with each new one, itself included? Ignores values.
 
-    Named are the new events that are, and the later ones that have become so because of them. When one of the new
-    events is known already, all that may ever have become so because of it are named again: who was told
-    before may have died since.
+    Exact up to `keep`. A window keeps the same members as for `NthWithin`.
     """
 
+    width: int
+    keep: int
+    past: int
 
-class Count(_Sliding, frozen=True):
-    """How many events, itself included, are there in the `width` before each new one? Exact up to `needed`."""
+    @classmethod
+    def of(cls, limit: int, window_seconds: int, allowed_lateness_seconds: int) -> Self:
+        """Return a query that is exact up to `limit`, even for late events."""
+        past = (window_seconds + allowed_lateness_seconds) * SECOND
+        return cls(window_seconds * SECOND, members_kept(limit), past)
 
 
-class Buckets(msgspec.Struct, array_like=True, frozen=True):
-    """How many events has the bucket of each new one, and how many had the `baseline` buckets before it?
+class BucketBaseline(msgspec.Struct, array_like=True, frozen=True):
+    """How many members are there in the bucket of each new one and in the `baseline` buckets before it? Ignores values.
 
-    A bucket is `size` long. Not answered before the first bucket of all is `baseline` buckets away. Counts of
-    the newest `keep` buckets are kept; the others are dropped when they have become as many.
+    A bucket is `size` long. There is no result until the window is `baseline` buckets old. The window keeps the newest
+    `keep` buckets and drops the others when twice as many exist.
     """
 
     size: int
@@ -62,30 +74,38 @@ class Buckets(msgspec.Struct, array_like=True, frozen=True):
     def of(cls, bucket_seconds: int, baseline: int, allowed_lateness_seconds: int) -> Self:
         late = -(-allowed_lateness_seconds // bucket_seconds)
         skew = -(-CLOCK_SKEW_SECONDS // bucket_seconds)
-        keep = baseline + late + skew + 1
-        return cls(bucket_seconds * SECOND, baseline, keep)
+        return cls(bucket_seconds * SECOND, baseline, baseline + late + skew + 1)
 
 
-Question = Run | Count | Buckets
+WindowQuery = NthWithin | CountWithin | BucketBaseline
+QUERIES: tuple[type[WindowQuery], ...] = (NthWithin, CountWithin, BucketBaseline)
+
+
+def members_kept(needed: int) -> int:
+    """Return how many members a window keeps so that a late event finds its neighbours."""
+    return max(4 * needed, needed + 256)
 
 
 class WindowUpdate(msgspec.Struct, array_like=True):
-    """New events of one window, in order of (time, id). `newest`: the latest event time, but not in the future."""
+    """New members of one window, in order of (time, id).
+
+    `newest` is the latest event time of the batch, limited to the time of arrival.
+    """
 
     key: str
-    question: Question
+    query: WindowQuery
     newest: int
-    members: list[tuple[int, str]]
+    members: list[Member]
 
 
 class WindowResult(msgspec.Struct, array_like=True, frozen=True):
-    """What the window says about one event of the watch at this position.
+    """The result for one event; `position` is the index of its update.
 
-    `count`: the events in its window or bucket. `total` and `squares`: the sums of its baseline's counts and of
-    their squares.
+    `count` is the number of members in its window or bucket. `total` and `squares` are the sums of the counts and of
+    the squared counts of its baseline.
     """
 
-    watch: int
+    position: int
     event_id: str
     at: int
     count: int
@@ -93,10 +113,10 @@ class WindowResult(msgspec.Struct, array_like=True, frozen=True):
     squares: int = 0
 
 
-class CooldownClaim(msgspec.Struct, array_like=True, frozen=True):
-    """The wish of each of these events, in order of (time, id), to speak for its group for `cooldown` around its time.
+class CooldownClaim(msgspec.Struct, frozen=True):
+    """A request by each event, in order of (time, id), to start the cooldown of its group at its time.
 
-    What was claimed `past` or more before the newest is forgotten, and all but the newest `keep`.
+    Starts that are `past` or more older than the newest are dropped, and all but the newest `keep`.
     """
 
     key: str
@@ -107,19 +127,19 @@ class CooldownClaim(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Window(Protocol):
-    """Remembers events for all who share it. Each call is atomic for each of its windows."""
+    """Members of windows and starts of cooldowns, shared by all workers. A call is atomic for each window."""
 
-    def observe(self, watches: Sequence[WindowUpdate]) -> list[WindowResult]:
-        """Add the events of all watches to their windows; returns what their questions found."""
+    def observe(self, updates: Sequence[WindowUpdate]) -> list[WindowResult]:
+        """Add the members of all updates to their windows and return the results of their queries."""
         ...
 
-    def free(self, claims: Sequence[CooldownClaim]) -> list[list[bool]]:
-        """For each event of each claim, whether it may speak: no other that does lies less than the cooldown away.
+    def check_cooldowns(self, claims: Sequence[CooldownClaim]) -> list[list[bool]]:
+        """Return for each event of each claim whether it wins the cooldown: no other winner is less than it away.
 
-        Nothing is remembered of this: a worker that dies before its anomaly is recorded silences nobody.
+        Stores nothing, so that a worker that crashes before it records its anomaly suppresses no other anomaly.
         """
         ...
 
-    def claim(self, claims: Sequence[CooldownClaim]) -> None:
-        """Remember that these events spoke, now that their anomalies are recorded."""
+    def start_cooldowns(self, claims: Sequence[CooldownClaim]) -> None:
+        """Store the start of a cooldown for each event, after its anomaly was recorded."""
         ...

@@ -1,1 +1,1 @@
-"""Rule windows in Redis: one Lua script for each window query."""
+"""Windows and cooldowns in Redis: one Lua script for each window query."""

@@ -1,63 +1,77 @@
-"""The windows of the rules in Redis, shared by all workers: what one adds, all see at once."""
+"""Windows of rules in Redis, shared by all workers."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import redis
 
 from actors.transport.scripts import LuaScript, run_pipelined
-from rules.windows.queries import Buckets, CooldownClaim, Count, Run, WindowResult, WindowUpdate
+from rules.windows.queries import (
+    BucketBaseline,
+    CooldownClaim,
+    CountWithin,
+    NthWithin,
+    WindowQuery,
+    WindowResult,
+    WindowUpdate,
+)
 
-SCRIPTS = Path(__file__).parent
-MEMBERS_PER_CALL = 1_000  # Redis serves nobody else during a script: two milliseconds at most
+FOLDER = Path(__file__).parent
+MEMBERS_PER_CALL = 1_000  # limits a script, during which Redis serves no other client, to about two milliseconds
 
-_sightings = msgspec.msgpack.Decoder(list[WindowResult])
-_granted = msgspec.msgpack.Decoder(list[list[bool]])
+_decode_results = msgspec.msgpack.Decoder(list[WindowResult]).decode
+_decode_wins = msgspec.msgpack.Decoder(list[list[bool]]).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
 def _script(*names: str) -> LuaScript:
-    return LuaScript(*(SCRIPTS / f"{name}.lua" for name in names))
+    return LuaScript(*(FOLDER / f"{name}.lua" for name in names))
 
 
-FREE, CLAIM = _script("free"), _script("retain", "claim")
-OBSERVE: dict[type, LuaScript] = {
-    Run: _script("retain", "run"),
-    Count: _script("retain", "count"),
-    Buckets: _script("retain", "buckets"),
+CHECK_COOLDOWNS = _script("check_cooldowns")
+START_COOLDOWNS = _script("prelude", "start_cooldowns")
+#: The script of each query.
+OBSERVE: dict[type[WindowQuery], LuaScript] = {
+    NthWithin: _script("prelude", "nth_within"),
+    CountWithin: _script("prelude", "count_within"),
+    BucketBaseline: _script("prelude", "bucket_baseline"),
 }
 
 
 class RedisWindow:
-    """A `rules.windows.queries.Window` in Redis; each call is one round trip. Errors of Redis pass through."""
+    """A `rules.windows.queries.Window` in Redis. Each call is one round trip and raises `redis.RedisError`."""
 
     def __init__(self, client: "redis.Redis") -> None:
         self._client = client
 
-    def observe(self, watches: Sequence[WindowUpdate]) -> list[WindowResult]:
-        """See `Window`. The events of one watch are at most 2,000: Lua has no room for the arguments of more."""
-        replies = run_pipelined(self._client, [(OBSERVE[kind], _encode(part)) for kind, part in _parts(watches)])
-        return [sighting for reply in replies for sighting in _sightings.decode(reply)]
+    def observe(self, updates: Sequence[WindowUpdate]) -> list[WindowResult]:
+        """See `Window`. One update has at most 2,000 members: Lua cannot pass more arguments to a command."""
+        replies = run_pipelined(self._client, [(OBSERVE[query], _encode(part)) for query, part in _parts(updates)])
+        return [result for reply in replies for result in _decode_results(reply)]
 
-    def free(self, claims: Sequence[CooldownClaim]) -> list[list[bool]]:
-        (reply,) = run_pipelined(self._client, [(FREE, _encode(claims))])
-        return _granted.decode(reply)
+    def check_cooldowns(self, claims: Sequence[CooldownClaim]) -> list[list[bool]]:
+        wanted = [(claim.key, claim.cooldown, claim.members) for claim in claims]
+        return _decode_wins(self._run(CHECK_COOLDOWNS, wanted))
 
-    def claim(self, claims: Sequence[CooldownClaim]) -> None:
-        run_pipelined(self._client, [(CLAIM, _encode(claims))])
+    def start_cooldowns(self, claims: Sequence[CooldownClaim]) -> None:
+        self._run(START_COOLDOWNS, [(claim.key, claim.past, claim.keep, claim.members) for claim in claims])
+
+    def _run(self, script: LuaScript, argument: Sequence[tuple[Any, ...]]) -> Any:
+        (reply,) = run_pipelined(self._client, [(script, _encode(argument))])
+        return reply
 
 
-def _parts(watches: Sequence[WindowUpdate]) -> Iterator[tuple[type, list[tuple[int, WindowUpdate]]]]:
-    """The watches with their positions, by kind of question, in parts small enough for one call."""
-    parts: dict[type, list[tuple[int, WindowUpdate]]] = {}
-    sizes: dict[type, int] = {}
-    for position, watch in enumerate(watches):
-        kind = type(watch.question)
-        part = parts.setdefault(kind, [])
-        part.append((position, watch))
-        sizes[kind] = sizes.get(kind, 0) + len(watch.members)
-        if sizes[kind] >= MEMBERS_PER_CALL:
-            yield kind, parts.pop(kind)
-            sizes[kind] = 0
+def _parts(updates: Sequence[WindowUpdate]) -> Iterator[tuple[type[WindowQuery], list[tuple[int, WindowUpdate]]]]:
+    """Yield the updates with their positions, by type of query, in parts that are small enough for one call."""
+    parts: dict[type[WindowQuery], list[tuple[int, WindowUpdate]]] = {}
+    sizes: dict[type[WindowQuery], int] = {}
+    for position, update in enumerate(updates):
+        query = type(update.query)
+        parts.setdefault(query, []).append((position, update))
+        sizes[query] = sizes.get(query, 0) + len(update.members)
+        if sizes[query] >= MEMBERS_PER_CALL:
+            yield query, parts.pop(query)
+            sizes[query] = 0
     yield from parts.items()

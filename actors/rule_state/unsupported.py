@@ -1,0 +1,40 @@
+"""Reports of rules that a worker skips because its version does not support them."""
+
+from typing import Any
+
+import msgspec
+
+from actors.transport import queues
+from actors.transport.redis_broker import RedisBroker
+from eventpulse import __version__
+from eventpulse.redis_keys import KEY_PREFIX
+
+#: Hash: worker id -> JSON object of the reasons by rule id. A worker has no field while it supports all rules.
+REPORTS = f"{KEY_PREFIX}:rules.unsupported"
+
+
+def report(broker: RedisBroker, reasons: dict[str, str]) -> None:
+    """Replace the report of this worker, and delete those of lost workers. Raises `redis.RedisError`."""
+    running = queues.worker_ids(broker) | {broker.worker_id}
+    known: dict[bytes, bytes] = broker.client.hgetall(REPORTS)  # type: ignore[assignment]
+    obsolete = {worker.decode() for worker in known} - running
+    with broker.client.pipeline() as pipeline:
+        if reasons:
+            pipeline.hset(REPORTS, broker.worker_id, msgspec.json.encode([__version__, reasons]))
+        else:
+            obsolete.add(broker.worker_id)
+        if obsolete:
+            pipeline.hdel(REPORTS, *obsolete)
+        pipeline.execute()
+
+
+def read(broker: RedisBroker) -> dict[str, str]:
+    """Return the reasons by rule id that running workers have reported. Raises `redis.RedisError`."""
+    running = queues.worker_ids(broker)
+    reports: dict[bytes, Any] = broker.client.hgetall(REPORTS)  # type: ignore[assignment]
+    found: dict[str, str] = {}
+    for worker, data in sorted(reports.items()):
+        version, reasons = msgspec.json.decode(data)
+        if worker.decode() in running:
+            found |= {rule: f"{why} (worker {worker.decode()}, version {version})" for rule, why in reasons.items()}
+    return found

@@ -1,0 +1,32 @@
+-- Add events to windows and count, for each, the members of the `width` that ends with it, itself included.
+--
+-- ARGV[1]  msgpack: {position, {key, {width, keep, past}, newest, {{time, id, value}, …}}} for each window
+-- Reply    msgpack: {position, id, time, count} for each event
+--
+-- eventpulse:window:<rule>:<condition>:<group>  sorted set: event id -> event time in microseconds
+-- Shared by all workers. Members are ids, so that a redelivery changes nothing.
+
+bypass_oom()
+local results = {}
+
+for _, entry in ipairs(cmsgpack.unpack(ARGV[1])) do
+    local position, update = unpack(entry)
+    local key, query, newest, members = unpack(update)
+    local width, keep, past = unpack(query)
+    local additions = {}
+    for i, member in ipairs(members) do
+        additions[2 * i - 1], additions[2 * i] = member[1], member[2]
+    end
+    redis.call('ZADD', key, 'NX', unpack(additions))
+
+    for _, member in ipairs(members) do
+        local at, id = unpack(member)
+        results[#results + 1] = { position, id, at, redis.call('ZCOUNT', key, at - width + 1, at) }
+    end
+
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', newest - past)
+    redis.call('ZREMRANGEBYRANK', key, 0, -keep - 1)
+    retain(key, width / 1e6 + LEAST_GRACE, past / 1e6 + GRACE)
+end
+
+return cmsgpack.pack(results)

@@ -1,0 +1,118 @@
+-- Add events to windows and find the events that are the last of `needed` members within `width`.
+--
+-- ARGV[1]  msgpack: {position, {key, {needed, width, keep, past}, newest, {{time, id, value}, …}}} for each window
+-- Reply    msgpack: {position, id, time, needed} for each event found
+--
+-- eventpulse:window:<rule>:<condition>:<group>  sorted set: event id -> event time in microseconds
+-- Shared by all workers. Members are ids, so that a redelivery changes nothing.
+--
+-- An event is the last of `needed` within `width` if the member `needed - 1` ranks before it is less than `width`
+-- older. A new member can change this only for events less than `width` later and at most `needed - 1` ranks later.
+-- An event for which it was true without the new members has had its result already, unless this is a redelivery: the
+-- first worker may have crashed before it recorded its results, so all of them are returned again.
+--
+-- Example: needed = 3, width = 10; the window held times 1, 5 and 12, and now 3 is added.
+--
+--   rank  time  member needed-1 ranks before it   without the new member        result
+--   0     1
+--   1     3     none                              (is the new member)           no: it has 2 members
+--   2     5     rank 0, time 1: 5 - 1 < 10        rank -1: none, was not true   yes: 1, 3, 5
+--   3     12    rank 1, time 3: 12 - 3 < 10       rank 0, time 1: 12 - 1 >= 10  yes: 3, 5, 12
+--
+-- "Without the new member" is the rank that is further down by `new - expired`: by the new members up to the event,
+-- except those that are too old for its window. Had the window held 2 too (1, 2, 5, 12; 3 is new), 5 would stand at
+-- rank 3, and without 3 the member at rank 0, time 1, would be within its window: it has had its result already.
+--
+-- The cost is the number of commands and the length of their replies. So a cheap test comes first: can any event from
+-- the oldest new one on be the last of `needed`? Only then the ranks are read, which are usually those of the newest
+-- few members, because events arrive nearly in order.
+
+bypass_oom()
+local call = redis.call
+local results = {}
+local TAIL = 4 -- members that are read in addition to the new ones
+local SLACK = 64 -- the window is cut to `keep` members each time it has grown by so many
+
+-- Return the times and ids of the members at these ranks.
+local function read(key, first, last)
+    local reply, times, ids = call('ZRANGE', key, first, last, 'WITHSCORES'), {}, {}
+    for i = 1, #reply, 2 do
+        ids[#ids + 1], times[#times + 1] = reply[i], tonumber(reply[i + 1])
+    end
+    return times, ids
+end
+
+-- Return the rank of the oldest new member, and the times and ids from it on as far as a new member may matter.
+local function affected(key, size, members, needed, redelivered)
+    local oldest, latest = members[1][2], members[#members][2]
+    local first = math.max(0, size - #members - TAIL)
+    local times, ids = read(key, first, -1)
+    local from, to = nil, nil
+    for i, id in ipairs(ids) do
+        from, to = from or id == oldest and i, to or id == latest and i
+    end
+    if not from then -- late events: ask for their ranks
+        first = call('ZRANK', key, oldest)
+        to = call('ZRANK', key, latest) - first + 1
+        times, ids = read(key, first, redelivered and -1 or first + to + needed - 2)
+        from = 1
+    end
+    local last = redelivered and #ids or math.min(#ids, to + needed - 1)
+    return first + from - 1, { unpack(times, from, last) }, { unpack(ids, from, last) }
+end
+
+-- Append a result for each event that the new members, which are in the window now, have made the last of `needed`.
+local function find(position, key, size, needed, width, members, redelivered)
+    local is_new = {}
+    for _, member in ipairs(members) do
+        is_new[member[2]] = true
+    end
+    local first, times, ids = affected(key, size, members, needed, redelivered)
+    -- The times from the lowest rank that the loop looks back to; starts[1] has the rank `lowest`.
+    local lowest = math.max(0, first - needed + 1 - #members)
+    local starts = read(key, lowest, first + #times - needed)
+    local new, expired = 0, 0
+    for i, at in ipairs(times) do
+        if at >= members[#members][1] + width then
+            break
+        end
+        if is_new[ids[i]] then
+            new = new + 1
+        end
+        while expired < new and members[expired + 1][1] <= at - width do
+            expired = expired + 1
+        end
+        local start = first + i - needed - lowest + 1 -- index of the member `needed - 1` ranks before this event
+        local without = starts[start - (new - expired)]
+        local was_true = without and at - without < width
+        if starts[start] and at - starts[start] < width and (redelivered or is_new[ids[i]] or not was_true) then
+            results[#results + 1] = { position, ids[i], at, needed }
+        end
+    end
+end
+
+for _, entry in ipairs(cmsgpack.unpack(ARGV[1])) do
+    local position, update = unpack(entry)
+    local key, query, newest, members = unpack(update)
+    local needed, width, keep, past = unpack(query)
+    local additions = {}
+    for i, member in ipairs(members) do
+        additions[2 * i - 1], additions[2 * i] = member[1], member[2]
+    end
+    local added = call('ZADD', key, 'NX', unpack(additions))
+    local size = call('ZCARD', key)
+
+    if size >= needed then
+        local latest_start = call('ZRANGE', key, size - needed, size - needed, 'WITHSCORES')[2]
+        if members[1][1] - latest_start < width then
+            find(position, key, size, needed, width, members, added < #members)
+        end
+    end
+    call('ZREMRANGEBYSCORE', key, '-inf', newest - past)
+    if math.floor(size / SLACK) > math.floor((size - added) / SLACK) then
+        call('ZREMRANGEBYRANK', key, 0, -keep - 1)
+    end
+    retain(key, width / 1e6 + LEAST_GRACE, past / 1e6 + GRACE)
+end
+
+return cmsgpack.pack(results)

@@ -1,0 +1,3 @@
+"""Prefix of every key and channel of EventPulse in Redis."""
+
+KEY_PREFIX = "eventpulse"

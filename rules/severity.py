@@ -1,0 +1,4 @@
+"""Severities of rules and alerts."""
+
+#: Lowest first.
+SEVERITIES = ("info", "warning", "critical")
