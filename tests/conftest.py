@@ -16,7 +16,7 @@ from eventpulse.local import embedded
 from models import database, migrations
 
 TEMPORARY = pytest.StashKey[str]()
-TABLES = "events, pending_evaluations, rules, anomalies, deliveries, throughput, dead_letters"
+TABLES = "events, pending_evaluations, rules, rule_versions, anomalies, deliveries, throughput, dead_letters"
 TIMED_FOLDERS = ("faults", "journey")
 
 

@@ -25,8 +25,7 @@ from models.database import connection, database, is_too_slow
 from models.delivery import Delivery
 from models.event import Event as EventRow
 from models.pending_evaluation import PendingEvaluation
-from rules.engine.evaluate import Firing
-from rules.engine.evaluate import evaluate as decide
+from rules.engine.evaluate import Firing, evaluate_batch
 from rules.engine.explain import explain
 from rules.event import Event, microseconds, moment
 from rules.windows.queries import CooldownClaim
@@ -51,13 +50,13 @@ def evaluate(*raw: msgspec.Raw) -> None:
     assert batch is not None
     events = [decode(event) for event in raw]
     window = RedisWindow(broker.client)
-    found = decide(events, runtime.current().rulebook.current(), window)
+    found = evaluate_batch(events, runtime.current().rulebook.current(), window)
     for fault in found.faults:
         suspend(fault.rule.rule_id, fault.rule.version, fault.reason)
     if found.firings:
         requests = {event.event_id: request_id_of(line) for event, line in zip(events, batch.records, strict=True)}
         spoken = [record(firing, requests.get(firing.event_id)) for firing in found.firings]
-        window.claim([claim for claim in spoken if claim.cooldown])
+        window.start_cooldowns([claim for claim in spoken if claim.cooldown])
     with connection():
         PendingEvaluation.confirm(batch.ids)
     batch.outbox.counts.update(evaluated=len(events), late=found.late)

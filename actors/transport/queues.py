@@ -48,11 +48,16 @@ def depths(broker: RedisBroker, *names: str) -> dict[str, QueueState]:
 
 
 def workers_alive(broker: RedisBroker) -> int:
-    """How many worker processes called within the heartbeat timeout. Raises `redis.RedisError`."""
+    """Return the number of worker processes with a heartbeat within the timeout. Raises `redis.RedisError`."""
+    return len(worker_ids(broker))
+
+
+def worker_ids(broker: RedisBroker) -> set[str]:
+    """Return the ids of worker processes with a heartbeat within the timeout. Raises `redis.RedisError`."""
     seconds, micros = broker.client.time()
     since = seconds * 1000 + micros // 1000 - HEARTBEAT_TIMEOUT_MS
     leases: list[Any] = broker.client.zrangebyscore(f"{broker.namespace}:__heartbeats__", since, "+inf")
-    return len({lease.split(b"|")[1].split(b".")[0] for lease in leases})
+    return {lease.split(b"|")[1].split(b".")[0].decode() for lease in leases}
 
 
 def _age_seconds(entry_id: bytes | None, data: bytes | None) -> float:

@@ -14,7 +14,8 @@ from marshmallow.fields import Field
 from api.decoding.event_schema import MAX_NAME_CHARACTERS, NameField
 from api.openapi.operation import Operation, Resource, Route
 from api.openapi.response_schemas import SHARED_SCHEMAS, UUID, ref
-from rules.rule import CONDITIONS, ConditionField
+from rules.conditions import CONDITIONS
+from rules.rule import ConditionField
 
 API_VERSION = "1.0"
 IF_MATCH = {

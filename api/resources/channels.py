@@ -20,7 +20,7 @@ from models.base import now
 from models.channel import SEVERITIES, Channel
 from notifiers.base import Notification, TryAgain, Undeliverable
 from notifiers.registry import KINDS, public_settings
-from rules.conditions.fields import Flag
+from rules.conditions.fields import StrictBoolean
 
 #: Limit concurrent test sends: they block on the channel and could be used to probe internal hosts (SSRF).
 CONCURRENT_TESTS = BoundedSemaphore(2)
@@ -42,7 +42,7 @@ class ChannelSchema(Schema):
     kind = fields.String(required=True, validate=validate.OneOf(list(KINDS)))
     settings = fields.Dict(load_default=dict, metadata={"description": "the settings of this kind of channel"})
     minimum_severity = fields.String(load_default="info", validate=validate.OneOf(SEVERITIES))
-    enabled = Flag(load_default=True)
+    enabled = StrictBoolean(load_default=True)
 
     @post_load
     def check_settings(self, channel: dict[str, Any], **_: Any) -> dict[str, Any]:

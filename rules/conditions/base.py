@@ -67,7 +67,9 @@ class ConditionSchema(Schema):
         Fields at their default are left out, so that a new optional field changes no key. Different spellings of
         the same meaning have the same form.
         """
-        return {name: form for name, value in values.items() if (form := self._form(name, value)) != self._default(name)}
+        return {
+            name: form for name, value in values.items() if (form := self._form(name, value)) != self._default(name)
+        }
 
     def _form(self, name: str, value: Any) -> Any:
         form = getattr(self.fields[name], "canonical", normalize)

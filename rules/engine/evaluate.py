@@ -130,7 +130,9 @@ class _Series:
 
     def firings(self, wins: Iterable[bool]) -> list[Firing]:
         """Return a firing for each trigger that wins the cooldown; `wins` is in the order of `claim`."""
-        return [self._firing(trigger) for trigger, win in zip(sorted(self.triggers.values()), wins, strict=False) if win]
+        return [
+            self._firing(trigger) for trigger, win in zip(sorted(self.triggers.values()), wins, strict=False) if win
+        ]
 
     def _firing(self, trigger: _Trigger) -> Firing:
         rule, condition = self.rule, self.rule.condition

@@ -15,7 +15,7 @@ from chaos.server_state import RecordedAnomaly, ServerState
 from chaos.system import AnomalyKey
 
 from actors.rule_state.rulebook import FIELDS
-from rules.engine.evaluate import Firing, evaluate
+from rules.engine.evaluate import Firing, evaluate_batch
 from rules.engine.index import RuleSet
 from rules.event import SECOND, Event, microseconds
 from rules.rule import Rule, parse_rule
@@ -71,7 +71,7 @@ def triggers(state: ServerState, rules: list[Rule]) -> Iterator[Firing]:
     without_cooldown = RuleSet([replace(rule, cooldown_seconds=0) for rule in rules])
     window = MemoryWindow()
     for rows in state.stream(EVENTS):
-        yield from evaluate([Event(*row) for row in rows], without_cooldown, window).firings
+        yield from evaluate_batch([Event(*row) for row in rows], without_cooldown, window).firings
 
 
 def _near(times: list[int], at: int, cooldown: int) -> bool:

@@ -7,13 +7,14 @@ import pytest
 from marshmallow import fields
 from support.rule_factory import THRESHOLD, at, decide, event, fired, row, rule
 
+from rules.conditions import CONDITIONS
 from rules.conditions.base import ConditionSchema
 from rules.event import Event
-from rules.rule import CONDITIONS, parse_rule
+from rules.rule import parse_rule
 from rules.scope import Scope
 from rules.verdict import Selection, Verdict
 from rules.windows.memory import MemoryWindow
-from rules.windows.queries import CooldownClaim, Run, WindowResult, WindowUpdate
+from rules.windows.queries import CooldownClaim, NthWithin, WindowResult, WindowUpdate
 
 
 class Counting(MemoryWindow):
@@ -27,14 +28,14 @@ class Counting(MemoryWindow):
         self.calls.append("observe")
         return super().observe(watches)
 
-    def free(self, claims: Sequence[CooldownClaim]) -> list[list[bool]]:
-        self.calls.append("free")
-        return super().free(claims)
+    def check_cooldowns(self, claims: Sequence[CooldownClaim]) -> list[list[bool]]:
+        self.calls.append("check_cooldowns")
+        return super().check_cooldowns(claims)
 
 
 class Unmatchable:
     index_keys = ((None, None),)
-    checks = ()
+    index_filter = None
 
     def matches(self, each: Event) -> bool:
         raise LookupError("no match")
@@ -50,13 +51,16 @@ class Broken:
         self.scope: Any = Unmatchable() if where == "match" else Scope.of({"event_type": "error"}, [])
 
     @property
-    def question(self) -> Run:
-        if self.where == "question":
-            raise ValueError("no\nquestion")
-        return Run.of(1, 10, 3600)
+    def query(self) -> NthWithin:
+        if self.where == "query":
+            raise ValueError("no\nquery")
+        return NthWithin.of(1, 10, 3600)
 
-    def judge(self, sighting: WindowResult, where: str) -> Verdict:
-        if self.where == "judge":
+    def member_value(self, event: Event) -> float:
+        return 1
+
+    def evaluate(self, result: WindowResult, group_suffix: str) -> Verdict:
+        if self.where == "evaluate":
             raise ZeroDivisionError("x" * 1000)
         return Verdict(True, "", 1, 0, {})
 
@@ -84,8 +88,8 @@ def broken() -> Iterator[None]:
     ("where", "reason"),
     [
         ("match", "LookupError: no match"),
-        ("question", "ValueError: no question"),
-        ("judge", "ZeroDivisionError: " + "x" * 281),
+        ("query", "ValueError: no query"),
+        ("evaluate", "ZeroDivisionError: " + "x" * 281),
         ("selection", "OverflowError: date value out of range"),
     ],
 )
@@ -112,7 +116,7 @@ def test_a_batch_takes_one_look_at_the_window_and_one_at_the_cooldowns() -> None
     decide([event(1), event(2)], window, *rules)
     assert window.calls == ["observe"]
     decide([event(3), event(4)], window, *rules)
-    assert window.calls == ["observe", "observe", "free"]
+    assert window.calls == ["observe", "observe", "check_cooldowns"]
 
 
 def test_events_that_concern_no_rule_and_rules_without_a_cooldown_ask_for_nothing() -> None:

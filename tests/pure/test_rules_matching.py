@@ -56,7 +56,7 @@ def test_an_event_finds_the_rules_for_its_type_its_source_both_and_all() -> None
         "other source": {"event_type": "error", "source": "till"},
     }
     rules = RuleSet(rule(ONE | {"filters": each}, rule_id=name) for name, each in filters.items())
-    assert [found.rule_id for found in rules.candidates(event(1))] == ["both", "type", "source"]
+    assert [found.rule_id for found in rules.candidates(event(1))] == ["type", "both", "source"]
     assert [found.rule_id for found in rules.candidates(event(1, payload={"a": 1.0}))][3:] == ["all"]
 
 

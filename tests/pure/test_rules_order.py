@@ -26,12 +26,12 @@ def test_a_window_keeps_no_more_than_a_few_times_what_its_rule_counts() -> None:
     counted = rule(THRESHOLD | {"value": 9}, window_seconds=3600)
     for start in range(0, 10_000, 500):
         fired((event(number, number / 10) for number in range(start, start + 500)), window, counted)
-    (members,) = window._windows.values()
-    assert len(members.order) == len(members.times) == 10 + 256
+    (state,) = window._windows.values()
+    assert len(state.members.order) == len(state.members.times) == 10 + 256
 
 
 def test_a_window_keeps_nothing_older_than_its_width_and_the_lateness() -> None:
     window, counted = MemoryWindow(), rule(allowed_lateness_seconds=20)
     fired((event(number) for number in range(100)), window, counted)
-    (members,) = window._windows.values()
-    assert len(members.order) == 30
+    (state,) = window._windows.values()
+    assert len(state.members.order) == 30

@@ -106,7 +106,7 @@ def test_all_errors_are_told_at_once() -> None:
 
 
 def test_an_invalid_rule_says_why_in_one_line() -> None:
-    with pytest.raises(InvalidRule, match=r"^severity: Must be one of: critical, warning, info\.$"):
+    with pytest.raises(InvalidRule, match=r"^severity: Must be one of: info, warning, critical\.$"):
         parse_rule(row(severity="fatal"))
 
 

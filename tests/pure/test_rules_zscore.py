@@ -64,6 +64,6 @@ def test_the_events_behind_it_are_those_of_the_whole_bucket() -> None:
 def test_what_is_older_than_any_baseline_is_forgotten() -> None:
     window, counted = MemoryWindow(), rule(ZSCORE, allowed_lateness_seconds=0)
     fired(flow(*[1] * 100), window, counted)
-    (remembered,) = window._buckets.values()
-    assert len(remembered.seen) <= 2 * 10
+    (state,) = window._windows.values()
+    assert len(state.buckets.ids) <= 2 * 10
     assert fired(flow(5, start=100), window, counted) == [10003, 10004]

@@ -18,8 +18,8 @@ from models.database import connection, database
 from models.delivery import Delivery
 from models.event import Event
 from models.rule import Rule
+from rules.conditions import CONDITIONS
 from rules.conditions.base import ConditionSchema
-from rules.rule import CONDITIONS
 from rules.scope import Scope
 
 
@@ -152,7 +152,7 @@ class Raising:
     windowed = False
     scope = Scope.of({}, [])
 
-    def judge(self, event: object, where: str) -> None:
+    def evaluate(self, event: object, group_suffix: str) -> None:
         raise ZeroDivisionError("division by zero")
 
 

@@ -10,10 +10,10 @@ from models.dead_letter import DeadLetter
 from models.delivery import Delivery
 from models.event import Event
 from models.pending_evaluation import PendingEvaluation
-from models.rule import Rule
+from models.rule import Rule, RuleVersion
 from models.throughput import Throughput
 
-ROWS = [Event, PendingEvaluation, Rule, Anomaly, Channel, Delivery, Throughput, DeadLetter]
+ROWS = [Event, PendingEvaluation, Rule, RuleVersion, Anomaly, Channel, Delivery, Throughput, DeadLetter]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.__name__)

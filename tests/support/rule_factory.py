@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from rules.engine.evaluate import Evaluation, evaluate
+from rules.engine.evaluate import Evaluation, evaluate_batch
 from rules.engine.index import RuleSet
 from rules.event import Event
 from rules.rule import Rule, parse_rule
@@ -53,12 +53,12 @@ def rule(condition: dict[str, Any] | None = None, **fields: Any) -> Rule:
 
 
 def decide(events: Iterable[Event], window: Window, *rules: Rule) -> Evaluation:
-    return evaluate(list(events), RuleSet(rules), window)
+    return evaluate_batch(list(events), RuleSet(rules), window)
 
 
 def settle(found: Evaluation, window: Window) -> Evaluation:
     """What follows when the anomalies of an evaluation are recorded."""
-    window.claim([firing.claim for firing in found.firings if firing.rule.cooldown_seconds])
+    window.start_cooldowns([firing.claim for firing in found.firings if firing.rule.cooldown_seconds])
     return found
 
 
