@@ -131,21 +131,6 @@ def test_a_changed_rule_is_in_force_for_the_next_events(pipeline: redis.Redis, s
     assert len(anomalies()) == 1
 
 
-def test_a_rule_that_cannot_be_compiled_is_suspended_with_its_reason(
-    pipeline: redis.Redis, start_worker: StartWorker
-) -> None:
-    broken = rule(name="Broken", condition={"type": "threshold", "operator": "~", "value": 2})
-    rule()
-    accept(*[event() for _ in range(3)])
-    start_worker()
-    until(lambda: idle(pipeline) and anomalies())
-    with connection():
-        suspended = Rule.get_by_id(broken.rule_id)
-    assert suspended.status == "error"
-    assert "condition.operator" in suspended.error
-    assert [found.rule_name for found in anomalies()] == ["Many orders"]
-
-
 class Raising:
     """A condition with a bug."""
 

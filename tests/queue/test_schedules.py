@@ -57,20 +57,6 @@ def test_the_roll_up_contains_the_depth_and_age_of_the_queues(pipeline: redis.Re
     assert 0 <= row.oldest_age_seconds < 60
 
 
-def test_a_redis_that_lost_its_data_gets_the_rules_again(pipeline: redis.Redis) -> None:
-    rule()
-    pipeline.flushdb()
-    revision = rulebook.publish()
-    assert int(pipeline.get(rulebook.REVISION)) == revision  # type: ignore[arg-type]
-
-
-def test_an_older_rulebook_never_replaces_a_newer_one(pipeline: redis.Redis) -> None:
-    rule()
-    newer = int(pipeline.get(rulebook.REVISION)) + 5  # type: ignore[arg-type]
-    pipeline.set(rulebook.REVISION, newer)
-    assert rulebook.publish() == newer
-
-
 def test_a_dead_letter_is_stored_in_postgresql_once(pipeline: redis.Redis) -> None:
     pipeline.zadd("eventpulse:persist.XQ", {"an-id": 1_800_000_000_000})
     pipeline.hset("eventpulse:persist.XQ.msgs", "an-id", b"\xff")
