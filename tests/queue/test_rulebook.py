@@ -15,7 +15,7 @@ from support.waiting import until
 from actors.broker import broker
 from actors.rule_state import rulebook
 from models.database import connection, database
-from models.rule import Rule
+from models.rule import Rule, start_epoch
 from rules.conditions import CONDITIONS
 from rules.conditions.base import ConditionSchema
 
@@ -98,9 +98,9 @@ def test_two_publishers_that_detect_a_restore_agree_on_its_epoch(pipeline: redis
     restore(changes=1)
     with connection():
         stale, _ = Rule.in_force()
-        rulebook.start_epoch(stale.epoch)
+        start_epoch(stale.epoch)
         first, _ = Rule.in_force()
-        rulebook.start_epoch(stale.epoch)
+        start_epoch(stale.epoch)
         assert Rule.in_force()[0] == first
     assert rulebook.publish() == f"{first.epoch}:{first.number}"
 
