@@ -1,12 +1,15 @@
-"""What this process knows of the channels it sends to: how many sends are under way, and whom to leave alone."""
+"""Channel limiter: limit of concurrent sends to each channel, and a circuit breaker after failures."""
 
 import threading
 import time
 from dataclasses import dataclass
 from random import uniform
 
-#: Sends to one channel at once; the others are for other channels. One that failed gets a single one, as a probe.
+from eventpulse.backoff import backoff_seconds
+
+#: Sends to one channel at the same time in one process; one only, as a probe, after a failure.
 MAX_CONCURRENT_SENDS = 2
+FIRST_PAUSE_SECONDS = 2.0
 MAX_PAUSE_SECONDS = 60.0
 
 
@@ -18,35 +21,44 @@ class _Channel:
 
 
 class ChannelLimiter:
-    """Keeps a channel that hangs or fails from taking the threads that other channels need."""
+    """Limits and pauses of the channels of this process, so that one slow channel does not block the others."""
 
     def __init__(self) -> None:
         self._channels: dict[str, _Channel] = {}
         self._lock = threading.Lock()
 
     def acquire(self, channel_id: str) -> float:
-        """Begin a send: 0. Or not now: the number of seconds to wait, so that not all come back at once."""
+        """Reserve a send and return 0, or return the seconds to wait before the next call.
+
+        The seconds are random, so that waiting messages do not all call again at the same time.
+        """
         with self._lock:
             channel = self._channels.setdefault(channel_id, _Channel())
             pause = channel.paused_until - time.monotonic()
             if pause > 0:
-                return pause + uniform(0, min(pause, 1.0))  # noqa: S311 - spreads load, keeps no secret
+                return pause + uniform(0, min(pause, 1.0))  # noqa: S311 - spreads load, protects no secret
             if channel.sending >= (1 if channel.failures else MAX_CONCURRENT_SENDS):
                 return uniform(0.05, 0.15)  # noqa: S311 - as above
             channel.sending += 1
             return 0.0
 
-    def release(self, channel_id: str, *, failed: bool = False, after_seconds: float | None = None) -> float:
-        """End a send; a failed one pauses the channel, for as long as it asked, else longer each time.
+    def release(self, channel_id: str) -> None:
+        """End a reserved send, whatever its outcome."""
+        with self._lock:
+            self._channels[channel_id].sending -= 1
 
-        Returns the pause in seconds.
-        """
+    def record_success(self, channel_id: str) -> None:
+        """Reset the failures of a channel that responded."""
+        with self._lock:
+            self._channels[channel_id].failures = 0
+
+    def record_failure(self, channel_id: str, after_seconds: float | None = None) -> float:
+        """Pause a channel and return the pause in seconds: `after_seconds` if given, else longer after each failure."""
         with self._lock:
             channel = self._channels[channel_id]
-            channel.sending -= 1
-            channel.failures = channel.failures + 1 if failed else 0
-            if not failed:
-                return 0.0
-            pause = min(2.0**channel.failures, MAX_PAUSE_SECONDS) if after_seconds is None else after_seconds
+            channel.failures += 1
+            pause = backoff_seconds(channel.failures, FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS)
+            if after_seconds is not None:
+                pause = after_seconds
             channel.paused_until = max(channel.paused_until, time.monotonic() + pause)
             return pause

@@ -1,4 +1,4 @@
-"""A delivery: one anomaly on its way to one channel."""
+"""A delivery: one anomaly for one channel."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -10,14 +10,24 @@ import peewee
 from models.anomaly import Anomaly
 from models.base import Row, count_by_minute, now, time
 from models.channel import Channel
+from models.database import database
 
-#: A claim older than this belongs to a worker that died while it was sending: longer than any notifier may take.
+#: A claim expires after this time: longer than any notifier may take.
 CLAIM_SECONDS = 15
-#: A delivery whose time is so long past has no message in the queue any more.
+#: A delivery counts as overdue this long after `due_at`: then its message was lost.
 OVERDUE_SECONDS = 10
 
-#: By PostgreSQL's clock: a worker whose own is wrong would take a claim of another's for one that ran out.
+#: PostgreSQL's clock: with its own clock, a worker whose clock is ahead would see claims expire too early.
 PRESENT = peewee.fn.clock_timestamp()
+
+# SKIP LOCKED: a delivery that is being claimed or settled is not lost.
+TAKE_OVERDUE = """
+    UPDATE deliveries SET due_at = clock_timestamp() WHERE (anomaly_id, channel_id) IN (
+        SELECT anomaly_id, channel_id FROM deliveries
+        WHERE status IN ('pending', 'sending') AND due_at < clock_timestamp() - make_interval(secs => %s)
+        ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED)
+    RETURNING anomaly_id, channel_id
+"""
 
 
 def _after(seconds: float) -> peewee.Expression:
@@ -28,16 +38,24 @@ def _after(seconds: float) -> peewee.Expression:
 class Delivery(Row):
     """State of one announcement.
 
-    `pending`: to be sent, again after a `TryAgain`; set by evaluate and by notify.
-    `sending`: claimed until `due_at`; set by notify. Still so after a crash, it is sent again.
-    `delivered`: the channel took it (`receipt`); set by notify.
-    `refused`: the channel said no for good (`last_error`); set by notify.
-    `dead`: its retries ran out; set when its message is stored as a dead letter. A replay claims it again.
+    `status` is one of:
+    `pending`: to be sent. Set by evaluate when it records the anomaly, and by notify after a temporary failure.
+    `sending`: claimed by a worker until `due_at`. Set by notify; after a crash the claim expires and another attempt
+    follows.
+    `delivered`: the channel accepted it. Set by notify.
+    `rejected`: the channel rejected it permanently. Set by notify.
+    `dead`: its retries are exhausted. Set by the scheduler when it stores the dead letter; a replay claims it again.
 
-    `due_at` is when a message for it ought to run, or its claim runs out.
+    `attempts`: how often it was claimed; set by notify.
+    `due_at`: when its message should run or, while `sending`, when the claim expires. Set by evaluate, notify and the
+    scheduler.
+    `receipt`: summary of the channel's response; `reference`: id of the message at the channel's provider, or null;
+    `delivered_at`: when it was accepted. Set by notify with `delivered`.
+    `last_error`: reason of the last failure, null after a success. Set by notify, and by the scheduler with `dead`.
+    `channel_name`: the name of the channel when the delivery was created; the channel can be deleted later.
     """
 
-    anomaly_id: UUID  # peewee makes it for the foreign key
+    anomaly_id: UUID  # added by peewee for the foreign key
     anomaly = peewee.ForeignKeyField(Anomaly, column_name="anomaly_id", on_delete="CASCADE", index=False)
     channel_id = peewee.UUIDField()
     channel_name = peewee.TextField()
@@ -55,19 +73,19 @@ class Delivery(Row):
         primary_key = peewee.CompositeKey("anomaly", "channel_id")
 
     @classmethod
-    def plan(cls, anomaly: Anomaly, channels: Iterable[Channel]) -> list[Self]:
-        """Make the missing deliveries of an anomaly; returns those that are still to be sent."""
+    def create_missing(cls, anomaly: Anomaly, channels: Iterable[Channel]) -> list[Self]:
+        """Create the missing deliveries of an anomaly; return all of them that are not settled."""
         rows = [
             {"anomaly": anomaly, "channel_id": channel.channel_id, "channel_name": channel.name, "due_at": PRESENT}
             for channel in channels
         ]
         if rows:
             cls.insert_many(rows).on_conflict_ignore().execute()
-        return list(cls.select().where(cls.anomaly == anomaly, cls._undone()))
+        return list(cls.select().where(cls.anomaly == anomaly, cls._is_unsettled()))
 
     @classmethod
     def claim(cls, anomaly_id: UUID, channel_id: UUID) -> Self | None:
-        """Take the delivery, to send it; None: it is done, or somebody is at it."""
+        """Claim the delivery for sending; return None if it is settled or already claimed."""
         free = cls.status.in_(["pending", "dead"]) | ((cls.status == "sending") & (cls.due_at <= PRESENT))
         claimed = (
             cls.update(status="sending", attempts=cls.attempts + 1, due_at=_after(CLAIM_SECONDS))
@@ -78,56 +96,55 @@ class Delivery(Row):
 
     @classmethod
     def claim_remaining_seconds(cls, anomaly_id: UUID, channel_id: UUID) -> float:
-        """For how long somebody has claimed it; 0 when nobody has, or it is done."""
+        """Return the time until the claim of the delivery expires, at least 0.001; 0 if it is not claimed."""
         left = peewee.fn.EXTRACT(peewee.NodeList((peewee.SQL("EPOCH FROM"), cls.due_at - PRESENT)))
         claimed = cls.select(left).where(*cls._key(anomaly_id, channel_id), cls.status == "sending").scalar()
         return max(0.001, float(claimed)) if claimed is not None else 0.0
 
     @classmethod
-    def postpone(cls, anomaly_id: UUID, channel_id: UUID, seconds: float, reason: str) -> None:
-        """The channel did not take it, for this reason: it is to be sent again in so many seconds."""
+    def reschedule(cls, anomaly_id: UUID, channel_id: UUID, seconds: float, reason: str) -> None:
+        """Return a delivery to `pending` after a temporary failure, due in `seconds`."""
         again = cls.update(status="pending", due_at=_after(seconds), last_error=reason)
-        again.where(*cls._key(anomaly_id, channel_id), cls._undone()).execute()
+        again.where(*cls._key(anomaly_id, channel_id), cls._is_unsettled()).execute()
 
     @classmethod
     def snooze(cls, anomaly_id: UUID, channel_id: UUID, seconds: float) -> None:
-        """It is to be sent in so many seconds, unless somebody is at it."""
+        """Set a pending delivery due in `seconds`; leave a claimed one unchanged."""
         later = cls.update(due_at=_after(seconds))
         later.where(*cls._key(anomaly_id, channel_id), cls.status == "pending").execute()
 
-    def delivered(self, receipt: str) -> None:
-        self._settle(status="delivered", receipt=receipt, delivered_at=now(), last_error=None)
-
-    def refused(self, reason: str) -> None:
-        self._settle(status="rejected", last_error=reason)
+    @classmethod
+    def record_delivered(cls, anomaly_id: UUID, channel_id: UUID, receipt: str, reference: str | None = None) -> None:
+        """Settle the delivery: the channel accepted it."""
+        settled = {"status": "delivered", "receipt": receipt, "reference": reference, "delivered_at": now()}
+        cls.update(**settled, last_error=None).where(*cls._key(anomaly_id, channel_id)).execute()
 
     @classmethod
-    def overdue(cls, limit: int = 1_000) -> list[Self]:
-        """Those that wait for a message which was lost with its worker, each as due from now on."""
-        late = cls._undone() & (cls.due_at < _after(-OVERDUE_SECONDS))
-        found = list(cls.select().where(late).order_by(cls.due_at).limit(limit))
-        for delivery in found:
-            cls.update(due_at=PRESENT).where(*cls._key(delivery.anomaly_id, delivery.channel_id)).execute()
-        return found
+    def record_rejected(cls, anomaly_id: UUID, channel_id: UUID, reason: str) -> None:
+        """Settle the delivery: the channel rejected it permanently."""
+        cls.update(status="rejected", last_error=reason).where(*cls._key(anomaly_id, channel_id)).execute()
 
     @classmethod
-    def bury(cls, anomaly_id: UUID, channel_id: UUID, reason: str) -> None:
-        """Its message is a dead letter now, unless somebody delivered it after all."""
-        cls.update(status="dead", last_error=reason).where(*cls._key(anomaly_id, channel_id), cls._undone()).execute()
+    def mark_dead(cls, anomaly_id: UUID, channel_id: UUID, reason: str) -> None:
+        """Record that the message became a dead letter, unless the delivery is settled."""
+        dead = cls.update(status="dead", last_error=reason)
+        dead.where(*cls._key(anomaly_id, channel_id), cls._is_unsettled()).execute()
+
+    @classmethod
+    def take_overdue(cls, limit: int = 1_000) -> list[tuple[UUID, UUID]]:
+        """Return (anomaly id, channel id) of up to `limit` overdue deliveries, and set them due now: each is taken once."""
+        return list(database.execute_sql(TAKE_OVERDUE, (OVERDUE_SECONDS, limit)).fetchall())
 
     @classmethod
     def count_by_minute(cls, since: datetime) -> dict[datetime, int]:
-        """How many were delivered in each minute since then; minutes without any are left out."""
+        """Return the number of successful deliveries by minute since then, without empty minutes."""
         return count_by_minute(cls.delivered_at, since)
 
-    def _settle(self, **fields: object) -> None:
-        Delivery.update(**fields).where(*self._key(self.anomaly_id, self.channel_id)).execute()
+    @classmethod
+    def _is_unsettled(cls) -> peewee.Expression:
+        unsettled: peewee.Expression = cls.status.in_(["pending", "sending"])
+        return unsettled
 
     @classmethod
     def _key(cls, anomaly_id: UUID, channel_id: UUID) -> tuple[peewee.Expression, peewee.Expression]:
         return cls.anomaly == anomaly_id, cls.channel_id == channel_id
-
-    @classmethod
-    def _undone(cls) -> peewee.Expression:
-        undone: peewee.Expression = cls.status.in_(["pending", "sending"])
-        return undone

@@ -1,4 +1,4 @@
-"""An event: what a client told us, stored once."""
+"""An event: what a client sent, stored once."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a window held when its rule fired: the exact count, its bounds, and the newest few events."""
+    """Content of a window when its rule fired: the exact count, its first and last time, and the newest events."""
 
     count: int
     first: datetime | None
@@ -79,7 +79,7 @@ class Evidence:
 
 
 class Event(Row):
-    """One accepted event. `timestamp` is the client's time, as sent; `received_at` is ours."""
+    """One accepted event. `timestamp` is the time that the client sent; `received_at` is the API's clock."""
 
     event_id = peewee.UUIDField(primary_key=True)
     event_type = peewee.TextField()
@@ -113,8 +113,8 @@ class Event(Row):
         ]
 
     @classmethod
-    def alive(cls, event_ids: Sequence[UUID]) -> list[Self]:
-        """Those of these events that are stored, and of which no dead letter tells that they cannot be evaluated."""
+    def evaluable(cls, event_ids: Sequence[UUID]) -> list[Self]:
+        """Return those of these events that are stored and have no dead letter of the evaluate queue."""
         dead = DeadLetter.select(DeadLetter.event_id).where(
             DeadLetter.event_id.in_(event_ids), DeadLetter.queue_name == "evaluate"
         )
@@ -124,8 +124,8 @@ class Event(Row):
     def evidence(cls, equal: Mapping[str, Sequence[Any]], after: datetime, until: datetime) -> Evidence:
         """Count and sample the events of a window `(after, until]`.
 
-        `equal` maps a path (`event_type`, `source`, `payload.a.b`, `metadata.a`) to the values it may have; None
-        stands for what is missing or null.
+        `equal` maps a path (`event_type`, `source`, `payload.a.b`, `metadata.a`) to the values that match; None
+        matches a missing field and null.
         """
         window = [cls.timestamp > after, cls.timestamp <= until]
         window += [_any_of(path, values) for path, values in equal.items()]
@@ -139,7 +139,7 @@ class Event(Row):
 
     @classmethod
     def counts(cls, group_by: str, after: datetime, until: datetime, limit: int) -> list[tuple[str, int]]:
-        """How many events of `(after, until]` each `event_type` or `source` has: the `limit` largest, largest first."""
+        """Return (value, number of events) for the `limit` most frequent values of `event_type` or `source`."""
         group, count = getattr(cls, group_by), peewee.fn.COUNT(cls.event_id)
         rows: Any = (
             cls.select(group, count)
@@ -152,7 +152,7 @@ class Event(Row):
         return list(rows)
 
     def summary(self) -> dict[str, Any]:
-        """The event as evidence: enough to recognise it, small enough for an alert."""
+        """Return the event as evidence of an alert: without its metadata."""
         return {
             "event_id": str(self.event_id),
             "event_type": self.event_type,
@@ -167,11 +167,12 @@ def _array(encoded: Iterable[bytes]) -> str:
 
 
 def _any_of(path: str, values: Sequence[Any]) -> peewee.Expression:
+    """Return the condition that the field at `path` has one of `values`."""
     column, *keys = path.split(".")
     if not keys:
         held: peewee.Expression = getattr(Event, column).in_(values)
         return held
-    # With a text, `->` looks into objects alone; jsonb compares by value: 1 is 1.0, but not "1" and not true.
+    # `-> text` reads objects only, never arrays. jsonb compares by value: 1 equals 1.0, but neither "1" nor true.
     value = reduce(
         lambda document, key: peewee.NodeList((document, peewee.SQL("-> %s::text", [key]))),
         keys,

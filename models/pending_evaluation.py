@@ -1,4 +1,4 @@
-"""A handover: events that were stored and passed on to be evaluated, until that is confirmed."""
+"""A pending evaluation: stored events whose evaluation is not confirmed yet."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -10,28 +10,33 @@ from playhouse.postgres_ext import ArrayField
 from models.base import Row, time
 from models.database import database
 
-#: Longer than all the retries of an evaluation take while the queue is not behind.
+#: Longer than all retries of an evaluation take while the queue is not behind.
 OVERDUE_SECONDS = 120
-AT_ONCE = 1_000
+#: Most pending evaluations that one call of `overdue` returns.
+OVERDUE_LIMIT = 1_000
 
-# To lose a confirmation in a crash costs one evaluation more, which changes nothing: it need not wait for the disk.
+# Without waiting for the disk: if a crash loses the deletion, the events are evaluated again, which changes nothing.
 CONFIRM = "SET LOCAL synchronous_commit = off; DELETE FROM pending_evaluations WHERE bundle_id = ANY(%s)"
-# What is being confirmed just now needs no putting off, and must not be waited for: each could wait for the other.
-PUT_OFF = """
+# SKIP LOCKED: waiting for rows that are being confirmed could deadlock, and they need no snoozing.
+SNOOZE = """
     UPDATE pending_evaluations SET queued_at = clock_timestamp() WHERE bundle_id IN (
         SELECT bundle_id FROM pending_evaluations WHERE bundle_id = ANY(%s) ORDER BY bundle_id FOR UPDATE SKIP LOCKED)
 """
 INSERT_PENDING = """
     INSERT INTO pending_evaluations (bundle_id, event_ids)
-    SELECT bundle_id, event_ids::uuid[] FROM unnest(%s::text[], %s::text[]) AS h(bundle_id, event_ids)
+    SELECT bundle_id, event_ids::uuid[] FROM unnest(%s::text[], %s::text[]) AS pending(bundle_id, event_ids)
 """
+#: Beginning of the id of the message that a bundle of one message is split into.
+_SPLIT_SINGLE = "1.1*"
 
 
 class PendingEvaluation(Row):
-    """One bundle of events on its way from persist to evaluate: stored in their transaction, deleted when it is done.
+    """One bundle of events between persist and evaluate.
 
-    So rows are made and deleted a bundle at a time, and none of the events'. A bundle that was taken apart leaves its
-    row behind, as one does that is lost: when it is overdue, its events are evaluated once more, each by itself.
+    The row is inserted together with its events and deleted when they are evaluated: one row a bundle costs less than
+    one an event. The row of a lost or split bundle remains; when it is overdue, its events are queued again.
+
+    `queued_at`: set when the events are stored, and again when the row is snoozed.
     """
 
     bundle_id = peewee.TextField(primary_key=True)
@@ -43,27 +48,30 @@ class PendingEvaluation(Row):
 
     @classmethod
     def confirm(cls, bundle_ids: Sequence[str]) -> None:
-        """These were evaluated; a bundle of one also when it was taken apart."""
-        whole = [bundle_id[2:] if bundle_id.startswith("1.1*") else bundle_id for bundle_id in bundle_ids]
+        """Delete the rows of evaluated bundles. A bundle of one event that was split has the id of its message."""
+        whole = [bundle_id[2:] if bundle_id.startswith(_SPLIT_SINGLE) else bundle_id for bundle_id in bundle_ids]
         database.execute_sql(CONFIRM, (whole,))
 
     @classmethod
     def overdue(cls, seconds: float = OVERDUE_SECONDS) -> list[Self]:
-        """The oldest that were not confirmed for so long, at most `AT_ONCE`."""
-        long_ago = peewee.fn.clock_timestamp() - timedelta(seconds=seconds)
-        return list(cls.select().where(cls.queued_at < long_ago).order_by(cls.queued_at).limit(AT_ONCE))
+        """Return the oldest rows that were queued more than `seconds` ago, at most `OVERDUE_LIMIT`."""
+        limit = peewee.fn.clock_timestamp() - timedelta(seconds=seconds)
+        return list(cls.select().where(cls.queued_at < limit).order_by(cls.queued_at).limit(OVERDUE_LIMIT))
 
     @classmethod
-    def divide(cls, bundle_id: str, parts: Mapping[str, Sequence[str]]) -> bool:
-        """Hand its events over as these bundles instead, or as none; returns whether it still was to be."""
+    def split(cls, bundle_id: str, parts: Mapping[str, Sequence[str]]) -> bool:
+        """Replace the row of a bundle by rows of other bundles, given as event ids by bundle id; there may be none.
+
+        Return False, and change nothing, if the row no longer exists.
+        """
         with database.atomic():
-            was = bool(cls.delete().where(cls.bundle_id == bundle_id).execute())
-            if was and parts:
+            existed = bool(cls.delete().where(cls.bundle_id == bundle_id).execute())
+            if existed and parts:
                 ids = ["{" + ",".join(event_ids) + "}" for event_ids in parts.values()]
                 database.execute_sql(INSERT_PENDING, (list(parts), ids))
-        return was
+        return existed
 
     @classmethod
     def snooze(cls, bundle_ids: Sequence[str]) -> None:
-        """These wait in their queue: they are looked at again when they are overdue again."""
-        database.execute_sql(PUT_OFF, (list(bundle_ids),))
+        """Restart the time until these rows are overdue, because their bundles are still queued."""
+        database.execute_sql(SNOOZE, (list(bundle_ids),))

@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from actors.pipeline import notify
-from actors.recovery import dead_letters, pending_evaluations
+from actors.recovery import dead_letters, overdue_deliveries, pending_evaluations
 from actors.rule_state import rulebook
 from eventpulse.settings import Settings
 from schedules import retention
@@ -25,9 +24,9 @@ def timetable(settings: Settings) -> dict[str, PeriodicJob]:
         # Restores the rules in a Redis that lost its data, and publishes a change that the API could not publish.
         "publish_rules": PeriodicJob(5, rulebook.publish),
         # Announces an anomaly whose worker crashed after recording it and before queueing its notifications.
-        "requeue_overdue_deliveries": PeriodicJob(5, notify.requeue_overdue),
+        "requeue_overdue_deliveries": PeriodicJob(5, overdue_deliveries.requeue),
         # Evaluates events that were stored, but whose evaluation was lost.
-        "resume_pending_evaluations": PeriodicJob(10, pending_evaluations.resume),
+        "requeue_stale_events": PeriodicJob(10, pending_evaluations.requeue),
         # Moves dead letters from Redis to PostgreSQL, where operators see them.
         "reconcile_dead_letters": PeriodicJob(2, dead_letters.reconcile),
         "roll_up_throughput": PeriodicJob(10, roll_up),

@@ -1,5 +1,6 @@
-"""Let every rule that index_keys an event look at it, and announce what they find."""
+"""Apply the rules to stored events, record the anomalies and announce them."""
 
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from hashlib import blake2b
 from typing import Any
@@ -7,23 +8,21 @@ from uuid import UUID
 
 import dramatiq
 import msgspec
-import peewee
 import structlog
 
 from actors import runtime
 from actors.broker import broker
 from actors.outages import retry_on_outage
+from actors.pipeline import evidence
 from actors.pipeline.notify import notify
 from actors.rule_state.rulebook import suspend
 from actors.rule_state.windows.redis_windows import RedisWindow
 from actors.transport.batch import current_batch
 from actors.transport.messages import request_id_of
-from eventpulse.times import iso_utc
 from models.anomaly import Anomaly
 from models.channel import Channel
-from models.database import connection, database, is_too_slow
+from models.database import connection, database
 from models.delivery import Delivery
-from models.event import Event as EventRow
 from models.pending_evaluation import PendingEvaluation
 from rules.engine.evaluate import Firing, evaluate_batch
 from rules.engine.explain import explain
@@ -32,97 +31,96 @@ from rules.windows.queries import CooldownClaim
 
 log = structlog.get_logger()
 
-#: How long an alert may wait for the exact count and the samples of its window.
-EVIDENCE_TIMEOUT_MS = 2_000
-
 decode = msgspec.json.Decoder(Event).decode
 
 
 @dramatiq.actor(queue_name="evaluate", batch=500, concurrency=2, max_retries=5)
 @retry_on_outage
-def evaluate(*raw: msgspec.Raw) -> None:
-    """Decide on a batch of stored events; anomalies are recorded and their notifications queued.
+def evaluate(*encoded: msgspec.Raw) -> None:
+    """Apply the rules to a batch of stored events, record what fires, and confirm the evaluation.
 
     Redelivery changes nothing: windows hold event ids, an anomaly is unique per rule, group and triggering event,
-    and a cooldown begins when its anomaly is recorded, not when it is found.
+    and a cooldown begins when its anomaly is recorded, not when the rule fires.
     """
     batch = current_batch()
     assert batch is not None
-    events = [decode(event) for event in raw]
+    events = [decode(event) for event in encoded]
     window = RedisWindow(broker.client)
-    found = evaluate_batch(events, runtime.current().rulebook.current(), window)
-    for fault in found.faults:
+    evaluation = evaluate_batch(events, runtime.current().rulebook.current(), window)
+    for fault in evaluation.faults:
         suspend(fault.rule.rule_id, fault.rule.version, fault.reason)
-    if found.firings:
-        requests = {event.event_id: request_id_of(line) for event, line in zip(events, batch.records, strict=True)}
-        spoken = [record(firing, requests.get(firing.event_id)) for firing in found.firings]
-        window.start_cooldowns([claim for claim in spoken if claim.cooldown])
+    if evaluation.firings:
+        request_ids = _request_ids(events, batch.records)
+        anomalies = [record(firing, request_ids.get(firing.event_id)) for firing in evaluation.firings]
+        window.start_cooldowns(_cooldowns(evaluation.firings, anomalies))
     with connection():
         PendingEvaluation.confirm(batch.ids)
-    batch.outbox.counts.update(evaluated=len(events), late=found.late)
+    batch.outbox.counts.update(evaluated=len(events), late=evaluation.late)
 
 
-def record(firing: Firing, request_id: str | None) -> CooldownClaim:
-    """Store what a rule found together with its pending deliveries, and queue their notifications, all of it once.
+def record(firing: Firing, request_id: str | None) -> Anomaly:
+    """Store the anomaly of a firing with its pending deliveries, and queue their notifications.
 
-    Returns the claim of the event that speaks for the group: this one, or another that was recorded meanwhile.
+    Return the anomaly; within a cooldown it is the one that began the cooldown.
     """
-    ((cooldown_anchor, _),) = firing.claim.members
     dedupe_key = _dedupe_key(firing)
     with connection():
-        evidence = _evidence(firing)
+        collected = evidence.collect(firing)
         with database.atomic():
             anomaly = Anomaly.record(
-                timedelta(seconds=firing.rule.cooldown_seconds),
-                dedupe_key=dedupe_key,
-                rule_id=UUID(firing.rule.rule_id),
-                rule_name=firing.rule.name,
-                rule_version=firing.rule.version,
-                severity=firing.rule.severity,
-                group_key=firing.group_key,
-                event_id=UUID(firing.event_id),
-                message=explain(firing, evidence.get("count")),
-                evidence=evidence,
-                request_id=request_id,
-                series=firing.claim.key,
-                cooldown_anchor=moment(cooldown_anchor),
-                occurred_at=firing.occurred_at,
+                timedelta(seconds=firing.rule.cooldown_seconds), **_columns(firing, dedupe_key, collected, request_id)
             )
-            # Of another's, too: whoever recorded it may have died before its notifications were queued.
-            deliveries = Delivery.plan(anomaly, Channel.subscribed_to(anomaly.severity))
+            # Also for an anomaly that exists already: its worker may have crashed before it queued the notifications.
+            deliveries = Delivery.create_missing(anomaly, Channel.subscribed_to(anomaly.severity))
+    announce(deliveries)
+    if anomaly.dedupe_key == dedupe_key:
+        log.info(
+            "anomaly_recorded", rule=anomaly.rule_name, anomaly_id=str(anomaly.anomaly_id), message=anomaly.message
+        )
+    return anomaly
+
+
+def announce(deliveries: Iterable[Delivery]) -> None:
+    """Queue a notification for each delivery; they leave with the acknowledgement of the batch."""
     for delivery in deliveries:
         notify.send(str(delivery.anomaly_id), str(delivery.channel_id))
-    if anomaly.dedupe_key == dedupe_key:
-        log.info("anomaly", rule=anomaly.rule_name, anomaly_id=str(anomaly.anomaly_id), message=anomaly.message)
-    spoken = [(microseconds(anomaly.cooldown_anchor), str(anomaly.event_id))]
-    return msgspec.structs.replace(firing.claim, members=spoken)
+
+
+def _request_ids(events: Sequence[Event], records: Sequence[bytes]) -> dict[str, str | None]:
+    """Return the id of the HTTP request of each event, by event id."""
+    return {event.event_id: request_id_of(record) for event, record in zip(events, records, strict=True)}
+
+
+def _cooldowns(firings: Sequence[Firing], anomalies: Sequence[Anomaly]) -> list[CooldownClaim]:
+    """Return the cooldowns that begin with these anomalies."""
+    return [
+        msgspec.structs.replace(firing.claim, members=[(microseconds(anomaly.cooldown_anchor), str(anomaly.event_id))])
+        for firing, anomaly in zip(firings, anomalies, strict=True)
+        if firing.claim.cooldown
+    ]
 
 
 def _dedupe_key(firing: Firing) -> str:
-    """One anomaly per rule, group and triggering event."""
+    """Return the key of one anomaly per rule, group and triggering event."""
     parts = (firing.rule.rule_id, firing.group_key, firing.event_id)
     return blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 
 
-def _evidence(firing: Firing) -> dict[str, Any]:
-    """What made the rule fire: its verdict, and the window's real count and samples, read once, now that it fired."""
-    verdict = firing.verdict
-    said = {"reason": verdict.reason, "observed": verdict.observed, "threshold": verdict.threshold, **verdict.details}
-    window = firing.selection
-    if window is None:
-        event = EventRow.get_or_none(EventRow.event_id == UUID(firing.event_id))
-        return {"samples": [event.summary()] if event else []} | said
-    try:
-        with database.atomic():
-            database.execute_sql("SET LOCAL statement_timeout = %s", (EVIDENCE_TIMEOUT_MS,))
-            held = EventRow.evidence(window.equal, window.after, window.until)
-    except peewee.OperationalError as error:
-        if not is_too_slow(error):
-            raise
-        return {"samples": []} | said  # an alert with less in it is better than a late one
+def _columns(firing: Firing, dedupe_key: str, collected: dict[str, Any], request_id: str | None) -> dict[str, Any]:
+    """Return the columns of a firing's anomaly."""
+    ((cooldown_anchor, _),) = firing.claim.members
     return {
-        "count": held.count,
-        "first": held.first and iso_utc(held.first),
-        "last": held.last and iso_utc(held.last),
-        "samples": held.samples,
-    } | said
+        "dedupe_key": dedupe_key,
+        "rule_id": UUID(firing.rule.rule_id),
+        "rule_name": firing.rule.name,
+        "rule_version": firing.rule.version,
+        "severity": firing.rule.severity,
+        "group_key": firing.group_key,
+        "event_id": UUID(firing.event_id),
+        "message": explain(firing, collected.get("count")),
+        "evidence": collected,
+        "request_id": request_id,
+        "series": firing.claim.key,
+        "cooldown_anchor": moment(cooldown_anchor),
+        "occurred_at": firing.occurred_at,
+    }

@@ -1,13 +1,15 @@
 """The notification of an anomaly."""
 
 import json
+from typing import Any
 
 from models.anomaly import Anomaly
 from notifiers.base import Notification
+from rules.verdict import number
 
 
 def compose(anomaly: Anomaly, public_url: str) -> Notification:
-    """What a person should know of an anomaly at first sight."""
+    """Return the notification of an anomaly; its link begins with `public_url`."""
     evidence = anomaly.evidence
     return Notification(
         kind="alert",
@@ -17,8 +19,8 @@ def compose(anomaly: Anomaly, public_url: str) -> Notification:
         rule_name=anomaly.rule_name,
         severity=anomaly.severity,
         message=anomaly.message,
-        observed=f"{evidence.get('count', evidence['observed']) if 'limit' in evidence else evidence['observed']:g}",
-        threshold=evidence.get("limit", f"{evidence['threshold']:g}"),
+        observed=number(_observed(evidence)),
+        threshold=evidence["limit"] if "limit" in evidence else number(evidence["threshold"]),
         window_seconds=evidence.get("window_seconds", 0),
         group=json.loads(anomaly.group_key),
         event_id=str(anomaly.event_id),
@@ -27,6 +29,12 @@ def compose(anomaly: Anomaly, public_url: str) -> Notification:
         evidence=[_line(sample) for sample in evidence["samples"]],
         link=f"{public_url}/api/v1/anomalies/{anomaly.anomaly_id}",
     )
+
+
+def _observed(evidence: dict[str, Any]) -> float:
+    """Return the observed value. A verdict with a `limit` has only a lower bound of it: the exact count is better."""
+    exact = evidence.get("count") if "limit" in evidence else None
+    return float(evidence["observed"] if exact is None else exact)
 
 
 def _line(sample: dict[str, object]) -> str:

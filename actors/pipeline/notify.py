@@ -1,119 +1,62 @@
-"""Announce one anomaly on one channel."""
+"""Send one anomaly to one channel."""
 
-from collections.abc import Callable
 from uuid import UUID
 
 import dramatiq
 import structlog
 
 from actors import runtime
-from actors.broker import broker
-from actors.outages import retry_on_outage
+from actors.pipeline.delivery_attempt import Claim, DeliveryAttempt
 from actors.pipeline.notification import compose
-from actors.transport import queues
-from actors.transport.batch import current_batch
 from models.anomaly import Anomaly
 from models.channel import Channel
-from models.database import connection, database
-from models.delivery import OVERDUE_SECONDS, Delivery
 from notifiers.base import Receipt, TryAgain, Undeliverable
 
 log = structlog.get_logger()
 
-#: How soon a delivery that somebody else is at is looked at again.
-LOOK_AGAIN_SECONDS = 1.0
-
 
 @dramatiq.actor(queue_name="notify", concurrency=8, max_retries=15)
 def notify(anomaly_id: str, channel_id: str) -> None:
-    """Deliver one anomaly to one channel, unless the channel is to be left alone just now.
+    """Deliver one anomaly to one channel, or snooze the message while the limiter holds the channel back.
 
-    A crash between sending and recording repeats the message: its delivery shows the extra attempt.
+    A crash between sending and recording sends the notification twice; `attempts` of the delivery shows it.
     """
+    attempt = DeliveryAttempt(UUID(anomaly_id), UUID(channel_id))
     limiter = runtime.current().limiter
-    wait_seconds = limiter.acquire(channel_id)
-    if wait_seconds:
-        snooze(anomaly_id, channel_id, wait_seconds)
+    if wait_seconds := limiter.acquire(channel_id):
+        attempt.snooze(wait_seconds)
         return
     try:
-        deliver(anomaly_id, channel_id)
-    except TryAgain as later:
-        pause_seconds = limiter.release(channel_id, failed=True, after_seconds=later.after_seconds)
-        postpone(anomaly_id, channel_id, pause_seconds, later.reason)
-        raise dramatiq.Retry(later.reason, delay=int(pause_seconds * 1000)) from later
-    except BaseException:
-        limiter.release(channel_id, failed=True)
-        raise
-    else:
+        deliver(attempt)
+    finally:
         limiter.release(channel_id)
 
 
-@retry_on_outage
-def snooze(anomaly_id: str, channel_id: str, seconds: float) -> None:
-    """Wait in Redis, not on a thread that other channels need; no retry is used up."""
-    with connection():
-        Delivery.snooze(UUID(anomaly_id), UUID(channel_id), seconds)
-    batch = current_batch()
-    assert batch is not None
-    broker.enqueue(batch.copy(), delay=int(seconds * 1000) + 1)
-
-
-def deliver(anomaly_id: str, channel_id: str) -> None:
-    """CooldownClaim the delivery, send it, record what became of it. Raises `TryAgain`.
-
-    One that somebody is at is looked at again until it is done or his claim runs out: he may be dead.
-    """
-    claimed = claim(anomaly_id, channel_id)
-    if claimed is None:
-        if seconds := claim_remaining_seconds(anomaly_id, channel_id):
-            snooze(anomaly_id, channel_id, min(seconds, LOOK_AGAIN_SECONDS))
+def deliver(attempt: DeliveryAttempt) -> None:
+    """Claim the delivery, send it and record the outcome. Raises `dramatiq.Retry` after a temporary failure."""
+    claim = attempt.claim()
+    if claim is None:
+        attempt.snooze_while_claimed()
         return
-    delivery, channel = claimed
+    limiter, channel_id = runtime.current().limiter, str(attempt.channel_id)
     try:
-        receipt = send(delivery.anomaly, channel)
-    except Undeliverable as refusal:
-        record(delivery.refused, refusal.reason)
-        log.warning("rejected", channel=delivery.channel_name, anomaly_id=anomaly_id, reason=refusal.reason)
+        receipt = send(claim.anomaly, claim.channel)
+    except TryAgain as error:
+        pause_seconds = limiter.record_failure(channel_id, error.after_seconds)
+        retry(attempt, error.reason, pause_seconds)
+    except Undeliverable as error:
+        limiter.record_success(channel_id)
+        reject(attempt, claim, error.reason)
+    except Exception:
+        limiter.record_failure(channel_id)
+        raise
     else:
-        record(delivery.delivered, receipt.text)
-        log.info("delivered", channel=delivery.channel_name, anomaly_id=anomaly_id, receipt=receipt.text)
-
-
-@retry_on_outage
-def claim(anomaly_id: str, channel_id: str) -> tuple[Delivery, Channel | None] | None:
-    """The delivery with its anomaly, and the channel unless it was deleted; None: that is not ours to do."""
-    # In one transaction: a claim that nobody knows of would keep the delivery from everybody.
-    with connection(), database.atomic():
-        delivery = Delivery.claim(UUID(anomaly_id), UUID(channel_id))
-        if delivery is None:
-            return None
-        delivery.anomaly = Anomaly.get_by_id(delivery.anomaly_id)
-        return delivery, Channel.get_or_none(Channel.channel_id == channel_id)
-
-
-@retry_on_outage
-def claim_remaining_seconds(anomaly_id: str, channel_id: str) -> float:
-    """For how long somebody has claimed the delivery; 0: it is done, or waits for a message of its own."""
-    with connection():
-        return Delivery.claim_remaining_seconds(UUID(anomaly_id), UUID(channel_id))
-
-
-@retry_on_outage
-def record(outcome: Callable[[str], None], text: str) -> None:
-    """Record what became of a claimed delivery, with the receipt or the reason."""
-    with connection():
-        outcome(text)
-
-
-@retry_on_outage
-def postpone(anomaly_id: str, channel_id: str, seconds: float, reason: str) -> None:
-    """Record that the channel did not take it now, and why."""
-    with connection():
-        Delivery.postpone(UUID(anomaly_id), UUID(channel_id), seconds, reason)
+        limiter.record_success(channel_id)
+        confirm(attempt, claim, receipt)
 
 
 def send(anomaly: Anomaly, channel: Channel | None) -> Receipt:
-    """Send through the channel's notifier; returns its receipt. Raises `TryAgain` or `Undeliverable`."""
+    """Send through the channel's notifier and return its receipt. Raises `TryAgain` or `Undeliverable`."""
     if channel is None:
         raise Undeliverable("the channel was deleted")
     if not channel.enabled:
@@ -122,15 +65,19 @@ def send(anomaly: Anomaly, channel: Channel | None) -> Receipt:
     return bound.notifiers[channel.kind].send(compose(anomaly, bound.public_url), channel.settings)
 
 
-def requeue_overdue() -> int:
-    """Queue a notification for every delivery whose own was lost; returns how many. Doubles do no harm.
+def retry(attempt: DeliveryAttempt, reason: str, pause_seconds: float) -> None:
+    """Reschedule the delivery and raise `dramatiq.Retry`, which delays the message for the same time."""
+    attempt.reschedule(pause_seconds, reason)
+    raise dramatiq.Retry(reason, delay=int(pause_seconds * 1000))
 
-    While the queue is behind, nobody can tell what was lost from what waits: then none is queued.
-    """
-    if queues.depths(broker, "notify")["notify"].oldest_age_seconds > OVERDUE_SECONDS / 2:
-        return 0
-    with connection():
-        overdue = Delivery.overdue()
-    for delivery in overdue:
-        notify.send(str(delivery.anomaly_id), str(delivery.channel_id))
-    return len(overdue)
+
+def reject(attempt: DeliveryAttempt, claim: Claim, reason: str) -> None:
+    """Record a permanent failure, which no retry can repair."""
+    attempt.record_rejected(reason)
+    log.warning("delivery_rejected", channel=claim.channel_name, anomaly_id=str(attempt.anomaly_id), reason=reason)
+
+
+def confirm(attempt: DeliveryAttempt, claim: Claim, receipt: Receipt) -> None:
+    """Record a successful delivery."""
+    attempt.record_delivered(receipt)
+    log.info("delivery_succeeded", channel=claim.channel_name, anomaly_id=str(attempt.anomaly_id), receipt=receipt.text)

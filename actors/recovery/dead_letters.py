@@ -52,7 +52,7 @@ def reconcile() -> int:
                 DeadLetter.add(letters)
                 for letter in letters:
                     if delivery := _delivery(letter):
-                        Delivery.bury(*delivery, letter["error"])
+                        Delivery.mark_dead(*delivery, letter["error"])
             _remove_from_redis(queue_name, [letter["dead_letter_id"] for letter in letters])
             moved += len(letters)
     return moved

@@ -1,14 +1,14 @@
-"""Events that were stored and, by whatever misfortune, never evaluated: found, and evaluated after all.
+"""Stored events whose evaluation was lost: found through their pending evaluations, and requeued.
 
-No guard sees what is lost with Redis' data itself: by a machine that lost power, a backup that was restored, a Redis
-that somebody emptied. PostgreSQL knows what it handed over.
+Evaluation messages are lost together with the data of Redis: after a power failure, a restored backup, or FLUSHALL.
+The pending evaluations in PostgreSQL show which events those were.
 """
 
 import msgspec
 import structlog
 
 from actors.broker import broker
-from actors.transport import queues
+from actors.recovery.lost_work import is_behind
 from actors.transport.messages import bundles, line
 from models.database import connection
 from models.event import Event
@@ -19,46 +19,49 @@ log = structlog.get_logger()
 QUEUE = "evaluate"
 
 
-def resume(overdue_seconds: float = OVERDUE_SECONDS) -> int:
-    """Evaluate again what was handed over so long ago and not confirmed; returns how many events.
+def requeue(overdue_seconds: float = OVERDUE_SECONDS) -> int:
+    """Queue the events of overdue pending evaluations again and return how many; none while the queue is behind.
 
-    What merely waits in its queue is left there; while the queue is behind, nothing is done, for what was taken apart
-    cannot be told from what is lost. Events among the dead stay dead. Redelivery changes nothing, so that one too many
-    does no harm. Raises `redis.RedisError` or `peewee.PeeweeException` when a server is away.
+    Bundles that are still in the queue are snoozed. Events with a dead letter are left out. An event that is
+    evaluated twice changes nothing. Raises `redis.RedisError` or `peewee.PeeweeException` if a server is unavailable.
     """
-    if queues.depths(broker, QUEUE)[QUEUE].oldest_age_seconds > OVERDUE_SECONDS / 2:
+    # The parts of a split bundle have other ids: while they wait, their pending evaluation looks lost.
+    if is_behind(QUEUE, OVERDUE_SECONDS):
         return 0
     with connection():
         overdue = PendingEvaluation.overdue(overdue_seconds)
-        waiting = _waiting([handover.bundle_id for handover in overdue])
-        PendingEvaluation.snooze(waiting)
-        resumed = sum(_resumed(handover) for handover in overdue if handover.bundle_id not in waiting)
-    if resumed:
-        log.warning("evaluated_again", events=resumed)
-    return resumed
+        queued = _still_queued([pending.bundle_id for pending in overdue])
+        PendingEvaluation.snooze(queued)
+        requeued = sum(_requeue_events(pending) for pending in overdue if pending.bundle_id not in queued)
+    if requeued:
+        log.warning("stale_events_requeued", events=requeued)
+    return requeued
 
 
-def _waiting(bundle_ids: list[str]) -> list[str]:
-    """Those that are still in their queue, or under way."""
+def _still_queued(bundle_ids: list[str]) -> list[str]:
+    """Return those of the bundles that are waiting, delayed or leased."""
     pipeline = broker.client.pipeline(transaction=False)
     for bundle_id in bundle_ids:
         pipeline.hexists(f"{broker.namespace}:{QUEUE}.msgs", bundle_id)
-    return [bundle_id for bundle_id, waits in zip(bundle_ids, pipeline.execute(), strict=True) if waits]
+    return [bundle_id for bundle_id, exists in zip(bundle_ids, pipeline.execute(), strict=True) if exists]
 
 
-def _resumed(handover: PendingEvaluation) -> int:
-    """Hand its events over again, each by itself; returns how many. What cannot be read stops no other."""
+def _requeue_events(pending: PendingEvaluation) -> int:
+    """Queue the events of one pending evaluation, each in a bundle of its own, and return how many.
+
+    If the events cannot be read, log it and snooze the pending evaluation, so that it does not block the others.
+    """
     try:
-        events = [row.__data__ for row in Event.alive(handover.event_ids)]
+        events = [row.__data__ for row in Event.evaluable(pending.event_ids)]
     except ValueError as error:
-        log.error("handover_unreadable", bundle_id=handover.bundle_id, error=str(error))
-        PendingEvaluation.snooze([handover.bundle_id])
+        log.error("pending_evaluation_unreadable", bundle_id=pending.bundle_id, error=str(error))
+        PendingEvaluation.snooze([pending.bundle_id])
         return 0
-    # One by one, so that one of them that fails does not bring the others back again and again.
-    alone = list(bundles(QUEUE, [line(msgspec.json.encode(event), None) for event in events], 1))
-    parts = {bundle.id: [str(event["event_id"])] for bundle, event in zip(alone, events, strict=True)}
-    # In this order: what is lost in between is overdue again.
-    if PendingEvaluation.divide(handover.bundle_id, parts):
-        for bundle in alone:
+    # One event a bundle: an event that fails does not bring the others back again and again.
+    singles = list(bundles(QUEUE, [line(msgspec.json.encode(event), None) for event in events], 1))
+    parts = {bundle.id: [str(event["event_id"])] for bundle, event in zip(singles, events, strict=True)}
+    # PostgreSQL first: after a crash in between, the new pending evaluations become overdue.
+    if PendingEvaluation.split(pending.bundle_id, parts):
+        for bundle in singles:
             broker.run_script("enqueue", QUEUE, *bundle, 0)
     return len(events)

@@ -78,11 +78,10 @@ def test_one_anomaly_is_shown_with_its_deliveries_by_channel(client, db):
     anomaly = record(1)
     for name in ("pager", "ops"):
         Channel.create(name=name, kind="slack")
-    Delivery.plan(anomaly, Channel.select().where(Channel.kind == "slack"))
+    Delivery.create_missing(anomaly, Channel.select().where(Channel.kind == "slack"))
     ops = Channel.get(Channel.name == "ops")
-    delivery = Delivery.claim(anomaly.anomaly_id, ops.channel_id)
-    assert delivery is not None
-    delivery.delivered("Slack answered ok")
+    Delivery.claim(anomaly.anomaly_id, ops.channel_id)
+    Delivery.record_delivered(anomaly.anomaly_id, ops.channel_id, "Slack answered ok", "1700000000.000100")
     shown = client.simulate_get(f"/api/v1/anomalies/{anomaly.anomaly_id}").json
     (listed,) = client.simulate_get("/api/v1/anomalies").json["data"]
     first, second = shown.pop("deliveries")
@@ -94,7 +93,7 @@ def test_one_anomaly_is_shown_with_its_deliveries_by_channel(client, db):
         "status": "delivered",
         "attempts": 1,
         "receipt": "Slack answered ok",
-        "reference": None,
+        "reference": "1700000000.000100",
         "last_error": None,
         "delivered_at": first["delivered_at"],
         "created_at": first["created_at"],

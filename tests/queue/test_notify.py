@@ -1,4 +1,4 @@
-"""Deliveries: what becomes of an anomaly on a channel that is well, busy, closed, hanging or dead."""
+"""Delivery of an anomaly to a channel that is healthy, busy, rejecting, unresponsive or failing."""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -18,9 +18,8 @@ from support.waiting import until
 
 from actors import runtime
 from actors.broker import broker
-from actors.channel_limits import ChannelLimiter
 from actors.pipeline import notify
-from actors.recovery import dead_letters
+from actors.recovery import dead_letters, overdue_deliveries
 from models.anomaly import Anomaly
 from models.base import now
 from models.channel import Channel
@@ -28,20 +27,22 @@ from models.database import connection
 from models.delivery import OVERDUE_SECONDS, Delivery
 from notifiers.base import Notification, Receipt, TryAgain, Undeliverable
 
+OVERDUE = timedelta(seconds=OVERDUE_SECONDS + 1)
 
-class Moody:
-    """A notifier that answers as the test tells it to."""
 
-    def __init__(self, *moods: Exception | str) -> None:
-        self.moods = list(moods)
+class ScriptedNotifier:
+    """A notifier that returns or raises the given outcomes in turn."""
+
+    def __init__(self, *outcomes: Exception | Receipt) -> None:
+        self.outcomes = list(outcomes)
         self.sent: list[Notification] = []
 
     def send(self, notification: Notification, settings: Mapping[str, Any]) -> Receipt:
         self.sent.append(notification)
-        mood = self.moods.pop(0)
-        if isinstance(mood, Exception):
-            raise mood
-        return Receipt(mood)
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
 
 def bind_notifier(kind: str, notifier: Any) -> None:
@@ -51,7 +52,7 @@ def bind_notifier(kind: str, notifier: Any) -> None:
 
 
 def announce_through(notifier: Any, start_worker: StartWorker, client: redis.Redis) -> Delivery:
-    """Let one anomaly go through the notifier as the only channel; returns its delivery when all is settled."""
+    """Announce one anomaly through this notifier only; return its delivery when all messages are processed."""
     with connection():
         Channel.update(enabled=False).where(Channel.kind == "live").execute()
     bind_notifier("console", notifier)
@@ -59,71 +60,106 @@ def announce_through(notifier: Any, start_worker: StartWorker, client: redis.Red
     accept(*[event() for _ in range(3)])
     start_worker()
     until(lambda: idle(client) and anomalies(), 30)
+    return the_delivery()
+
+
+def the_delivery() -> Delivery:
+    """Return the only delivery."""
     with connection():
-        return Delivery.get()
+        delivery: Delivery = Delivery.get()
+        return delivery
 
 
-def test_a_worker_whose_clock_is_ahead_leaves_what_another_is_sending(
+def notify_again(delivery: Delivery) -> None:
+    """Queue another message for a delivery."""
+    notify.notify.send(str(delivery.anomaly_id), str(delivery.channel_id))
+
+
+def test_a_receipt_is_recorded_with_its_reference(pipeline: redis.Redis, start_worker: StartWorker) -> None:
+    delivery = announce_through(ScriptedNotifier(Receipt("200 ok", "1700000000.000100")), start_worker, pipeline)
+    assert (delivery.status, delivery.receipt, delivery.reference) == ("delivered", "200 ok", "1700000000.000100")
+
+
+def test_a_worker_whose_clock_is_ahead_does_not_take_a_claim_of_another_worker(
     pipeline: redis.Redis, start_worker: StartWorker
 ) -> None:
-    sent = announce_through(Moody("receipt"), start_worker, pipeline)
+    sent = announce_through(ScriptedNotifier(Receipt("ok")), start_worker, pipeline)
     key = (sent.anomaly_id, sent.channel_id)
     with connection():
         Delivery.update(status="pending").execute()
         assert Delivery.claim(*key)
         with time_machine.travel(now() + timedelta(seconds=61)):
             assert Delivery.claim(*key) is None
-            assert Delivery.overdue() == []
+            assert Delivery.take_overdue() == []
 
 
-def test_a_channel_that_is_busy_is_tried_again_after_the_time_it_asked_for(
+def test_a_busy_channel_is_retried_after_the_time_that_it_asked_for(
     pipeline: redis.Redis, start_worker: StartWorker
 ) -> None:
-    notifier = Moody(TryAgain("busy", after_seconds=0.05), "receipt")
+    notifier = ScriptedNotifier(TryAgain("busy", after_seconds=0.05), Receipt("ok"))
     delivery = announce_through(notifier, start_worker, pipeline)
-    assert (delivery.status, delivery.attempts, delivery.receipt) == ("delivered", 2, "receipt")
+    assert (delivery.status, delivery.attempts, delivery.receipt) == ("delivered", 2, "ok")
 
 
-def test_a_channel_that_refuses_is_not_tried_again(pipeline: redis.Redis, start_worker: StartWorker) -> None:
-    delivery = announce_through(Moody(Undeliverable("no such webhook")), start_worker, pipeline)
+def test_a_channel_that_rejects_is_not_retried(pipeline: redis.Redis, start_worker: StartWorker) -> None:
+    delivery = announce_through(ScriptedNotifier(Undeliverable("no such webhook")), start_worker, pipeline)
     assert (delivery.status, delivery.attempts, delivery.last_error) == ("rejected", 1, "no such webhook")
 
 
-def test_a_channel_that_never_answers_ends_as_a_dead_letter(
+def test_a_delivery_without_retries_left_becomes_a_dead_letter(
     pipeline: redis.Redis, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(notify.notify.options, "max_retries", 1)
-    announce_through(Moody(*[TryAgain("away", after_seconds=0.01)] * 2), start_worker, pipeline)
+    announce_through(ScriptedNotifier(*[TryAgain("timeout", after_seconds=0.01)] * 2), start_worker, pipeline)
     assert dead_letters.reconcile() == 1
-    with connection():
-        assert (Delivery.get().status, Delivery.get().last_error) == ("dead", "Retry: away")
+    assert (the_delivery().status, the_delivery().last_error) == ("dead", "Retry: timeout")
     (letter,) = dead_letters.list_(10)
     assert letter.actor_name == "notify"
     assert broker.client.zcard("eventpulse:notify.XQ") == 0
 
 
-class Hanging:
-    """A notifier that does not come back until it is let go."""
+def test_an_exception_of_a_notifier_pauses_its_channel_and_is_retried(
+    pipeline: redis.Redis, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(notify.notify.options, "max_retries", 0)
+    sent = announce_through(ScriptedNotifier(ValueError("a bug")), start_worker, pipeline)
+    assert runtime.current().limiter.acquire(str(sent.channel_id)) > 0.5
+
+
+def test_a_message_whose_delivery_is_settled_leaves_the_failures_of_the_channel_unchanged(
+    pipeline: redis.Redis, start_worker: StartWorker
+) -> None:
+    delivery = announce_through(ScriptedNotifier(Receipt("ok")), start_worker, pipeline)
+    limiter, channel_id = runtime.current().limiter, str(delivery.channel_id)
+    limiter.record_failure(channel_id, after_seconds=0.01)
+    notify_again(delivery)
+    until(lambda: idle(pipeline))
+    assert limiter.acquire(channel_id) == 0
+    assert limiter.acquire(channel_id) > 0, "after a failure, one send at a time"
+
+
+class BlockingNotifier:
+    """A notifier that does not return until `release` is set."""
 
     def __init__(self) -> None:
-        self.let_go = threading.Event()
+        self.release = threading.Event()
 
     def send(self, notification: Notification, settings: Mapping[str, Any]) -> Receipt:
-        assert self.let_go.wait(30)
-        return Receipt("at last")
+        assert self.release.wait(30)
+        return Receipt("ok")
 
 
 @pytest.fixture
-def hanging() -> Iterator[Hanging]:
-    notifier = Hanging()
+def blocking() -> Iterator[BlockingNotifier]:
+    notifier = BlockingNotifier()
     yield notifier
-    notifier.let_go.set()
+    notifier.release.set()
 
 
-def test_a_channel_that_hangs_delays_no_other(
-    pipeline: redis.Redis, start_worker: StartWorker, hanging: Hanging
+def test_an_unresponsive_channel_does_not_delay_another(
+    pipeline: redis.Redis, start_worker: StartWorker, blocking: BlockingNotifier
 ) -> None:
-    bind_notifier("console", hanging)
+    bind_notifier("console", blocking)
     rule(condition={"type": "threshold", "operator": ">=", "value": 1, "group_by": ["payload.n"]})
     accept(*[event(payload={"n": n}) for n in range(20)])
     start_worker()
@@ -134,104 +170,69 @@ def test_a_channel_that_hangs_delays_no_other(
             return bool(done.count() == 20)
 
     until(delivered_live)
-    hanging.let_go.set()
+    blocking.release.set()
     until(lambda: idle(pipeline), 30)
     with connection():
         assert {delivery.status for delivery in Delivery.select()} == {"delivered"}
 
 
-def test_a_notification_lost_with_its_worker_is_sent_all_the_same(
-    pipeline: redis.Redis, start_worker: StartWorker
-) -> None:
-    """The anomaly was recorded; its notifications were not queued yet, and no event finds it again."""
-    notifier = Moody("receipt")
-    delivery = announce_through(notifier, start_worker, pipeline)
-    assert delivery.status == "delivered"
+def test_a_delivery_whose_message_was_lost_is_requeued(pipeline: redis.Redis, start_worker: StartWorker) -> None:
+    """The worker crashed after it recorded the anomaly and before it queued the notification."""
+    notifier = ScriptedNotifier(Receipt("first"))
+    assert announce_through(notifier, start_worker, pipeline).status == "delivered"
     with connection():
-        Delivery.update(status="pending", due_at=now() - timedelta(seconds=OVERDUE_SECONDS + 1)).execute()
-    notifier.moods.append("again")
-    assert notify.requeue_overdue() == 1
-    assert notify.requeue_overdue() == 0
+        Delivery.update(status="pending", due_at=now() - OVERDUE).execute()
+    notifier.outcomes.append(Receipt("second"))
+    assert overdue_deliveries.requeue() == 1
+    assert overdue_deliveries.requeue() == 0
     until(lambda: idle(pipeline))
-    with connection():
-        assert Delivery.get().receipt == "again"
+    assert the_delivery().receipt == "second"
 
 
-def test_a_claim_that_was_cut_off_is_no_claim(
+def test_an_outage_during_the_claim_leaves_no_claim_behind(
     pipeline: redis.Redis, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PostgreSQL goes away when the claim is made and its anomaly not read yet."""
+    """PostgreSQL becomes unavailable after the UPDATE of the claim and before its anomaly is read."""
     read = Anomaly.get_by_id
-    cut: list[str] = []
+    failures: list[str] = []
 
-    def cut_off_once(anomaly_id: object) -> Anomaly:
-        if not cut:
-            cut.append("once")
+    def fail_once(anomaly_id: object) -> Anomaly:
+        if not failures:
+            failures.append("once")
             raise peewee.OperationalError("server closed the connection unexpectedly")
         return read(anomaly_id)
 
-    monkeypatch.setattr(Anomaly, "get_by_id", cut_off_once)
-    delivery = announce_through(Moody("receipt"), start_worker, pipeline)
-    assert cut
+    monkeypatch.setattr(Anomaly, "get_by_id", fail_once)
+    delivery = announce_through(ScriptedNotifier(Receipt("ok")), start_worker, pipeline)
+    assert failures
     assert (delivery.status, delivery.attempts) == ("delivered", 1)
 
 
-def test_what_a_dead_worker_was_sending_is_sent_when_its_claim_runs_out(
+def test_a_delivery_claimed_by_a_lost_worker_is_sent_after_its_claim_expires(
     pipeline: redis.Redis, start_worker: StartWorker
 ) -> None:
-    notifier = Moody("receipt", "again")
-    announce_through(notifier, start_worker, pipeline)
+    announce_through(ScriptedNotifier(Receipt("first"), Receipt("second")), start_worker, pipeline)
     with connection():
         Delivery.update(status="sending", due_at=now() + timedelta(seconds=1)).execute()
-        delivery = Delivery.get()
-    notify.notify.send(str(delivery.anomaly_id), str(delivery.channel_id))
+    notify_again(the_delivery())
     until(lambda: idle(pipeline))
-    with connection():
-        assert Delivery.get().receipt == "again"
+    assert the_delivery().receipt == "second"
 
 
-def test_nothing_counts_as_lost_while_the_queue_is_behind(pipeline: redis.Redis, start_worker: StartWorker) -> None:
-    notifier = Moody("receipt", *["again"] * 9)
+def test_no_delivery_counts_as_lost_while_the_queue_is_behind(pipeline: redis.Redis, start_worker: StartWorker) -> None:
+    notifier = ScriptedNotifier(Receipt("first"), *[Receipt("second")] * 9)
     started: list[dramatiq.Worker] = []
     announce_through(notifier, lambda: started.append(start_worker()), pipeline)
     started[0].stop(5_000)
     with connection():
-        Delivery.update(status="pending", due_at=now() - timedelta(seconds=OVERDUE_SECONDS + 1)).execute()
-        delivery = Delivery.get()
-    waits = notify.notify.message(str(delivery.anomaly_id), str(delivery.channel_id))
-    broker.enqueue(waits.copy(message_timestamp=waits.message_timestamp - 3_600_000))
-    assert notify.requeue_overdue() == 0
+        Delivery.update(status="pending", due_at=now() - OVERDUE).execute()
+    delivery = the_delivery()
+    queued = notify.notify.message(str(delivery.anomaly_id), str(delivery.channel_id))
+    broker.enqueue(queued.copy(message_timestamp=queued.message_timestamp - 3_600_000))
+    assert overdue_deliveries.requeue() == 0
     start_worker()
     until(lambda: idle(pipeline))
-    with connection():
-        assert Delivery.get().receipt == "again"
-
-
-def test_a_failing_channel_is_left_alone_for_longer_each_time() -> None:
-    traffic = ChannelLimiter()
-    pauses = []
-    for _ in range(3):
-        traffic.acquire("channel")
-        pauses.append(traffic.release("channel", failed=True, after_seconds=None))
-    assert pauses == [2.0, 4.0, 8.0]
-    assert traffic.acquire("channel") > 7
-    assert traffic.acquire("another") == 0
-
-
-def test_a_channel_is_left_alone_for_as_long_as_anyone_was_told() -> None:
-    traffic = ChannelLimiter()
-    assert traffic.acquire("channel") == traffic.acquire("channel") == 0
-    traffic.release("channel", failed=True, after_seconds=60)
-    traffic.release("channel", failed=True, after_seconds=1)
-    assert traffic.acquire("channel") > 50
-
-
-def test_two_sends_to_a_channel_are_under_way_at_most() -> None:
-    traffic = ChannelLimiter()
-    assert traffic.acquire("channel") == traffic.acquire("channel") == 0
-    assert 0 < traffic.acquire("channel") < 1
-    traffic.release("channel")
-    assert traffic.acquire("channel") == 0
+    assert the_delivery().receipt == "second"
 
 
 @pytest.mark.parametrize(
@@ -246,7 +247,7 @@ def test_two_sends_to_a_channel_are_under_way_at_most() -> None:
         b"",
     ],
 )
-def test_whatever_died_is_kept_and_stops_nobody(pipeline: redis.Redis, message: bytes) -> None:
+def test_any_dead_letter_is_kept_and_does_not_block_the_others(pipeline: redis.Redis, message: bytes) -> None:
     for name, data in (("strange", message), ("plain", msgspec.json.encode({"actor_name": "gone"}))):
         pipeline.zadd("eventpulse:notify.XQ", {name: 1})
         pipeline.hset("eventpulse:notify.XQ.msgs", name, data)

@@ -1,4 +1,4 @@
-"""From the queue to the alert: persist, evaluate and notify at work."""
+"""The way of an event from the queue to the alert: persist, evaluate and notify."""
 
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,7 @@ from support.broker_factory import StartWorker
 from support.pipeline_factory import accept, anomalies, event, idle, rule
 from support.waiting import until
 
-from actors.pipeline import evaluate
+from actors.pipeline import evidence
 from actors.recovery import dead_letters
 from actors.rule_state import rulebook
 from models.database import connection, database
@@ -53,7 +53,7 @@ def test_an_event_sent_three_times_is_stored_and_counted_once(pipeline: redis.Re
     assert found.evidence["count"] == 3
 
 
-def test_an_anomaly_says_why_and_is_announced_on_every_channel(
+def test_an_anomaly_has_evidence_and_is_announced_on_every_channel(
     pipeline: redis.Redis, start_worker: StartWorker
 ) -> None:
     written = rule(condition={"type": "threshold", "operator": ">", "value": 2, "group_by": ["source"]})
@@ -80,10 +80,10 @@ def test_an_anomaly_says_why_and_is_announced_on_every_channel(
     assert msgspec.json.decode(frame["data"])["anomaly_id"] == str(found.anomaly_id)
 
 
-def test_an_alert_does_not_wait_for_evidence_that_takes_long(
+def test_an_alert_does_not_wait_for_slow_evidence(
     pipeline: redis.Redis, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate, "EVIDENCE_TIMEOUT_MS", 50)
+    monkeypatch.setattr(evidence, "EVIDENCE_TIMEOUT_MS", 50)
     monkeypatch.setattr(Event, "evidence", lambda *_: database.execute_sql("SELECT pg_sleep(20)"))
     rule()
     accept(*[event() for _ in range(3)])
@@ -97,7 +97,7 @@ def test_an_alert_does_not_wait_for_evidence_that_takes_long(
 
 
 def test_a_redelivered_event_changes_nothing(pipeline: redis.Redis, start_worker: StartWorker) -> None:
-    """All messages run again, as after a worker's death between its work and its acknowledgement."""
+    """All messages run again, as after a worker crash before the acknowledgement."""
     rule()
     events = [event(seconds=n / 100) for n in range(3)]
     accept(*events)
@@ -148,7 +148,7 @@ class RaisingSchema(ConditionSchema):
         return Raising()
 
 
-def test_a_rule_that_raises_is_suspended_with_its_reason_while_others_go_on(
+def test_a_rule_that_raises_is_suspended_with_its_reason_and_others_continue(
     pipeline: redis.Redis, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(CONDITIONS, "raising", RaisingSchema)
@@ -163,7 +163,7 @@ def test_a_rule_that_raises_is_suspended_with_its_reason_while_others_go_on(
     assert [found.rule_name for found in anomalies()] == ["Many orders"]
 
 
-def test_an_event_that_postgresql_refuses_is_dead_lettered_alone(
+def test_an_event_that_postgresql_rejects_becomes_a_dead_letter_alone(
     pipeline: redis.Redis, start_worker: StartWorker
 ) -> None:
     poison = event().replace(b'"amount":12.5', b'"amount":"\\u0000"')
@@ -181,7 +181,7 @@ def test_an_event_that_postgresql_refuses_is_dead_lettered_alone(
     assert letter.attempts == 4
 
 
-def test_a_replayed_dead_letter_runs_as_new(pipeline: redis.Redis, start_worker: StartWorker) -> None:
+def test_a_replayed_dead_letter_has_no_history(pipeline: redis.Redis, start_worker: StartWorker) -> None:
     accept(event().replace(b'"shop"', b'"\\u0000"'))
     worker = start_worker()
     until(lambda: idle(pipeline), 30)

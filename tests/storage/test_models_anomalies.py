@@ -1,4 +1,4 @@
-"""Anomalies, the channels that want them, and the state of each delivery."""
+"""Anomalies, the channels that subscribe to them, and the state of each delivery."""
 
 import threading
 from datetime import UTC, datetime, timedelta
@@ -35,149 +35,184 @@ def record(dedupe_key: str = "rule:group:event", message: str = "6 errors in 60 
 
 
 @pytest.fixture
-def delivery(db) -> Delivery:
-    """One anomaly, pending for one channel."""
+def delivery(db: None) -> Delivery:
+    """The pending delivery of one anomaly to one channel."""
     channel = Channel.create(name="ops", kind="slack", minimum_severity="critical")
-    (planned,) = Delivery.plan(record(), [channel])
-    return planned
+    (created,) = Delivery.create_missing(record(), [channel])
+    return created
 
 
-def claim(delivery: Delivery) -> Delivery | None:
-    return Delivery.claim(delivery.anomaly_id, delivery.channel_id)
+def key(delivery: Delivery) -> tuple[UUID, UUID]:
+    return delivery.anomaly_id, delivery.channel_id
 
 
-def postpone(delivery: Delivery, seconds: float, reason: str = "busy") -> None:
-    Delivery.postpone(delivery.anomaly_id, delivery.channel_id, seconds, reason)
+def claim(delivery: Delivery) -> Delivery:
+    """Claim the delivery, which must be free."""
+    claimed = Delivery.claim(*key(delivery))
+    assert claimed is not None
+    return claimed
+
+
+def reschedule(delivery: Delivery, seconds: float, reason: str = "busy") -> None:
+    Delivery.reschedule(*key(delivery), seconds, reason)
 
 
 def stored(delivery: Delivery) -> Delivery:
-    return Delivery.get(Delivery.anomaly == delivery.anomaly_id, Delivery.channel_id == delivery.channel_id)
+    """Read the delivery again."""
+    found: Delivery = Delivery.get(Delivery.anomaly == delivery.anomaly_id, Delivery.channel_id == delivery.channel_id)
+    return found
 
 
-def test_the_same_finding_is_one_anomaly(db):
+@pytest.mark.usefixtures("db")
+def test_the_same_rule_group_and_event_make_one_anomaly() -> None:
     first, again = record(message="first"), record(message="again")
     assert first == again
     assert again.message == "first"
     assert Anomaly.select().count() == 1
 
 
-@pytest.mark.parametrize(("second", "speaks"), [(-300, True), (-299, False), (299, False), (300, True)])
-def test_the_anomalies_of_a_series_are_a_cooldown_apart_in_whatever_order_they_come(db, second, speaks):
+@pytest.mark.usefixtures("db")
+@pytest.mark.parametrize(("second", "is_new"), [(-300, True), (-299, False), (299, False), (300, True)])
+def test_anomalies_of_a_series_are_a_cooldown_apart_in_any_order(second: int, is_new: bool) -> None:
     first, other = record("first"), record("other", second=second)
-    assert (other != first) == speaks
+    assert (other != first) == is_new
 
 
-def test_a_channel_hears_its_minimum_severity_and_worse(db):
+@pytest.mark.usefixtures("db")
+def test_a_channel_subscribes_to_its_minimum_severity_and_above() -> None:
     Channel.create(name="ops", kind="slack", minimum_severity="warning")
-    Channel.create(name="muted", kind="slack", enabled=False)
+    Channel.create(name="disabled", kind="slack", enabled=False)
     assert {channel.name for channel in Channel.subscribed_to("info")} == {"console", "live"}
     assert {channel.name for channel in Channel.subscribed_to("warning")} == {"console", "live", "ops"}
     assert {channel.name for channel in Channel.subscribed_to("critical")} == {"console", "live", "ops"}
 
 
-def test_planning_again_adds_no_second_delivery(db):
+@pytest.mark.usefixtures("db")
+def test_existing_deliveries_are_not_created_again() -> None:
     anomaly, channels = record(), Channel.subscribed_to("critical")
-    first, again = Delivery.plan(anomaly, channels), Delivery.plan(anomaly, channels)
+    first, again = Delivery.create_missing(anomaly, channels), Delivery.create_missing(anomaly, channels)
     assert len(first) == len(again) == len(channels)
     assert Delivery.select().count() == len(channels)
 
 
-def test_planning_for_no_channel_plans_nothing(db):
-    assert Delivery.plan(record(), []) == []
+@pytest.mark.usefixtures("db")
+def test_no_channel_makes_no_delivery() -> None:
+    assert Delivery.create_missing(record(), []) == []
 
 
-def test_a_claimed_delivery_is_refused_to_everybody_else(delivery):
+def test_a_claimed_delivery_cannot_be_claimed_again(delivery: Delivery) -> None:
     assert claim(delivery).attempts == 1
-    assert claim(delivery) is None
+    assert Delivery.claim(*key(delivery)) is None
 
 
-def test_the_claim_of_a_dead_worker_lapses(delivery):
+def test_an_expired_claim_can_be_taken_over(delivery: Delivery) -> None:
     claim(delivery)
     Delivery.update(due_at=now() - timedelta(seconds=1)).execute()
     assert claim(delivery).attempts == 2
 
 
-def test_what_is_delivered_or_refused_is_never_claimed_again(delivery):
-    claim(delivery).delivered("ok 200")
-    assert (stored(delivery).status, stored(delivery).receipt) == ("delivered", "ok 200")
-    assert stored(delivery).delivered_at is not None
-    assert claim(delivery) is None
-    stored(delivery).refused("channel_not_found")
-    assert claim(delivery) is None
-    assert Delivery.plan(Anomaly.get(), [Channel.get(Channel.name == "ops")]) == []
-
-
-def test_a_postponed_delivery_keeps_its_reason_and_can_be_claimed_again(delivery):
+def test_a_settled_delivery_is_never_claimed_again(delivery: Delivery) -> None:
     claim(delivery)
-    postpone(delivery, 30, "429: rate limited")
+    Delivery.record_delivered(*key(delivery), "ok 200", "reference-1")
+    settled = stored(delivery)
+    assert (settled.status, settled.receipt, settled.reference) == ("delivered", "ok 200", "reference-1")
+    assert settled.delivered_at is not None
+    assert Delivery.claim(*key(delivery)) is None
+    Delivery.record_rejected(*key(delivery), "channel_not_found")
+    assert Delivery.claim(*key(delivery)) is None
+    assert Delivery.create_missing(Anomaly.get(), [Channel.get(Channel.name == "ops")]) == []
+
+
+def test_a_rescheduled_delivery_keeps_its_reason_and_can_be_claimed_again(delivery: Delivery) -> None:
+    claim(delivery)
+    reschedule(delivery, 30, "429: rate limited")
     assert (stored(delivery).status, stored(delivery).last_error) == ("pending", "429: rate limited")
-    assert claim(delivery) is not None
-
-
-def test_success_clears_the_last_error(delivery):
     claim(delivery)
-    postpone(delivery, 0, "timeout")
-    claim(delivery).delivered("ok")
+
+
+def test_a_success_clears_the_last_error(delivery: Delivery) -> None:
+    claim(delivery)
+    reschedule(delivery, 0, "timeout")
+    claim(delivery)
+    Delivery.record_delivered(*key(delivery), "ok")
     assert stored(delivery).last_error is None
 
 
-def test_a_dead_delivery_is_claimed_by_its_replay(delivery):
+def test_a_dead_delivery_is_claimed_by_its_replay(delivery: Delivery) -> None:
     Delivery.update(status="dead").execute()
     assert claim(delivery).status == "sending"
 
 
-def test_a_delivery_nobody_planned_cannot_be_claimed(db):
+def test_a_settled_delivery_is_not_marked_dead(delivery: Delivery) -> None:
+    Delivery.record_delivered(*key(delivery), "ok")
+    Delivery.mark_dead(*key(delivery), "Retry: timeout")
+    assert stored(delivery).status == "delivered"
+
+
+@pytest.mark.usefixtures("db")
+def test_a_delivery_that_does_not_exist_cannot_be_claimed() -> None:
     assert Delivery.claim(uuid4(), UUID(int=1)) is None
 
 
-def test_a_delivery_is_overdue_when_its_time_is_long_past_and_then_not_at_once_again(delivery):
-    assert Delivery.overdue() == []
+def test_an_overdue_delivery_is_taken_once(delivery: Delivery) -> None:
+    assert Delivery.take_overdue() == []
     Delivery.update(due_at=now() - timedelta(seconds=OVERDUE_SECONDS + 1)).execute()
-    assert Delivery.overdue() == [delivery]
-    assert Delivery.overdue() == []
+    assert Delivery.take_overdue() == [key(delivery)]
+    assert Delivery.take_overdue() == []
+
+
+@pytest.mark.usefixtures("db")
+def test_the_longest_overdue_deliveries_are_taken_first() -> None:
+    Delivery.create_missing(record(), Channel.subscribed_to("critical"))
+    for age_seconds, name in ((60, "console"), (90, "live")):
+        due_at = now() - timedelta(seconds=age_seconds)
+        Delivery.update(due_at=due_at).where(Delivery.channel_name == name).execute()
+    live = Channel.get(Channel.name == "live").channel_id
+    assert [channel_id for _, channel_id in Delivery.take_overdue(limit=1)] == [live]
 
 
 @pytest.mark.parametrize("status", ["delivered", "rejected", "dead"])
-def test_what_is_done_is_never_overdue(delivery, status):
+def test_a_settled_delivery_is_never_overdue(delivery: Delivery, status: str) -> None:
     Delivery.update(status=status, due_at=now() - timedelta(days=1)).execute()
-    assert Delivery.overdue() == []
+    assert Delivery.take_overdue() == []
 
 
-def test_a_delivery_that_somebody_is_at_is_not_put_off(delivery):
-    """Or a second message for it would find it free, and send it twice."""
+def test_a_claimed_delivery_is_not_snoozed(delivery: Delivery) -> None:
+    """Otherwise a second message could claim it, and it would be sent twice."""
     claim(delivery)
-    Delivery.snooze(delivery.anomaly_id, delivery.channel_id, 30)
+    Delivery.snooze(*key(delivery), 30)
     assert stored(delivery).status == "sending"
-    assert claim(delivery) is None
+    assert Delivery.claim(*key(delivery)) is None
 
 
-def test_a_delivery_that_waits_is_put_off(delivery):
-    Delivery.snooze(delivery.anomaly_id, delivery.channel_id, 3_600)
+def test_a_pending_delivery_is_snoozed(delivery: Delivery) -> None:
+    Delivery.snooze(*key(delivery), 3_600)
     assert (stored(delivery).status, stored(delivery).due_at > now() + timedelta(minutes=59)) == ("pending", True)
 
 
-def test_a_postponed_delivery_is_overdue_only_after_its_pause(delivery):
-    postpone(delivery, 3_600)
-    assert Delivery.overdue() == []
+def test_a_rescheduled_delivery_is_not_overdue_before_its_time(delivery: Delivery) -> None:
+    reschedule(delivery, 3_600)
+    assert Delivery.take_overdue() == []
 
 
-def test_two_workers_that_find_the_same_at_once_record_one_anomaly(db, database_url):
-    """The second waits for the first, then finds that the series is to be quiet."""
-    together = threading.Barrier(2)
+@pytest.mark.usefixtures("db", "database_url")
+def test_two_workers_that_find_the_same_anomaly_at_the_same_time_record_one() -> None:
+    """The second one waits for the first, and then finds its cooldown."""
+    barrier = threading.Barrier(2)
 
     def find(dedupe_key: str) -> None:
         with connection(), database.atomic():
-            together.wait(5)
+            barrier.wait(5)
             record(dedupe_key)
 
-    finders = [threading.Thread(target=find, args=(name,)) for name in ("one", "other")]
-    for finder in finders:
-        finder.start()
-    for finder in finders:
-        finder.join(10)
+    workers = [threading.Thread(target=find, args=(name,)) for name in ("one", "other")]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(10)
     assert Anomaly.select().count() == 1
 
 
-def test_deleting_an_anomaly_deletes_its_deliveries(delivery):
+def test_deliveries_are_deleted_with_their_anomaly(delivery: Delivery) -> None:
     Anomaly.delete().execute()
     assert Delivery.select().count() == 0

@@ -1,4 +1,4 @@
-"""Events and rules for tests, and what became of them."""
+"""Events and rules for tests, and the anomalies that they produce."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ from models.rule import Rule
 
 
 def event(seconds: float = 0, **fields: Any) -> bytes:
-    """An event as the API queues it, `seconds` after now."""
+    """Return an event as the API queues it, with a time `seconds` from now."""
     now = datetime.now(UTC)
     made = {
         "event_id": str(uuid7()),
@@ -30,11 +30,12 @@ def event(seconds: float = 0, **fields: Any) -> bytes:
 
 
 def accept(*events: bytes, request_id: str | None = None) -> None:
+    """Queue events as one request."""
     ingest.accept(events, request_id)
 
 
 def rule(**fields: Any) -> Rule:
-    """A rule in force: more than two orders in a minute, unless told otherwise."""
+    """Store and publish a rule; by default it fires for more than two orders in a minute."""
     made: dict[str, Any] = {
         "name": "Many orders",
         "severity": "critical",
@@ -50,11 +51,11 @@ def rule(**fields: Any) -> Rule:
 
 
 def idle(client: redis.Redis) -> bool:
-    """Whether every message has been settled."""
+    """Return whether all messages are processed."""
     return not any(client.exists(f"eventpulse:{queue}.msgs") for queue in ("persist", "evaluate", "notify"))
 
 
 def anomalies() -> list[Anomaly]:
-    """All that were recorded, in order."""
+    """Return all anomalies in the order of their detection."""
     with connection():
         return list(Anomaly.select().order_by(Anomaly.detected_at))

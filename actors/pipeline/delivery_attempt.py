@@ -1,0 +1,82 @@
+"""One attempt to deliver an anomaly to a channel, as steps that wait for PostgreSQL while it is unavailable."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+from uuid import UUID
+
+from actors.broker import broker
+from actors.outages import retry_on_outage
+from actors.transport.batch import current_batch
+from models.anomaly import Anomaly
+from models.channel import Channel
+from models.database import connection, database
+from models.delivery import Delivery
+from notifiers.base import Receipt
+
+#: Longest time until a message checks again whether another worker has settled the delivery.
+CHECK_AGAIN_SECONDS = 1.0
+
+
+class Claim(NamedTuple):
+    """What a claimed delivery is about. `channel` is None if it was deleted; `channel_name` is kept for the log."""
+
+    anomaly: Anomaly
+    channel: Channel | None
+    channel_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryAttempt:
+    """The processing of one `notify` message."""
+
+    anomaly_id: UUID
+    channel_id: UUID
+
+    @retry_on_outage
+    def claim(self) -> Claim | None:
+        """Claim the delivery for sending; return None if it is settled or already claimed."""
+        # One transaction: a claim that this process does not know of would block the delivery until it expires.
+        with connection(), database.atomic():
+            delivery = Delivery.claim(self.anomaly_id, self.channel_id)
+            if delivery is None:
+                return None
+            anomaly = Anomaly.get_by_id(self.anomaly_id)
+            channel = Channel.get_or_none(Channel.channel_id == self.channel_id)
+            return Claim(anomaly, channel, delivery.channel_name)
+
+    @retry_on_outage
+    def snooze(self, seconds: float) -> None:
+        """Delay the message in Redis: it occupies no thread and uses no retry."""
+        with connection():
+            Delivery.snooze(self.anomaly_id, self.channel_id, seconds)
+        batch = current_batch()
+        assert batch is not None
+        broker.enqueue(batch.copy(), delay=int(seconds * 1000) + 1)
+
+    def snooze_while_claimed(self) -> None:
+        """Snooze until the worker that claimed the delivery settles it or its claim expires; do nothing if settled."""
+        if seconds := self._claim_remaining_seconds():
+            self.snooze(min(seconds, CHECK_AGAIN_SECONDS))
+
+    @retry_on_outage
+    def reschedule(self, seconds: float, reason: str) -> None:
+        """Record a temporary failure of the channel, and when the delivery will be sent again."""
+        with connection():
+            Delivery.reschedule(self.anomaly_id, self.channel_id, seconds, reason)
+
+    @retry_on_outage
+    def record_delivered(self, receipt: Receipt) -> None:
+        """Record that the channel accepted the notification."""
+        with connection():
+            Delivery.record_delivered(self.anomaly_id, self.channel_id, receipt.text, receipt.reference)
+
+    @retry_on_outage
+    def record_rejected(self, reason: str) -> None:
+        """Record that the channel rejected the notification permanently."""
+        with connection():
+            Delivery.record_rejected(self.anomaly_id, self.channel_id, reason)
+
+    @retry_on_outage
+    def _claim_remaining_seconds(self) -> float:
+        with connection():
+            return Delivery.claim_remaining_seconds(self.anomaly_id, self.channel_id)

@@ -1,0 +1,21 @@
+"""Deliveries whose notify message was lost, for example by a crash between recording an anomaly and announcing it."""
+
+from actors.pipeline.notify import notify
+from actors.recovery.lost_work import is_behind
+from models.database import connection
+from models.delivery import OVERDUE_SECONDS, Delivery
+
+
+def requeue() -> int:
+    """Queue a message for each overdue delivery and return how many; none while the queue is behind.
+
+    A message too many does no harm: the delivery is claimed once. Raises `redis.RedisError` or
+    `peewee.PeeweeException` if a server is unavailable.
+    """
+    if is_behind(notify.queue_name, OVERDUE_SECONDS):
+        return 0
+    with connection():
+        overdue = Delivery.take_overdue()
+    for anomaly_id, channel_id in overdue:
+        notify.send(str(anomaly_id), str(channel_id))
+    return len(overdue)
