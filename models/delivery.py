@@ -132,7 +132,7 @@ class Delivery(Row):
 
     @classmethod
     def take_overdue(cls, limit: int = 1_000) -> list[tuple[UUID, UUID]]:
-        """Return (anomaly id, channel id) of up to `limit` overdue deliveries, and set them due now: each is taken once."""
+        """Return (anomaly id, channel id) of up to `limit` overdue deliveries; each is then due now and taken once."""
         return list(database.execute_sql(TAKE_OVERDUE, (OVERDUE_SECONDS, limit)).fetchall())
 
     @classmethod
