@@ -5,7 +5,7 @@ from typing import Any
 
 from models.anomaly import Anomaly
 from notifiers.base import Notification
-from rules.verdict import number
+from rules.verdict import format_number
 
 
 def compose(anomaly: Anomaly, public_url: str) -> Notification:
@@ -19,8 +19,8 @@ def compose(anomaly: Anomaly, public_url: str) -> Notification:
         rule_name=anomaly.rule_name,
         severity=anomaly.severity,
         message=anomaly.message,
-        observed=number(_observed(evidence)),
-        threshold=evidence["limit"] if "limit" in evidence else number(evidence["threshold"]),
+        observed=format_number(_observed(evidence)),
+        threshold=evidence["limit"] if "limit" in evidence else format_number(evidence["threshold"]),
         window_seconds=evidence.get("window_seconds", 0),
         group=json.loads(anomaly.group_key),
         event_id=str(anomaly.event_id),

@@ -93,7 +93,7 @@ def test_an_anomaly_found_during_an_outage_is_announced_after_it(
 ) -> None:
     """PostgreSQL dies when the events are stored and not yet evaluated."""
     rule()
-    decide = evaluate.decide
+    decide = evaluate.evaluate_batch
     killed = threading.Event()
 
     def kill_then_decide(*arguments: Any) -> Any:
@@ -102,7 +102,7 @@ def test_an_anomaly_found_during_an_outage_is_announced_after_it(
             killed.set()
         return decide(*arguments)
 
-    monkeypatch.setattr(evaluate, "decide", kill_then_decide)
+    monkeypatch.setattr(evaluate, "evaluate_batch", kill_then_decide)
     accept(*[event() for _ in range(3)])
     assert killed.wait(10)
     server.start()

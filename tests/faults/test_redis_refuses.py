@@ -62,7 +62,7 @@ def test_a_redis_that_takes_no_writes_is_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     client = redis.Redis.from_url(server.url)
-    decide = evaluate.decide
+    decide = evaluate.evaluate_batch
     undo: list[Callable[[], object]] = []
     refused: list[Exception] = []
     sizes: set[int] = set()
@@ -77,7 +77,7 @@ def test_a_redis_that_takes_no_writes_is_waited_for(
             refused.append(error)
             raise
 
-    monkeypatch.setattr(evaluate, "decide", refuse_then_decide)
+    monkeypatch.setattr(evaluate, "evaluate_batch", refuse_then_decide)
     for stage in ("persist", "evaluate"):
         monkeypatch.setitem(broker.actors[stage].options, "max_retries", 0)
     rule()

@@ -91,14 +91,14 @@ def test_an_event_with_a_dead_letter_is_not_requeued_with_its_bundle(
 def test_events_that_fail_only_as_a_batch_are_confirmed_after_one_requeue(
     pipeline: redis.Redis, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decide = evaluate.decide
+    decide = evaluate.evaluate_batch
 
     def fail_batches(events: list[object], *rest: object) -> object:
         if len(events) > 1:
             raise ValueError("too many at once")
         return decide(events, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(evaluate, "decide", fail_batches)
+    monkeypatch.setattr(evaluate, "evaluate_batch", fail_batches)
     accept(*[event() for _ in range(5)])
     start_worker()
     until(lambda: idle(pipeline))
