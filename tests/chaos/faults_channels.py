@@ -29,7 +29,7 @@ def reset(connection: socket.socket) -> None:
 #: By name: the description, and the behaviour (a text names a method of the server).
 BEHAVIOURS: dict[str, tuple[str, Behaviour | str]] = {
     "healthy": ("is healthy, like the other", HEALTHY),  # the reference for the others
-    "hangs": ("does not respond", "say_nothing"),
+    "hangs": ("does not respond", "hang"),
     "500": ("answers 500", fake_http_server.answer(500)),
     "429": ("answers 429 with Retry-After: 3", fake_http_server.answer(429, Retry_After="3")),
     "resets": ("resets its connections", reset),

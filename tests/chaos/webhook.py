@@ -23,19 +23,6 @@ class ReceivedAlert(NamedTuple):
     is_accepted: bool
 
 
-class Alerts(list[fake_http_server.Received]):
-    """List for the requests of a server that keeps only the alerts in them."""
-
-    def __init__(self, webhook: "Webhook") -> None:
-        super().__init__()
-        self.webhook = webhook
-
-    def append(self, received: fake_http_server.Received) -> None:
-        if match := ANOMALY.search(received.body):
-            alert = ReceivedAlert(time.time(), match[1].decode(), self.webhook.is_healthy)
-            self.webhook.alerts.append(alert)
-
-
 @dataclass
 class Webhook:
     """The server of one channel and the alerts that it received."""
@@ -52,6 +39,11 @@ class Webhook:
     def url(self) -> str:
         return self.server.url
 
+    def record(self, request: fake_http_server.Received) -> None:
+        """Keep the alert of a request, and nothing else of it."""
+        if match := ANOMALY.search(request.body):
+            self.alerts.append(ReceivedAlert(time.time(), match[1].decode(), self.is_healthy))
+
     def received_counts(self) -> Counter[str]:
         """Return how often each anomaly was received, accepted or not."""
         return Counter(alert.anomaly_id for alert in list(self.alerts))
@@ -64,8 +56,7 @@ class Webhook:
 @contextlib.contextmanager
 def webhook(name: str) -> Iterator[Webhook]:
     """Run a healthy webhook."""
-    with fake_http_server.running() as server:
+    with fake_http_server.running(HEALTHY) as server:
         running = Webhook(name, server)
-        server.received = Alerts(running)
-        server.behaviour = HEALTHY
+        server.record = running.record
         yield running

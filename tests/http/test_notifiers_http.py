@@ -2,16 +2,16 @@
 
 import logging
 import socket
-import threading
 import time
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
 from support import fake_http_server
-from support.fake_http_server import Server, answer, raw
+from support.fake_http_server import OK, Server, answer, in_turn, raw
 
 from notifiers.base import TryAgain, Undeliverable
 from notifiers.http import MAX_RESPONSE_BYTES, HttpClient, retry_after_seconds
@@ -44,13 +44,19 @@ def test_the_message_arrives_as_json(server: Server, http: HttpClient) -> None:
 
 
 def test_many_threads_post_at_the_same_time(server: Server, http: HttpClient) -> None:
-    texts: list[str] = []
-    threads = [threading.Thread(target=lambda: texts.append(http.post(server.url, {}).text)) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert texts == ["ok"] * 20
+    server.behaviour = server.delayed(0.2, OK)
+    started = time.monotonic()
+    with ThreadPoolExecutor(20) as pool:
+        responses = list(pool.map(lambda _: http.post(server.url, {}), range(20)))
+    assert [response.text for response in responses] == ["ok"] * 20
+    assert time.monotonic() - started < 2
+
+
+def test_a_client_works_again_after_a_failure(server: Server, http: HttpClient) -> None:
+    server.behaviour = in_turn(raw(b""), OK)
+    with pytest.raises(TryAgain):
+        http.post(server.url, {})
+    assert http.post(server.url, {}).text == "ok"
 
 
 def test_retry_after_in_seconds_is_passed_on(server: Server, http: HttpClient) -> None:

@@ -29,26 +29,24 @@ class Received(NamedTuple):
 class Server(socketserver.ThreadingTCPServer):
     """HTTP server with one thread for each connection.
 
-    `behaviour` answers each request; tests may replace it at any time. `received` has the requests in order of
-    arrival; `on_request` is called with each of them before the behaviour. `stopping` is set when the server stops.
+    `behaviour` answers each request, and `record` is called with it before; tests may replace both at any time. By
+    default the requests are recorded in `received`, in order of arrival. `stopping` is set when the server stops.
     """
 
     allow_reuse_address = True
     request_queue_size = 128
 
-    def __init__(self, behaviour: Behaviour, on_request: Callable[[Received], None]) -> None:
+    def __init__(self, behaviour: Behaviour) -> None:
         super().__init__(("127.0.0.1", 0), _Connection)
         self.url = f"http://127.0.0.1:{self.server_address[1]}{PATH}"
         self.behaviour = behaviour
-        self.on_request = on_request
         self.received: list[Received] = []
+        self.record: Callable[[Received], None] = self.received.append
         self.stopping = threading.Event()
 
     def hang(self, _connection: socket.socket) -> None:
         """Send nothing until the server stops."""
         self.stopping.wait()
-
-    say_nothing = hang
 
     def drip(self, connection: socket.socket) -> None:
         """Send an endless response, one byte every 20 ms."""
@@ -76,9 +74,7 @@ class _Connection(socketserver.StreamRequestHandler):
             headers += header.lower() + "\n"
             if header.lower().startswith("content-length:"):
                 length = int(header.partition(":")[2])
-        request = Received(line, headers, self.rfile.read(length))
-        self.server.received.append(request)
-        self.server.on_request(request)
+        self.server.record(Received(line, headers, self.rfile.read(length)))
         with contextlib.suppress(OSError):
             self.server.behaviour(self.connection)
 
@@ -114,9 +110,9 @@ OK = answer(200, "ok")
 
 
 @contextlib.contextmanager
-def running(behaviour: Behaviour = OK, on_request: Callable[[Received], None] = lambda _: None) -> Iterator[Server]:
+def running(behaviour: Behaviour = OK) -> Iterator[Server]:
     """Run a server on a free port of 127.0.0.1; the default behaviour is Slack's response to an accepted message."""
-    with Server(behaviour, on_request) as server:
+    with Server(behaviour) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
