@@ -14,7 +14,7 @@ from models.throughput import Throughput
 
 #: Past minutes that each roll-up includes, because no scheduler may have been running then.
 LOOK_BACK_MINUTES = 60
-COUNTED_IN_REDIS = ("accepted", "persisted", "evaluated", "late", "dead")
+COUNTED_IN_REDIS = ("accepted", "persisted", "evaluated", "late", "conflicting", "dead")
 
 
 def roll_up() -> int:
