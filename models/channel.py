@@ -5,10 +5,8 @@ from typing import Any, Self
 import peewee
 from uuid_utils.compat import uuid7
 
+from eventpulse.severity import SEVERITIES
 from models.base import Row, jsonb, now, time
-
-#: Lowest first.
-SEVERITIES = ("info", "warning", "critical")
 
 
 class Channel(Row):

@@ -8,12 +8,12 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate
 
 from eventpulse.redis_keys import KEY_PREFIX
+from eventpulse.severity import SEVERITIES
 from rules.conditions import CONDITIONS
 from rules.conditions.base import Condition
 from rules.conditions.fields import BoundedInteger, StrictBoolean
 from rules.event import SECOND
 from rules.scope import canonical_json
-from rules.severity import SEVERITIES
 from rules.validation import flatten
 from rules.windows.queries import CLOCK_SKEW_SECONDS, CooldownClaim
 

@@ -11,8 +11,8 @@ from api.openapi.operation import Resource, listing, reading
 from api.resources.lookup import find
 from api.resources.paging import page
 from api.resources.query_params import Period
+from eventpulse.severity import SEVERITIES
 from models.anomaly import Anomaly
-from models.channel import SEVERITIES
 from models.delivery import Delivery
 
 NEWEST_FIRST = (Anomaly.detected_at, Anomaly.anomaly_id)

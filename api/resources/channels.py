@@ -16,8 +16,9 @@ from api.openapi.operation import Operation
 from api.resources import crud
 from api.resources.lookup import find
 from eventpulse.masking import MASK
+from eventpulse.severity import SEVERITIES
 from models.base import now
-from models.channel import SEVERITIES, Channel
+from models.channel import Channel
 from notifiers.base import Notification, TryAgain, Undeliverable
 from notifiers.registry import KINDS, public_settings
 from rules.conditions.fields import StrictBoolean

@@ -1,4 +1,0 @@
-"""Severities of rules and alerts."""
-
-#: Lowest first.
-SEVERITIES = ("info", "warning", "critical")
