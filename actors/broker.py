@@ -1,7 +1,7 @@
-"""The broker: its middleware in order, each with its reason.
+"""The broker and its middleware, in the order in which they run.
 
-There is no time limit among them: everything that an actor waits for has one of its own (PostgreSQL's statement
-timeout, Redis' socket timeout, the notifiers' timeout), and an outage is to be waited for, however long.
+No middleware limits the time of an actor: every wait has its own limit (PostgreSQL's statement timeout, Redis' socket
+timeout, the notifiers' timeout), and an outage is waited for however long it lasts.
 """
 
 import dramatiq
@@ -14,11 +14,11 @@ from actors.transport.redis_broker import RedisBroker
 
 broker = RedisBroker(
     middleware=[
-        ShutdownSignal(),  # an orderly stop does not wait for servers that are away
-        LogContext(),  # who is being worked for, on every line
-        CurrentMessage(),  # what an actor sends joins the outbox of the message it serves
-        BatchRetries(max_retries=5, min_backoff=1_000, max_backoff=60_000),  # bad luck is not fatal, and has an end
-        DiscardOutboxOnFailure(),  # last, so that a failed attempt's messages are void before its retry is sent
+        ShutdownSignal(),  # end waits for unavailable servers when the worker stops
+        LogContext(),  # bind message, request and event ids to every log line
+        CurrentMessage(),  # let messages that an actor sends join the outbox of its batch
+        BatchRetries(max_retries=5, min_backoff=1_000, max_backoff=60_000),  # exponential backoff, then dead-letter
+        DiscardOutboxOnFailure(),  # last: after-hooks run in reverse order, so this runs before a retry is added
     ]
 )
 dramatiq.set_encoder(JSONEncoder())

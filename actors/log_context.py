@@ -1,16 +1,23 @@
-"""Middleware that binds the ids of a message to every log line about it."""
+"""Middleware that adds the ids of a message to every log line about it."""
 
 from typing import Any
 
+import msgspec
 from dramatiq.broker import Broker
+from dramatiq.message import Message
 from dramatiq.middleware import Middleware
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
-from actors.transport.messages import event_id_of
+
+class _Event(msgspec.Struct):
+    event_id: str | None = None
+
+
+_decode_event = msgspec.json.Decoder(_Event).decode
 
 
 class LogContext(Middleware):
-    """Every line that is logged about a message carries its ids."""
+    """Binds the message id, request id and event id while a single message is processed."""
 
     def before_process_message(self, broker: Broker, message: Any) -> None:
         clear_contextvars()
@@ -18,6 +25,14 @@ class LogContext(Middleware):
             ids = {
                 "message_id": message.message_id,
                 "request_id": message.options.get("request_id"),
-                "event_id": event_id_of(message),
+                "event_id": _event_id(message),
             }
             bind_contextvars(**{name: value for name, value in ids.items() if value})
+
+
+def _event_id(message: Message[Any]) -> str | None:
+    """Return the id of the event that is the first argument, or None if that is no event."""
+    try:
+        return _decode_event(message.args[0]).event_id
+    except (IndexError, TypeError, msgspec.DecodeError):
+        return None

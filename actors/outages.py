@@ -1,8 +1,7 @@
 """Retry of a pipeline step while Redis or PostgreSQL is unavailable."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import wraps
-from random import uniform
 from typing import ParamSpec, TypeVar
 
 import structlog
@@ -10,46 +9,51 @@ import structlog
 from actors.transport.batch import current_batch
 from actors.transport.middleware import ShutdownRequested, stopping
 from actors.transport.redis_broker import is_unavailable
+from eventpulse.backoff import backoff_seconds
 from models.database import is_outage
 
 log = structlog.get_logger()
 
 P = ParamSpec("P")
 R = TypeVar("R")
-MAX_PAUSE_SECONDS = 5.0
+FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.1, 5.0
 
 
 def retry_on_outage(step: Callable[P, R]) -> Callable[P, R]:
-    """Hold on to the work while Redis or PostgreSQL is away, and do it when it is back.
+    """Retry the step until Redis and PostgreSQL are available. Outages use no retries and do not split the batch.
 
-    An outage is nobody's fault: it uses up no retries, and it does not split a batch. Raises `ShutdownRequested`
-    when the worker stops meanwhile.
+    Messages and counts that a failed attempt added to the outbox are removed; earlier ones stay. The step raises
+    `ShutdownRequested` if the worker stops while it waits.
     """
 
     @wraps(step)
-    def patiently(*args: P.args, **kwargs: P.kwargs) -> R:
-        pauses = _pauses()
+    def retry(*args: P.args, **kwargs: P.kwargs) -> R:
+        outbox = batch.outbox if (batch := current_batch()) else None
+        mark = outbox.mark() if outbox else None
+        failures = 0
         while True:
             try:
                 return step(*args, **kwargs)
             except Exception as error:
-                if not (is_unavailable(error) or is_outage(error)):
+                server = _unavailable_server(error)
+                if server is None:
                     raise
-                if batch := current_batch():
-                    batch.outbox.clear()  # the next attempt sends it again
-                pause = next(pauses)
-                log.warning(
-                    "server_away", step=step.__name__, error=type(error).__name__, retry_in_seconds=round(pause, 1)
-                )
+                if outbox and mark:
+                    outbox.rollback(mark)
+                failures += 1
+                pause = backoff_seconds(failures, FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS)
+                _log_outage(server, step.__name__, error, pause)
                 if stopping.wait(pause):
                     raise ShutdownRequested from error
 
-    return patiently
+    return retry
 
 
-def _pauses() -> Iterator[float]:
-    """Exponential backoff with full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/"""
-    ceiling = 0.1
-    while True:
-        yield uniform(ceiling / 2, ceiling)  # noqa: S311 - spreads load, keeps no secret
-        ceiling = min(ceiling * 2, MAX_PAUSE_SECONDS)
+def _unavailable_server(error: Exception) -> str | None:
+    if is_unavailable(error):
+        return "redis"
+    return "postgresql" if is_outage(error) else None
+
+
+def _log_outage(server: str, step: str, error: Exception, pause: float) -> None:
+    log.warning(f"{server}_unavailable", step=step, error=type(error).__name__, retry_in_seconds=round(pause, 1))

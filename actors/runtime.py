@@ -18,6 +18,8 @@ from notifiers.kind import NotifierContext
 #: Enough for every thread of a worker and a few spare; in the API, the number of requests that use PostgreSQL at once.
 DATABASE_CONNECTIONS = 12
 INGEST_QUEUE = "persist"
+#: Queues whose messages count as backlog together with those of `INGEST_QUEUE`.
+BACKLOG_QUEUES = ("evaluate",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def setup(
     connect(settings, name, redis_timeout_seconds=redis_timeout_seconds)
     marks = HighWaterMarks(settings.max_backlog, settings.max_redis_memory_percent)
     runtime = Runtime(
-        group_commit=GroupCommit(broker, INGEST_QUEUE, marks, settings.batch),
+        group_commit=GroupCommit(broker, INGEST_QUEUE, marks, settings.batch, BACKLOG_QUEUES),
         notifiers=registry.build(NotifierContext(broker.client, HttpClient(), settings.channel_secrets())),
         public_url=(settings.public_url or f"http://{settings.host}:{settings.port}").rstrip("/"),
         limiter=ChannelLimiter(),

@@ -1,4 +1,4 @@
-"""One worker process: Dramatiq's threads, watched, and stopped in order."""
+"""One worker process: Dramatiq's threads, checked while they run and stopped in order."""
 
 import os
 import signal
@@ -14,68 +14,76 @@ from actors.broker import broker
 from actors.transport.redis_broker import is_unavailable
 from eventpulse import preflight
 from eventpulse.settings import ConnectedSettings
+from notifiers.http import TOTAL_SECONDS as LONGEST_SEND_SECONDS
 
 log = structlog.get_logger()
 
-#: How often it is seen to that our threads live, and that no dead worker keeps what it held.
+#: Interval of the thread liveness check and of lease recovery.
 WATCH_SECONDS = 1.0
-#: What is still running then is given up; its leases run out, and others do it again.
-GRACE_MS = 2_000
-#: After so long the process ends, whatever still holds it, such as a Redis that does not answer.
-END_SECONDS = 3.0
+#: Longest wait for calls in progress after a stop signal: a send in progress can end and be recorded, so that a restart
+#: sends nothing twice. A worker without calls in progress does not wait.
+GRACE_SECONDS = LONGEST_SEND_SECONDS + 1
+#: The process exits then, whatever still blocks it, such as a Redis that does not answer.
+FORCED_EXIT_SECONDS = GRACE_SECONDS + 1
 
 
 def run(settings: ConnectedSettings) -> int:
-    """Work until SIGTERM or SIGINT; returns 0 then, and 1 when a thread of ours died.
+    """Process messages until SIGTERM or SIGINT; return 0 then, and 1 if a thread has ended.
 
-    Raises `PreflightError` when a server would lose events, and `redis.ConnectionError` when Redis is away at the start.
+    Raises `PreflightError` if a server would lose events, and `redis.ConnectionError` if Redis is unavailable at the
+    start.
     """
     preflight.ensure_ready(settings)
     runtime.setup(settings)
     broker.client.ping()
-    stop = threading.Event()
-
-    def end(*_: object) -> None:
-        stop.set()
-        exit_within(END_SECONDS, code=0)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
-    threads = sum(actor.options.get("concurrency", 1) for actor in broker.actors.values())
-    worker = dramatiq.Worker(broker, worker_threads=threads, worker_timeout=500)
+    stop = _stop_on_signals()
+    worker = dramatiq.Worker(broker, worker_threads=broker.total_concurrency, worker_timeout=500)
     worker.start()
-    log.info("worker_ready", threads=threads)
+    log.info("worker_ready", threads=broker.total_concurrency)
     healthy = True
     while healthy and not stop.wait(WATCH_SECONDS):
         healthy = all(thread.is_alive() for thread in (*worker.workers, *worker.consumers.values()))
-        reap()
+        recover_leases()
     if not healthy:
-        # A worker without one of its threads looks alive and does nothing: better to start afresh.
+        # A worker without one of its threads sends heartbeats and processes nothing: its supervisor must restart it.
         log.critical("worker_thread_died")
-        exit_within(END_SECONDS, code=1)
-    worker.stop(timeout=GRACE_MS)
+        exit_within(FORCED_EXIT_SECONDS, code=1)
+    worker.stop(timeout=int(GRACE_SECONDS * 1000))
     return 0 if healthy else 1
 
 
-def reap() -> None:
-    """Give what dead workers held to the living. Every worker does: this must not depend on a scheduler."""
+def _stop_on_signals() -> threading.Event:
+    """Return an event that SIGTERM and SIGINT set. After the first of them the process exits within a limit."""
+    stop = threading.Event()
+
+    def handle(*_: object) -> None:
+        stop.set()
+        exit_within(FORCED_EXIT_SECONDS, code=0)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
+    return stop
+
+
+def recover_leases() -> None:
+    """Requeue the messages of expired consumers. Every worker does it, so that it does not depend on a scheduler."""
     try:
-        again, dead = broker.recover()
+        requeued, dead = broker.recover()
     except redis.RedisError as error:
-        if not is_unavailable(error):  # of that the consumers tell
+        if not is_unavailable(error):  # consumers already log outages
             log.error("leases_not_recovered", error=str(error))
         return
-    if again or dead:
-        log.warning("dead_workers_leases_recovered", messages=again, dead_letters=dead)
+    if requeued or dead:
+        log.warning("leases_recovered", messages=requeued, dead_letters=dead)
 
 
 def exit_within(seconds: float, code: int) -> None:
-    """Let this process end by itself for so long, then end it."""
+    """Exit with `code` after `seconds` if the process has not ended by then."""
 
-    def end() -> None:
-        log.warning("ended_by_force", after_seconds=seconds)
+    def force_exit() -> None:
+        log.warning("forced_exit", after_seconds=seconds)
         os._exit(code)
 
-    timer = threading.Timer(seconds, end)
+    timer = threading.Timer(seconds, force_exit)
     timer.daemon = True
     timer.start()

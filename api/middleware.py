@@ -9,7 +9,7 @@ from typing import Any
 import falcon
 import structlog
 
-from actors.transport.messages import new_id
+from actors.transport.entry_id import new_id
 from api import problems
 from api.openapi.operation import Resource
 from models.database import database, is_outage

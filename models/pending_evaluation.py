@@ -26,8 +26,6 @@ INSERT_PENDING = """
     INSERT INTO pending_evaluations (bundle_id, event_ids)
     SELECT bundle_id, event_ids::uuid[] FROM unnest(%s::text[], %s::text[]) AS pending(bundle_id, event_ids)
 """
-#: Beginning of the id of the message that a bundle of one message is split into.
-_SPLIT_SINGLE = "1.1*"
 
 
 class PendingEvaluation(Row):
@@ -48,9 +46,8 @@ class PendingEvaluation(Row):
 
     @classmethod
     def confirm(cls, bundle_ids: Sequence[str]) -> None:
-        """Delete the rows of evaluated bundles. A bundle of one event that was split has the id of its message."""
-        whole = [bundle_id[2:] if bundle_id.startswith(_SPLIT_SINGLE) else bundle_id for bundle_id in bundle_ids]
-        database.execute_sql(CONFIRM, (whole,))
+        """Delete the rows of bundles that were evaluated; ids without a row are ignored."""
+        database.execute_sql(CONFIRM, (list(bundle_ids),))
 
     @classmethod
     def overdue(cls, seconds: float = OVERDUE_SECONDS) -> list[Self]:

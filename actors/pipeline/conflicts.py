@@ -8,7 +8,7 @@ import msgspec
 import structlog
 from dramatiq.message import Message
 
-from actors.transport.messages import event_of, line, request_id_of
+from actors.pipeline.records import event_of, event_records, request_id_of
 from models.dead_letter import DeadLetter
 from models.event import Conflict
 
@@ -33,7 +33,7 @@ def dead_letter(conflicts: Sequence[Conflict], records: Sequence[bytes]) -> None
 
 def with_stored_events(records: Sequence[bytes], conflicts: Sequence[Conflict]) -> list[bytes]:
     """Return the records with the stored event in place of each conflicting one: rules see what is stored."""
-    stored = {conflict.position: line(conflict.stored, None) for conflict in conflicts}
+    stored = {conflict.position: event_records([conflict.stored], None)[0] for conflict in conflicts}
     return [stored.get(position, record) for position, record in enumerate(records)]
 
 

@@ -15,10 +15,11 @@ from actors.broker import broker
 from actors.outages import retry_on_outage
 from actors.pipeline import evidence
 from actors.pipeline.notify import notify
+from actors.pipeline.records import request_id_of
 from actors.rule_state.rulebook import suspend
 from actors.rule_state.windows.redis_windows import RedisWindow
 from actors.transport.batch import current_batch
-from actors.transport.messages import request_id_of
+from actors.transport.entry_id import completed_bundles
 from models.anomaly import Anomaly
 from models.channel import Channel
 from models.database import connection, database
@@ -54,7 +55,7 @@ def evaluate(*encoded: msgspec.Raw) -> None:
         anomalies = [record(firing, request_ids.get(firing.event_id)) for firing in evaluation.firings]
         window.start_cooldowns(_cooldowns(evaluation.firings, anomalies))
     with connection():
-        PendingEvaluation.confirm(batch.ids)
+        PendingEvaluation.confirm(completed_bundles(batch.ids))
     batch.outbox.counts.update(evaluated=len(events), late=evaluation.late)
 
 

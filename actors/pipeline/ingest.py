@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from actors import runtime
+from actors.pipeline.records import event_records
 from actors.transport.errors import QueueUnavailable
-from actors.transport.messages import line
 
 RETRY_AFTER_SECONDS = 2.0
 
@@ -22,7 +22,7 @@ def accept(events: Sequence[bytes], request_id: str | None) -> None:
     mark. Then nothing was enqueued or, after a timeout, exactly these events were: sending them again with the same ids
     is safe.
     """
-    _raise_if(runtime.current().group_commit.submit([line(event, request_id) for event in events]))
+    _raise_if(runtime.current().group_commit.submit(event_records(events, request_id)))
 
 
 def _raise_if(rejection: str | None) -> None:

@@ -5,8 +5,9 @@ import msgspec
 
 from actors.outages import retry_on_outage
 from actors.pipeline import conflicts
+from actors.pipeline.records import event_ids
 from actors.transport.batch import current_batch
-from actors.transport.messages import Bundle, bundles, event_ids
+from actors.transport.messages import Bundle, make_bundles
 from models.database import connection
 from models.event import Event
 
@@ -21,7 +22,7 @@ def persist(*events: msgspec.Raw) -> None:
     """
     batch = current_batch()
     assert batch is not None
-    bundled = list(bundles("evaluate", batch.records, batch.consumer.batch))
+    bundled = list(make_bundles("evaluate", batch.records, batch.consumer.batch))
     with connection():
         stored = Event.store(events, event_ids(bundled, batch.records))
         conflicting = Event.conflicts(events) if stored < len(events) else []
@@ -29,7 +30,7 @@ def persist(*events: msgspec.Raw) -> None:
             conflicts.dead_letter(conflicting, batch.records)
     if conflicting:
         records = conflicts.with_stored_events(batch.records, conflicting)
-        corrected = bundles("evaluate", records, batch.consumer.batch)
+        corrected = make_bundles("evaluate", records, batch.consumer.batch)
         # The ids stay: the pending evaluations name them.
         bundled = [Bundle(before.id, after.data) for before, after in zip(bundled, corrected, strict=True)]
         batch.outbox.counts["conflicting"] = len(conflicting)

@@ -16,7 +16,7 @@ from dramatiq.message import Message
 
 import actors.pipeline  # noqa: F401 - declares the actors and their queues
 from actors.broker import broker
-from actors.transport.messages import decode_unopened
+from actors.transport.messages import ATTEMPT_OPTIONS, decode_message
 from models.database import connection, database
 from models.dead_letter import DeadLetter
 from models.delivery import Delivery
@@ -25,8 +25,6 @@ T = TypeVar("T")
 
 #: Dead letters that are read or written together. Their messages can be large.
 BATCH = 100
-#: Options of a message that describe earlier attempts. A replayed message starts without them.
-HISTORY = {"retries", "traceback", "requeue_timestamp", "eta"}
 
 
 class NotReplayable(Exception):
@@ -157,11 +155,11 @@ def _selected(queue_name: str | None, *columns: Any) -> Any:
 
 def _without_history(letter: DeadLetter) -> Message[Any]:
     try:
-        message = decode_unopened(bytes(letter.message))  # the arguments keep their exact text
+        message = decode_message(bytes(letter.message))  # the arguments keep their exact text
         broker.get_actor(message.actor_name)
     except Exception as error:
         raise NotReplayable(f"{letter.dead_letter_id} cannot be replayed: {letter.error}") from error
-    options = {name: value for name, value in message.options.items() if name not in HISTORY}
+    options = {name: value for name, value in message.options.items() if name not in ATTEMPT_OPTIONS}
     return Message(message.queue_name, message.actor_name, message.args, message.kwargs, options, message.message_id)
 
 

@@ -8,8 +8,9 @@ import msgspec
 import structlog
 
 from actors.broker import broker
+from actors.pipeline.records import event_records
 from actors.recovery.lost_work import is_behind
-from actors.transport.messages import bundles, line
+from actors.transport.messages import make_bundles
 from models.database import connection
 from models.event import Event
 from models.pending_evaluation import OVERDUE_SECONDS, PendingEvaluation
@@ -58,7 +59,7 @@ def _requeue_events(pending: PendingEvaluation) -> int:
         PendingEvaluation.snooze([pending.bundle_id])
         return 0
     # One event a bundle: an event that fails does not bring the others back again and again.
-    singles = list(bundles(QUEUE, [line(msgspec.json.encode(event), None) for event in events], 1))
+    singles = list(make_bundles(QUEUE, event_records(map(msgspec.json.encode, events), None), 1))
     parts = {bundle.id: [str(event["event_id"])] for bundle, event in zip(singles, events, strict=True)}
     # PostgreSQL first: after a crash in between, the new pending evaluations become overdue.
     if PendingEvaluation.split(pending.bundle_id, parts):

@@ -1,1 +1,1 @@
-"""Dramatiq on Redis: a broker that leases messages in batches. Knows no event, no rule and no PostgreSQL."""
+"""Dramatiq on Redis, with messages leased in batches. Knows no event, no rule and no PostgreSQL."""

@@ -1,4 +1,4 @@
-"""A work: one call of one actor, and what leaves with its acknowledgement."""
+"""A leased batch: the messages of one call of an actor, and its outbox."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,23 +13,24 @@ if TYPE_CHECKING:
 
 
 class Batch(MessageProxy):
-    """The entries of a queue behind one call, and what leaves with their acknowledgement."""
+    """Leased queue entries that are processed by one call, as the message that Dramatiq handles."""
 
     def __init__(self, consumer: "Consumer", ids: list[str], message: Message[Any], records: list[bytes]) -> None:
         super().__init__(message)
         self.consumer = consumer
+        #: The ids of the entries.
         self.ids = ids
-        #: Its events as they travel; none of an actor that takes one message at a time.
+        #: One record (see `actors.transport.messages`) for each message; empty for an actor without the option `batch`.
         self.records = records
         self.outbox = Outbox()
-        #: The batch failed: its messages are to be processed one by one.
+        #: The batch failed: run its messages one at a time.
         self.needs_split = False
-        #: The worker stopped in the middle: the messages stay leased until the consumer gives them back.
+        #: The worker stopped during the call: the entries stay leased until the consumer releases them.
         self.interrupted = False
 
     @classmethod
     def merge(cls, batches: "list[Batch]") -> "Batch":
-        """One work for the messages of several, all of the same actor."""
+        """Return one batch of the messages of several, which must be of the same actor."""
         first = batches[0]
         if len(batches) == 1:
             return first
@@ -39,11 +40,12 @@ class Batch(MessageProxy):
 
     @property
     def is_batch(self) -> bool:
+        """Whether it has more than one message."""
         return len(self.records) > 1
 
     @property
     def unhandled(self) -> bool:
-        """It failed, and nothing took care of it: to acknowledge it would be to lose it."""
+        """Whether it failed and no retry was enqueued: acknowledging it would lose it."""
         return self._exception is not None and not self.outbox.follow_ups
 
     def __str__(self) -> str:
@@ -52,12 +54,12 @@ class Batch(MessageProxy):
 
 
 def current_batch() -> Batch | None:
-    """The work that this thread is processing, if any."""
+    """Return the batch that this thread is processing, or None outside of an actor."""
     message = CurrentMessage.get_current_message()
     return message if isinstance(message, Batch) else None
 
 
 def as_batch(message: MessageProxy) -> Batch:
-    """What our consumers hand out is a batch."""
+    """Return the message that Dramatiq passes on as the `Batch` that the consumer gave to it."""
     assert isinstance(message, Batch)
     return message

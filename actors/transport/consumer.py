@@ -1,14 +1,14 @@
-"""The consumer: leases messages in micro-batches and hands each batch to Dramatiq as one call.
+"""Consumer that leases messages in batches and passes each batch to Dramatiq as one message.
 
-A stage is an actor of any number of events, `persist(*events)`: one message is a batch of one. Dramatiq's
-middleware runs once a batch. Messages that came together travel and are settled together, as a bundle, until a
-batch fails: then its messages are handed out again one at a time, each with its own retries and its own dead
-letter, so that one bad event never spoils its neighbours.
+An actor with the option `batch` takes any number of messages, `persist(*events)`, and Dramatiq's middleware runs once
+for a batch. Entries that were leased together are acknowledged together. If a batch fails, its entries are isolated:
+their messages run one at a time, each with retries and a dead letter of its own, so that one message that fails does
+not affect the others.
 """
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -21,30 +21,36 @@ from dramatiq.errors import ConnectionClosed
 from dramatiq.message import Message
 
 from actors.transport.batch import Batch, as_batch
-from actors.transport.messages import decode_bundle, decode_unopened, is_bundle, line
+from actors.transport.entry_id import EntryId
+from actors.transport.messages import decode_bundle, decode_message, records_of, split_bundle
+from actors.transport.middleware import stopping
 
 if TYPE_CHECKING:
     from actors.transport.redis_broker import RedisBroker
 
 log = structlog.get_logger()
 
-#: A consumer calls Redis at least this often, which is its heartbeat.
+#: Longest time between two heartbeats; each call of `fetch.lua` is one.
 HEARTBEAT_SECONDS = 1.0
-#: Least time between two calls for more, unless the first brought half a batch: of many small requests, batches form
-#: in it. What comes after a quiet moment is fetched at once.
+#: Least time between two fetches, unless the first returned half a batch: it lets many small requests form a batch.
+#: The first fetch after a quiet time is not delayed.
 MIN_FETCH_INTERVAL_SECONDS = 0.02
-#: What `fetch.lua` says of its reply: alone, because it may kill its worker; or nothing before all else is settled.
-SUSPECT, DRAIN_FIRST = 1, 2
-_incarnations = count(1)
+#: Longest wait for messages while batches are in progress: a batch that fails becomes isolated, which ends no wait.
+BUSY_WAIT_SECONDS = 0.05
+#: Redis cuts a timeout below one millisecond to 0, which means no timeout.
+MIN_WAIT_SECONDS = 0.005
+#: States of a reply of `fetch.lua`, which describes them.
+READY, ISOLATED, DRAIN_FIRST, SPLIT_FIRST = 0, 1, 2, 3
+_numbers = count(1)
 
 
 class Consumer(dramatiq.Consumer):
-    """Leases the messages of one queue, `batch` at a time and at most `concurrency` batches at once.
+    """Leases the messages of one queue: at most `batch` messages a call, and `concurrency` calls at the same time.
 
-    Without a `batch` the actor takes one message at a time, with its arguments decoded.
+    Without a `batch`, the actor takes one message at a time with its arguments decoded.
 
-    Each consumer is a lease of its own. One that loses its connection gives back what it held and is replaced,
-    so that messages which were leased by a reply that never arrived come back, too.
+    Each consumer has its own lease. After a connection error Dramatiq closes the consumer and creates another. Closing
+    releases the lease, so messages that were leased by a lost reply return to the queue as well.
     """
 
     def __init__(
@@ -56,174 +62,189 @@ class Consumer(dramatiq.Consumer):
         self.decodes = batch is None
         self.concurrency = concurrency
         self.timeout = min(timeout_ms / 1000, HEARTBEAT_SECONDS)
-        self.lease = f"{queue_name}|{broker.worker_id}.{next(_incarnations)}"
-        self._waiting: deque[Batch] = deque()
-        self._underway = 0
+        self.lease = f"{queue_name}|{broker.worker_id}.{next(_numbers)}"
+        self._leased: deque[Batch] = deque()  # not yet passed to Dramatiq
+        self._in_progress = 0  # batches passed to Dramatiq and not yet settled
         self._settled = threading.Condition()
         self._next_fetch_at = 0.0
         self._may_hold_leases = False
-        #: A suspect is next, or under way: nothing else is taken until it is settled.
-        self._alone = False
+        self._runs_alone = False  # an isolated message is next, or in progress: nothing else may run
 
     def __next__(self) -> MessageProxy | None:
-        """The next batch, or None after at most `HEARTBEAT_SECONDS`."""
+        """Return the next batch, or None after at most `HEARTBEAT_SECONDS`. Raises `ConnectionClosed`."""
         try:
-            most = 1 if self._alone else self.concurrency
-            if self._underway >= most:
-                self._wait_with_heartbeat(lambda: self._underway < most)
-            elif self._waiting:
-                return self._dispatch(self._waiting.popleft())
-            elif (early := self._next_fetch_at - monotonic()) > 0:
-                self._pause(early)
-            else:
-                return self._fetch()
-        except redis.RedisError as error:  # whatever it is: this consumer is replaced, and tries again
+            return self._next_batch()
+        except redis.RedisError as error:  # Dramatiq replaces this consumer and tries again, whatever the error
             raise ConnectionClosed(error) from None
+
+    def _next_batch(self) -> Batch | None:
+        limit = 1 if self._runs_alone else self.concurrency
+        if stopping.is_set():  # the heartbeat keeps the leases of the batches that are still in progress
+            self._wait_with_heartbeat(lambda: False)
+        elif self._in_progress >= limit:
+            self._wait_with_heartbeat(lambda: self._in_progress < limit)
+        elif self._leased:
+            return self._dispatch(self._leased.popleft())
+        elif (early_seconds := self._next_fetch_at - monotonic()) > 0:
+            self._pause(early_seconds)
+        else:
+            return self._fetch()
         return None
 
     def _dispatch(self, batch: Batch) -> Batch:
         with self._settled:
-            self._underway += 1
+            self._in_progress += 1
         return batch
 
     def _pause(self, seconds: float) -> None:
         with self._settled:
             self._settled.wait(seconds)
 
-    def _wait_with_heartbeat(self, ready: Callable[[], bool]) -> None:
+    def _wait_with_heartbeat(self, is_ready: Callable[[], bool]) -> None:
         with self._settled:
-            in_time = self._settled.wait_for(ready, self.timeout)
+            in_time = self._settled.wait_for(is_ready, self.timeout)
         if not in_time:
             self._call_fetch(0)
 
-    def _call_fetch(self, most: int) -> list[Any]:
-        idle = int(self._underway == 0)
-        arguments = [self.queue_name, self.lease, most, idle]
-        held, self._may_hold_leases = self._may_hold_leases, True  # even when its reply is lost
+    def _call_fetch(self, max_messages: int) -> list[Any]:
+        before, self._may_hold_leases = self._may_hold_leases, True  # the reply may be lost
         try:
-            reply: list[Any] = self.broker.run_script("fetch", *arguments)
+            reply: list[Any] = self.broker.run_script(
+                "fetch", self.queue_name, self.lease, max_messages, self._in_progress == 0
+            )
         except redis.ResponseError:
-            self._may_hold_leases = held
+            self._may_hold_leases = before
             raise
         return reply
 
     def _fetch(self) -> Batch | None:
         started = monotonic()
-        mode, next_due_ms, *found = self._call_fetch(self.batch)
-        self._alone = mode == SUSPECT
-        if mode == DRAIN_FIRST:
-            self._wait_with_heartbeat(lambda: self._underway == 0)
-            return None
-        if not found:
+        state, next_due_ms, *flat = self._call_fetch(self.batch)
+        entries = list(zip(map(bytes.decode, flat[::2]), flat[1::2], strict=True))
+        self._runs_alone = state == ISOLATED
+        if state == DRAIN_FIRST:
+            self._wait_with_heartbeat(lambda: self._in_progress == 0)
+        elif state == SPLIT_FIRST:
+            ((bundle_id, data),) = entries
+            self.broker.run_script("split", self.queue_name, bundle_id, split_bundle(bundle_id, data))
+        elif not entries:
             self._wait_for_messages(next_due_ms)
-            return None
-        together: list[Batch] = []
-        for entry_id, data in zip(map(bytes.decode, found[::2]), found[1::2], strict=True):
+        elif batch := self._merge(self._decode_all(entries)):
+            if len(batch.records) < self.batch // 2:
+                self._next_fetch_at = started + MIN_FETCH_INTERVAL_SECONDS
+            return self._dispatch(batch)
+        return None
+
+    def _decode_all(self, entries: Iterable[tuple[str, bytes]]) -> list[Batch]:
+        """Return a batch for each entry; dead-letter those that cannot be decoded."""
+        batches = []
+        for entry_id, data in entries:
             try:
-                batch = self._decode(entry_id, data)
+                batches.append(self._decode(entry_id, data))
             except Exception as error:
-                self._dead_letter(entry_id, data, error)
-                continue
-            # What failed before, or may have killed a worker, is not mixed with others again.
-            alone = self._alone or "retries" in batch.options
-            if alone or (together and together[0].actor_name != batch.actor_name):
-                self._waiting.append(batch)
-            else:
-                together.append(batch)
-        if not together:
-            return None
-        batch = Batch.merge(together)
-        if len(batch.records) < self.batch // 2:
-            self._next_fetch_at = started + MIN_FETCH_INTERVAL_SECONDS
-        return self._dispatch(batch)
+                self._reject(entry_id, data, error)
+        return batches
 
     def _decode(self, entry_id: str, data: bytes) -> Batch:
-        if is_bundle(entry_id):
+        if EntryId.parse(entry_id).is_bundle:
             return Batch(self, [entry_id], *decode_bundle(entry_id, data))
         if self.decodes:
             return Batch(self, [entry_id], Message.decode(data), [])
-        message = decode_unopened(data)
-        request_id = message.options.get("request_id")
-        return Batch(self, [entry_id], message, [line(bytes(event), request_id) for event in message.args])
+        message = decode_message(data)
+        return Batch(self, [entry_id], message, records_of(message))
 
-    def _dead_letter(self, entry_id: str, data: bytes, error: Exception) -> None:
-        """Put a message that cannot be read among the dead, and leave its neighbours alone."""
-        if is_bundle(entry_id):
-            self._call("isolate", entry_id)
+    def _reject(self, entry_id: str, data: bytes, error: Exception) -> None:
+        """Dead-letter a message that cannot be decoded; isolate a bundle, so that its messages are split."""
+        if EntryId.parse(entry_id).is_bundle:
+            self._call("isolate", [entry_id])
             return
         log.error("unreadable_message", queue=self.queue_name, message_id=entry_id, error=str(error))
-        self._finish([], [entry_id, data, f"unreadable: {error}"], [1, "dead", 1])
+        self._call("finish", [], [(entry_id, data, f"unreadable: {error}")], {}, [])
+
+    def _merge(self, batches: Iterable[Batch]) -> Batch | None:
+        """Merge the batches of one actor into one; keep the others, which run after it."""
+        together: list[Batch] = []
+        for batch in batches:
+            # A message that failed before, or may crash its worker, does not share a batch again.
+            alone = self._runs_alone or "retries" in batch.options
+            if alone or (together and together[0].actor_name != batch.actor_name):
+                self._leased.append(batch)
+            else:
+                together.append(batch)
+        return Batch.merge(together) if together else None
 
     def _wait_for_messages(self, next_due_ms: int) -> None:
-        """Block until the queue has something: moving its head onto itself changes nothing and waits for it."""
+        """Wait until the queue is not empty: moving the head of a list onto itself blocks until there is one."""
         timeout = self.timeout
         if next_due_ms >= 0:
             timeout = min(timeout, next_due_ms / 1000)
-        if self._underway:
-            # What comes back from a batch that failed is on the list of suspects: look for it often.
-            timeout = min(timeout, 0.05)
-        # Redis cuts a time-out below a millisecond down to 0, which means for ever.
-        timeout = max(timeout, 0.005)
+        if self._in_progress:
+            timeout = min(timeout, BUSY_WAIT_SECONDS)
+        timeout = max(timeout, MIN_WAIT_SECONDS)
         queue = f"{self.broker.namespace}:{self.queue_name}"
         try:
             self.broker.client.blmove(queue, queue, timeout, "LEFT", "LEFT")  # type: ignore[arg-type]
         except redis.exceptions.OutOfMemoryError:
-            self._pause(MIN_FETCH_INTERVAL_SECONDS)  # a full Redis moves nothing, but the scripts that empty it go on
+            self._pause(MIN_FETCH_INTERVAL_SECONDS)  # a full Redis rejects the move, but not the scripts that empty it
 
     def ack(self, message: MessageProxy) -> None:
-        """Settle a work that went well or is to be tried again: its outbox has what follows.
+        """Settle a batch that succeeded, or whose retry is in its outbox. Raises `ConnectionClosed`.
 
-        A work is settled by the consumer that leased it, which may have been replaced meanwhile.
+        The consumer that leased the batch settles it, even if it was replaced meanwhile.
         """
         batch = as_batch(message)
         if batch.needs_split:
-            batch.consumer._call("isolate", *batch.ids)
+            batch.consumer._call("isolate", batch.ids)
         elif not (batch.interrupted or batch.unhandled):
-            batch.consumer._finish(batch.ids, [], batch.outbox.as_arguments())
+            batch.consumer._finish(batch, batch.ids, [])
         batch.consumer._release_slot()
 
     def nack(self, message: MessageProxy) -> None:
-        """Put a work among the dead, as it is now: with the traceback and the count of its last attempt."""
+        """Dead-letter a message with the traceback and the retry count of its last attempt. Raises `ConnectionClosed`.
+
+        A batch fails here only if its actor does not exist: it is split, so that each message has its own dead letter.
+        """
         batch = as_batch(message)
-        if batch.is_batch:  # of an actor that does not exist: each of its messages is told so by itself
+        if batch.is_batch:
             batch.needs_split = True
             self.ack(batch)
             return
-        error = batch._exception
-        reason = str(error).strip().splitlines()  # PostgreSQL tells the details in further lines
-        why = f"{type(error).__name__}: {reason[0]}" if reason else repr(error)
-        batch.outbox.counts["dead"] = 1
-        batch.consumer._finish([], [batch.ids[0], batch._message.encode(), why], batch.outbox.as_arguments())
+        batch.consumer._finish(batch, [], [(batch.ids[0], batch._message.encode(), _reason(batch._exception))])
         batch.consumer._release_slot()
 
-    def _finish(self, ids: list[str], dead: list[Any], rest: list[Any]) -> None:
-        self._call("finish", len(ids), *ids, len(dead) // 3, *dead, *rest)
+    def _finish(self, batch: Batch, ids: Sequence[str], dead: Sequence[tuple[str, bytes, str]]) -> None:
+        self._call("finish", ids, dead, batch.outbox.counts, batch.outbox.follow_ups)
 
     def _call(self, script: str, *arguments: Any) -> None:
         try:
             self.broker.run_script(script, self.queue_name, self.lease, *arguments)
         except redis.RedisError as error:
-            # Dramatiq calls again until Redis is back; the work stays leased, or runs again elsewhere.
+            # Dramatiq repeats the call until Redis is available; meanwhile the batch stays leased.
             raise ConnectionClosed(error) from None
 
     def _release_slot(self) -> None:
         with self._settled:
-            self._underway -= 1
+            self._in_progress -= 1
             self._settled.notify()
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        """Dramatiq asks for this when it stops; `close` gives everything back at once."""
+        """Do nothing: `close`, which Dramatiq calls next, releases all leases in one step."""
 
     def close(self) -> None:
-        """Give back what is still leased; when Redis is away the next consumer sees to it, or the lease runs out."""
+        """Release the leases. If Redis is unavailable, the next consumer does it, or the heartbeat expires."""
         if self._may_hold_leases and not self.release_leases():
             self.broker.unreleased_consumers.append(self)
 
     def release_leases(self) -> bool:
-        """Give back what is still leased; returns whether Redis took it."""
+        """Return all leased messages to the queue; return whether Redis did it."""
         try:
             self.broker.run_script("release", self.queue_name, self.lease)
         except redis.RedisError as error:
-            log.warning("lease_not_released", queue=self.queue_name, error=str(error))
+            log.warning("leases_not_released", queue=self.queue_name, error=str(error))
             return False
         return True
+
+
+def _reason(error: BaseException | None) -> str:
+    text = str(error).strip().splitlines()  # PostgreSQL writes details into further lines
+    return f"{type(error).__name__}: {text[0]}" if text else repr(error)

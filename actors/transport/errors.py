@@ -2,7 +2,7 @@
 
 
 class QueueUnavailable(Exception):
-    """The queue accepts nothing at the moment. `retry_after` is the number of seconds to wait before a new attempt."""
+    """Messages are rejected at the moment. `retry_after` is the number of seconds to wait before the next attempt."""
 
     def __init__(self, reason: str, retry_after: float) -> None:
         self.reason = reason

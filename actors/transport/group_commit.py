@@ -4,17 +4,16 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic, sleep
-from typing import Any
 
 import redis
 import structlog
 
-from actors.transport.messages import MAX_BUNDLE_MESSAGES, bundles
+from actors.transport.messages import MAX_BUNDLE_MESSAGES, make_bundles
 from actors.transport.redis_broker import RedisBroker, is_out_of_memory
 
 log = structlog.get_logger()
 
-#: Answers of `accept.lua` that stand for a rejection.
+#: Replies of `accept.lua` that are rejections.
 BACKLOG_FULL, MEMORY_FULL, EVICTION_ENABLED = -1, -2, -3
 #: Largest group of several requests; a single request may be larger.
 MAX_GROUP_BYTES = 1024 * 1024
@@ -26,25 +25,28 @@ REJECTION_HOLD_SECONDS = 0.25
 
 @dataclass
 class HighWaterMarks:
-    """Limits above which ingest rejects, well below what Redis can hold."""
+    """Limits above which messages are rejected, well below what Redis can hold."""
 
     backlog: int = 1_000_000
     redis_memory_percent: int = 80
 
-    def rejection(self, answer: int) -> str | None:
-        """Return the reason that an answer of `accept.lua` stands for, or None if it is a number of messages."""
-        if answer == BACKLOG_FULL:
-            return f"more than {self.backlog} events wait to be stored"
-        if answer == MEMORY_FULL:
+    def rejection(self, reply: int, sent: int) -> str | None:
+        """Return the reason for which `accept.lua` rejected the `sent` messages, or None if it enqueued all of them."""
+        if reply == BACKLOG_FULL:
+            return f"the backlog has reached its limit of {self.backlog} messages"
+        if reply == MEMORY_FULL:
             return f"Redis uses more than {self.redis_memory_percent} % of its memory"
-        if answer == EVICTION_ENABLED:
-            return "Redis is configured to evict keys; run `eventpulse doctor`"
+        if reply == EVICTION_ENABLED:
+            return "Redis is configured to evict keys: maxmemory-policy must be noeviction"
+        if reply != sent:  # ids that are already in the queue: they are unique, unless a process shares its random part
+            log.error("messages_not_enqueued", sent=sent, enqueued=reply)
+            return f"Redis enqueued {reply} of {sent} messages"
         return None
 
 
 @dataclass(slots=True)
 class _Group:
-    """Messages of several requests that one call to Redis enqueues."""
+    """Records of several requests that one call to Redis enqueues."""
 
     records: list[bytes] = field(default_factory=list)
     size: int = 0
@@ -59,9 +61,16 @@ class GroupCommit:
     """
 
     def __init__(
-        self, broker: RedisBroker, queue_name: str, marks: HighWaterMarks, batch_size: int = MAX_BUNDLE_MESSAGES
+        self,
+        broker: RedisBroker,
+        queue_name: str,
+        marks: HighWaterMarks,
+        batch_size: int = MAX_BUNDLE_MESSAGES,
+        backlog_queues: Sequence[str] = (),
     ) -> None:
+        """Enqueue into `queue_name`, while it and the `backlog_queues` together are below the high-water marks."""
         self.marks = marks
+        self._backlog_queues = (queue_name, *backlog_queues)
         self._broker = broker
         self._queue_name = queue_name
         self._batch_size = batch_size
@@ -117,17 +126,20 @@ class GroupCommit:
                 self._open_group = None
 
     def _enqueue(self, group: _Group) -> str | None:
-        arguments: list[Any] = [self._queue_name, self.marks.backlog, self.marks.redis_memory_percent]
-        for bundle in bundles(self._queue_name, group.records, self._batch_size):
-            arguments += bundle
-        client = self._broker.bulk_client if group.size > BULK_BYTES else self._broker.client
         try:
-            answer = self._broker.run_script("accept", *arguments, client=client)
-            rejection = self.marks.rejection(answer)
+            rejection = self.marks.rejection(self._accept(group), len(group.records))
         except redis.RedisError as error:
-            log.warning("queue_unavailable", error=f"{type(error).__name__}: {error}")
+            log.warning("enqueue_failed", error=f"{type(error).__name__}: {error}")
             full = is_out_of_memory(error)
-            rejection = self.marks.rejection(MEMORY_FULL) if full else "Redis is unavailable or cannot write"
+            rejection = self.marks.rejection(MEMORY_FULL, 0) if full else "Redis is unavailable or cannot write"
         if rejection is not None:
             self._last_rejection, self._rejecting_until = rejection, monotonic() + REJECTION_HOLD_SECONDS
         return rejection
+
+    def _accept(self, group: _Group) -> int:
+        """Return the reply of `accept.lua`. Raises `redis.RedisError`."""
+        bundles = list(make_bundles(self._queue_name, group.records, self._batch_size))
+        limits = (self.marks.backlog, self.marks.redis_memory_percent)
+        client = self._broker.bulk_client if group.size > BULK_BYTES else self._broker.client
+        arguments = (self._queue_name, self._backlog_queues, *limits, bundles)
+        return int(self._broker.run_script("accept", *arguments, client=client))

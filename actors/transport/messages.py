@@ -1,14 +1,14 @@
-"""Dramatiq messages as bytes: what lies in Redis, made and read without copying the event inside.
+"""Dramatiq messages as bytes in Redis, written and read without parsing their arguments.
 
-Events travel through the stages in bundles: a line of what their messages have in common, then a line for each event,
-of its options, a blank, and the event, as the API wrote it. `scripts/fetch.lua` makes whole messages of a bundle when
-they are to be processed one by one; their ids are the bundle's with their place in it.
+Two kinds of queue entries exist:
+
+- A *message* is one JSON object, as Dramatiq encodes it.
+- A *bundle* is several messages `actor_name(argument)` that are stored, leased and acknowledged together. Its first
+  line, the *head*, is a JSON object of the fields that the messages share. Each further line is a *record*: the options
+  of one message, a blank, and its argument. Both are compact JSON, and the options contain no blank.
 """
 
-import re
-import secrets
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import count, islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from time import time_ns
 from typing import Any, NamedTuple
 
@@ -16,17 +16,16 @@ import msgspec
 from dramatiq.encoder import Encoder
 from dramatiq.message import Message
 
-# 96 random bits a process and thread-safe counter make ids unique without a system call for each.
-_PREFIX = secrets.token_hex(12)
-_NUMBERS = count()
-_BUNDLE_ID = re.compile(r"\d+\*")
+from actors.transport.entry_id import EntryId, new_id
 
-#: Messages that share an entry of a queue: enough to make an entry's cost small, few enough to spread over workers.
+#: Messages per bundle: large enough to make the cost of an entry small, small enough to spread over workers.
 MAX_BUNDLE_MESSAGES = 250
+#: Options that describe the past attempts of a message. A message that is made from it starts without them.
+ATTEMPT_OPTIONS = frozenset({"retries", "traceback", "requeue_timestamp", "eta"})
 
 
 class JSONEncoder(Encoder):
-    """Dramatiq's JSON, by msgspec: faster, and at home with arguments that are JSON already (`msgspec.Raw`)."""
+    """Dramatiq's JSON encoder, with msgspec: faster, and accepts arguments that are JSON already (`msgspec.Raw`)."""
 
     def encode(self, data: dict[str, Any]) -> bytes:
         return msgspec.json.encode(data)
@@ -36,8 +35,8 @@ class JSONEncoder(Encoder):
         return fields
 
 
-class _Unopened(msgspec.Struct):
-    """A message whose arguments stay JSON: a stage that handles thousands opens only what it needs."""
+class _RawMessage(msgspec.Struct):
+    """A message whose arguments stay JSON: an actor that takes thousands decodes only the fields that it needs."""
 
     queue_name: str
     actor_name: str
@@ -48,120 +47,114 @@ class _Unopened(msgspec.Struct):
     message_timestamp: int
 
 
-class _Identified(msgspec.Struct):
-    event_id: str | None = None
-
-
-class _Stamp(msgspec.Struct):
+class _Timestamp(msgspec.Struct):
     message_timestamp: int
 
 
-class _Head(_Stamp):
+class _Head(msgspec.Struct):
     queue_name: str
     actor_name: str
     kwargs: dict[str, Any]
+    message_timestamp: int
 
 
-class _Options(msgspec.Struct):
-    request_id: str | None = None
-
-
-_unopened = msgspec.json.Decoder(_Unopened)
-_stamp = msgspec.json.Decoder(_Stamp)
-_head = msgspec.json.Decoder(_Head)
-_options = msgspec.json.Decoder(_Options)
-_identified = msgspec.json.Decoder(_Identified)
-
-
-def new_id() -> str:
-    """An id for one message or bundle in Redis."""
-    return f"{_PREFIX}{next(_NUMBERS):x}"
+_decode_raw_message = msgspec.json.Decoder(_RawMessage).decode
+_decode_timestamp = msgspec.json.Decoder(_Timestamp).decode
+_decode_head = msgspec.json.Decoder(_Head).decode
+_decode_options = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Bundle(NamedTuple):
-    """Messages that share an entry of a queue."""
+    """A queue entry of several messages."""
 
     id: str
     data: bytes
 
 
-def is_bundle(entry_id: str) -> bool:
-    return _BUNDLE_ID.match(entry_id) is not None
+def make_records(arguments: Iterable[bytes], options: Mapping[str, Any]) -> list[bytes]:
+    """Return one record for each argument; all of them have the same options.
 
-
-def line(event: bytes, request_id: str | None) -> bytes:
-    """An event's line in a bundle; `event` is a JSON object without line breaks, and is not parsed."""
-    return b'{"request_id":"%b"} %b' % (request_id.encode(), event) if request_id else b"{} %b" % event
-
-
-def event_of(line: bytes) -> bytes:
-    return line.partition(b" ")[2]
-
-
-def request_id_of(line: bytes) -> str | None:
-    return _options.decode(line.partition(b" ")[0]).request_id
-
-
-def bundles(actor_name: str, lines: Sequence[bytes], batch: int) -> Iterator[Bundle]:
-    """Yield bundles of messages `actor_name(event)`, one a line, for the queue of that name.
-
-    None has more than the `batch` that a worker takes, nor more than `MAX_BUNDLE_MESSAGES`.
+    The arguments are compact JSON without line breaks, and are not parsed.
     """
-    largest = min(batch, MAX_BUNDLE_MESSAGES)
-    name, now = actor_name.encode(), time_ns() // 1_000_000
-    head = b'{"queue_name":"%b","actor_name":"%b","kwargs":{},"message_timestamp":%d' % (name, name, now)
-    for start in range(0, len(lines), largest):
-        part = lines[start : start + largest]
-        yield Bundle(f"{len(part)}*{new_id()}", b"\n".join((head, *part)))
+    # In JSON that msgspec writes, blanks occur inside strings only, where the escape means the same.
+    head = msgspec.json.encode(options).replace(b" ", rb"\u0020")
+    return [b"%b %b" % (head, argument) for argument in arguments]
 
 
-def event_ids(made: Iterable[Bundle], lines: Iterable[bytes]) -> dict[str, list[str]]:
-    """The ids of the events of each bundle by its own id; the bundles are those that `bundles` made of these lines.
+def argument_of(record: bytes) -> bytes:
+    """Return the argument of a record as JSON."""
+    return record.partition(b" ")[2]
 
-    Raises `msgspec.DecodeError`.
+
+def options_of(record: bytes) -> dict[str, Any]:
+    """Return the options of a record. Raises `msgspec.DecodeError`."""
+    return _decode_options(record.partition(b" ")[0])
+
+
+def make_bundles(actor_name: str, records: Sequence[bytes], batch_size: int) -> Iterator[Bundle]:
+    """Yield bundles of messages `actor_name(argument)`, one a record, for the queue of that name.
+
+    A bundle has at most `batch_size` messages, the most that a consumer leases together, and at most
+    `MAX_BUNDLE_MESSAGES`.
     """
-    found = (_identified.decode(event_of(line)).event_id for line in lines)
-    return {bundle.id: [each for each in islice(found, int(bundle.id.partition("*")[0])) if each] for bundle in made}
+    largest = min(batch_size, MAX_BUNDLE_MESSAGES)
+    head = msgspec.json.encode(_Head(actor_name, actor_name, {}, time_ns() // 1_000_000))
+    for start in range(0, len(records), largest):
+        part = records[start : start + largest]
+        yield Bundle(str(EntryId(new_id(), len(part))), b"\n".join((head, *part)))
 
 
 def decode_bundle(bundle_id: str, data: bytes) -> tuple[Message[Any], list[bytes]]:
-    """A bundle as one message, of all its events as `msgspec.Raw`, and its lines; the options are those of one alone.
+    """Return a bundle as one message with the arguments of all as `msgspec.Raw`, and the records.
 
-    Raises `ValueError`.
+    The options are those of the only message, or empty if there are several. Raises `ValueError`.
     """
-    head, *lines = data.split(b"\n")
-    common = _head.decode(head + b"}")
-    events = tuple([msgspec.Raw(event_of(line)) for line in lines])
-    options = msgspec.json.decode(lines[0].partition(b" ")[0]) if len(lines) == 1 else {}
+    head, *records = data.split(b"\n")
+    common = _decode_head(head)
+    arguments = tuple([msgspec.Raw(argument_of(record)) for record in records])
+    options = options_of(records[0]) if len(records) == 1 else {}
     message: Message[Any] = Message(
-        common.queue_name, common.actor_name, events, common.kwargs, options, bundle_id, common.message_timestamp
+        common.queue_name, common.actor_name, arguments, common.kwargs, options, bundle_id, common.message_timestamp
     )
-    return message, lines
+    return message, records
 
 
-def decode_unopened(data: bytes) -> Message[Any]:
-    """A message with its arguments as `msgspec.Raw`. Raises `msgspec.DecodeError`."""
-    found = _unopened.decode(data)
-    return Message(
-        found.queue_name,
-        found.actor_name,
-        found.args,
-        found.kwargs,
-        found.options,
-        found.message_id,
-        found.message_timestamp,
-    )
+def split_bundle(bundle_id: str, data: bytes) -> list[tuple[str, bytes]]:
+    """Return the id and the bytes of each message of a bundle. Accepts any bytes, and loses none.
+
+    What is no message becomes an entry that cannot be decoded; it will be dead-lettered by itself.
+    """
+    head, *records = data.split(b"\n")
+    parent = EntryId.parse(bundle_id)
+    if not records:
+        return [(str(parent.part(1)), data)]
+    ids = [str(parent.part(position)) for position in range(1, len(records) + 1)]
+    return [(part_id, _single_message(part_id, head, record)) for part_id, record in zip(ids, records, strict=True)]
 
 
-def queued_at(entry_id: str, data: bytes) -> float:
-    """When an entry was queued, in seconds since 1970. Raises `msgspec.DecodeError`."""
-    stamped = data.partition(b"\n")[0] + b"}" if is_bundle(entry_id) else data
-    return _stamp.decode(stamped).message_timestamp / 1000
-
-
-def event_id_of(message: Message[Any]) -> str | None:
-    """The id of the event that an unopened message is about, if it is about one."""
+def _single_message(message_id: str, head: bytes, record: bytes) -> bytes:
+    options, blank, argument = record.partition(b" ")
     try:
-        return _identified.decode(message.args[0]).event_id
-    except (IndexError, TypeError, msgspec.DecodeError):
-        return None
+        fields = msgspec.structs.asdict(_decode_head(head))
+    except ValueError:
+        blank = b""
+    if not blank:
+        return b"%b\n%b" % (head, record)
+    fields |= {"message_id": message_id, "options": msgspec.Raw(options), "args": [msgspec.Raw(argument)]}
+    return msgspec.json.encode(fields)
+
+
+def decode_message(data: bytes) -> Message[Any]:
+    """Return a message with its arguments as `msgspec.Raw`. Raises `msgspec.DecodeError`."""
+    return Message(**msgspec.structs.asdict(_decode_raw_message(data)))
+
+
+def records_of(message: Message[Any]) -> list[bytes]:
+    """Return the records of a message (see `decode_message`), without the options of past attempts."""
+    options = {name: value for name, value in message.options.items() if name not in ATTEMPT_OPTIONS}
+    return make_records(map(bytes, message.args), options)
+
+
+def queued_at(data: bytes) -> float:
+    """Return when an entry was queued, in seconds since 1970. Raises `msgspec.DecodeError`."""
+    return _decode_timestamp(data.partition(b"\n")[0]).message_timestamp / 1000

@@ -7,16 +7,16 @@ import dramatiq
 from dramatiq.broker import Broker
 from dramatiq.middleware import Middleware, Retries
 
-#: Set while this worker stops. Waits that can be long end when it is set.
+#: Set while the worker stops: long waits end, and consumers lease nothing more.
 stopping = threading.Event()
 
 
 class ShutdownRequested(Exception):
-    """The worker stops while it waits for a server: the messages go back to their queue as they are."""
+    """The worker stops while a step waits for a server; the messages return to their queue unchanged."""
 
 
 class ShutdownSignal(Middleware):
-    """Ends the waiting of `retry_on_outage` when the worker is told to stop."""
+    """Sets `stopping` while the worker stops."""
 
     def before_worker_boot(self, broker: Broker, worker: dramatiq.Worker) -> None:
         stopping.clear()
@@ -24,9 +24,12 @@ class ShutdownSignal(Middleware):
     def before_worker_shutdown(self, broker: Broker, worker: dramatiq.Worker) -> None:
         stopping.set()
 
+    def after_worker_shutdown(self, broker: Broker, worker: dramatiq.Worker) -> None:
+        stopping.clear()
+
 
 class BatchRetries(Retries):
-    """Retries one message at a time: a failed batch is taken apart first, an interrupted one goes back whole."""
+    """Retries for single messages: a failed batch is split first, an interrupted batch is released unchanged."""
 
     def after_process_message(
         self, broker: Broker, message: Any, *, result: Any = None, exception: BaseException | None = None
@@ -42,7 +45,7 @@ class BatchRetries(Retries):
 
 
 class DiscardOutboxOnFailure(Middleware):
-    """Voids what a failed attempt wanted to send (see `actors.transport.outbox`), before its retry is sent."""
+    """Discards the outbox of a failed attempt, before its retry is added to the outbox."""
 
     def after_process_message(
         self, broker: Broker, message: Any, *, result: Any = None, exception: BaseException | None = None

@@ -1,33 +1,48 @@
-"""What a message gives rise to leaves with its acknowledgement, or not at all.
+"""Messages that an actor enqueues while it processes a batch, sent together with the acknowledgement.
 
-Whatever is sent while a message is processed (the next stage, a notification, its own retry) waits here
-and reaches Redis in the same atomic script that acknowledges it. So nothing is lost when Redis is away at
-that moment: the message stays leased, and is settled or processed again later.
+The next stage, a notification or a retry reaches Redis in the same atomic script that acknowledges the batch
+(`scripts/finish.lua`). If Redis is unavailable at that moment, the batch stays leased and nothing is lost.
 """
 
-from collections import Counter, defaultdict
-from typing import Any
+from collections import Counter
+from typing import NamedTuple
+
+
+class FollowUp(NamedTuple):
+    """An entry to enqueue, `delay_ms` after the acknowledgement."""
+
+    queue_name: str
+    entry_id: str
+    data: bytes
+    delay_ms: int
+
+
+class Mark(NamedTuple):
+    """State of an outbox that `rollback` can restore."""
+
+    follow_ups: int
+    counts: Counter[str]
 
 
 class Outbox:
-    """Messages and counts that wait for one acknowledgement."""
+    """Entries to enqueue and counters to increase with one acknowledgement."""
 
     def __init__(self) -> None:
-        self.follow_ups: defaultdict[str, list[bytes | str | int]] = defaultdict(list)
+        self.follow_ups: list[FollowUp] = []
         self.counts: Counter[str] = Counter()
 
-    def add(self, queue_name: str, message_id: str, message: bytes, delay_ms: int = 0) -> None:
-        self.follow_ups[queue_name] += (message_id, message, delay_ms)
+    def add(self, queue_name: str, entry_id: str, data: bytes, delay_ms: int = 0) -> None:
+        self.follow_ups.append(FollowUp(queue_name, entry_id, data, delay_ms))
+
+    def mark(self) -> Mark:
+        """Return the present state, for `rollback`."""
+        return Mark(len(self.follow_ups), self.counts.copy())
+
+    def rollback(self, mark: Mark) -> None:
+        """Remove everything that was added after `mark`."""
+        del self.follow_ups[mark.follow_ups :]
+        self.counts = mark.counts.copy()
 
     def clear(self) -> None:
         self.follow_ups.clear()
         self.counts.clear()
-
-    def as_arguments(self) -> list[Any]:
-        """The end of the arguments of `finish.lua`."""
-        arguments: list[Any] = [len(self.counts)]
-        for name, amount in self.counts.items():
-            arguments += (name, amount)
-        for queue_name, follow_ups in self.follow_ups.items():
-            arguments += (queue_name, len(follow_ups) // 3, *follow_ups)
-        return arguments

@@ -1,4 +1,4 @@
-"""What the queues look like from outside: how much waits, for how long, and who works."""
+"""State of the queues and number of workers, as operators see them."""
 
 import time
 from dataclasses import dataclass
@@ -9,15 +9,16 @@ import msgspec
 from actors.transport.messages import queued_at
 from actors.transport.redis_broker import HEARTBEAT_TIMEOUT_MS, RedisBroker
 
-#: Work that has waited this long has workers that do not keep up, or that hang.
+#: Age of the oldest message above which the workers are too slow, or hang.
 LAGGING_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """Messages of one queue that are still to be done, those among them that are delayed, and those that died.
+    """Numbers of one queue.
 
-    `oldest_age_seconds` is of the one at its head.
+    `depth`: messages that are not acknowledged, including delayed ones. `delayed`: delayed messages. `dead`: dead
+    letters that are still in Redis. `oldest_age_seconds`: age of the entry at the head.
     """
 
     depth: int
@@ -27,7 +28,7 @@ class QueueState:
 
 
 def depths(broker: RedisBroker, *names: str) -> dict[str, QueueState]:
-    """The state of these queues, of all when none is named, in two round trips. Raises `redis.RedisError`."""
+    """Return the state of these queues, by default of all, in two round trips. Raises `redis.RedisError`."""
     names = names or tuple(sorted(broker.get_declared_queues()))
     pipeline = broker.client.pipeline(transaction=False)
     for name in names:
@@ -42,8 +43,8 @@ def depths(broker: RedisBroker, *names: str) -> dict[str, QueueState]:
     for name, (*_, head) in zip(names, found, strict=True):
         pipeline.hget(f"{broker.namespace}:{name}.msgs", head or "")
     return {
-        name: QueueState(int(count or 0), delayed, dead, _age_seconds(head, oldest))
-        for name, (count, delayed, dead, head), oldest in zip(names, found, pipeline.execute(), strict=True)
+        name: QueueState(int(count or 0), delayed, dead, _age_seconds(oldest))
+        for name, (count, delayed, dead, _), oldest in zip(names, found, pipeline.execute(), strict=True)
     }
 
 
@@ -57,13 +58,13 @@ def worker_ids(broker: RedisBroker) -> set[str]:
     seconds, micros = broker.client.time()
     since = seconds * 1000 + micros // 1000 - HEARTBEAT_TIMEOUT_MS
     leases: list[Any] = broker.client.zrangebyscore(f"{broker.namespace}:__heartbeats__", since, "+inf")
-    return {lease.split(b"|")[1].split(b".")[0].decode() for lease in leases}
+    return {lease.partition(b"|")[2].partition(b".")[0].decode() for lease in leases}
 
 
-def _age_seconds(entry_id: bytes | None, data: bytes | None) -> float:
-    if entry_id is None or data is None:
+def _age_seconds(data: bytes | None) -> float:
+    if data is None:
         return 0.0
     try:
-        return max(0.0, time.time() - queued_at(entry_id.decode(), data))
+        return max(0.0, time.time() - queued_at(data))
     except msgspec.DecodeError:
         return 0.0

@@ -1,11 +1,10 @@
-"""Dramatiq's broker over Redis, with every step that must not be torn apart in one Lua script.
+"""Dramatiq broker on Redis. Every step that must be atomic is one Lua script.
 
-The keys are those of Dramatiq's own Redis broker, save that delayed messages wait in a sorted set in Redis
-rather than in a worker's memory, where a restart would strand them.
+The keys are named as in Dramatiq's own Redis broker. Delayed messages wait in a sorted set in Redis, not in the memory
+of a worker, so that a restart does not delay them further.
 """
 
 from typing import Any
-from uuid import uuid4
 
 import dramatiq
 import redis
@@ -15,90 +14,122 @@ from redis.retry import Retry
 
 from actors.transport.batch import current_batch
 from actors.transport.consumer import Consumer
-from actors.transport.messages import new_id
-from actors.transport.scripts import load_queue_scripts
+from actors.transport.entry_id import new_id, process_id
+from actors.transport.scripts import encode_arguments, load_queue_scripts
+from eventpulse.redis_keys import KEY_PREFIX
 
-#: A worker's: above the longest blocking call of a consumer, below the time after which its lease is taken away.
+#: Longer than the longest blocking call of a consumer, shorter than `HEARTBEAT_TIMEOUT_MS`.
 SOCKET_TIMEOUT_SECONDS = 5.0
-#: For megabytes, which a slow network takes longer to carry than a Redis that is well to answer.
+#: Least timeout for large commands: a slow network needs longer to send them than a healthy Redis to answer.
 BULK_TIMEOUT_SECONDS = 2.0
-#: A consumer that has not called for this long is dead: its leases are recovered.
+#: A consumer whose last heartbeat is older has expired: its leases are recovered.
 HEARTBEAT_TIMEOUT_MS = 15_000
-#: Every worker recovers once a second. Was there none for so long, Redis was away, or nobody worked.
+#: Every worker recovers leases once a second. A longer gap means that Redis was unavailable, or that no worker ran.
 MAX_RECOVERY_GAP_MS = 5_000
-#: A message that was held by this many dying workers is taken for what kills them.
+#: Crash count at which a message is dead-lettered.
 MAX_CRASHES = 3
-
-
-#: How Redis says that it takes no writes just now: a full disk, a primary that became a replica, replicas that are
-#: missing, a script of somebody's that runs. A script's error has these in its middle.
-REFUSALS = ("MISCONF ", "READONLY ", "NOREPLICAS ", "BUSY ")
+#: Errors with which Redis rejects writes for a while: failed snapshot, read-only replica, too few replicas, a script of
+#: another client that runs. In the error of a script they stand in the middle of the text.
+WRITE_REJECTIONS = ("MISCONF ", "READONLY ", "NOREPLICAS ", "BUSY ")
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether Redis has no memory left for a write; before version 7 it says so of a script in words alone."""
+    """Return whether Redis rejected a write for lack of memory. Before version 7 a script reports it as text only."""
     return isinstance(error, redis.exceptions.OutOfMemoryError) or (
         isinstance(error, redis.ResponseError) and "OOM command not allowed" in str(error)
     )
 
 
 def is_unavailable(error: Exception) -> bool:
-    """Whether Redis does not answer or takes no writes: the same call will succeed later, unchanged."""
+    """Return whether Redis does not answer or rejects writes, so that the same call can succeed later."""
     if isinstance(error, redis.ConnectionError | redis.TimeoutError | redis.exceptions.ReadOnlyError):
         return True
-    refused = isinstance(error, redis.ResponseError) and any(word in str(error) for word in REFUSALS)
-    return refused or is_out_of_memory(error)
+    rejected = isinstance(error, redis.ResponseError) and any(word in str(error) for word in WRITE_REJECTIONS)
+    return rejected or is_out_of_memory(error)
+
+
+def _lease_options(actor: "dramatiq.Actor[Any, Any]") -> tuple[int | None, int]:
+    return actor.options.get("batch"), actor.options.get("concurrency", 1)
 
 
 class RedisBroker(dramatiq.Broker):
-    """Queues on Redis.
+    """Queues in Redis.
 
-    Actors may set `batch`, the most messages of one call, whose arguments then stay JSON, and `concurrency`, the
-    most calls at once.
+    Actors may set the option `batch`, the most messages of one call, whose arguments then stay JSON (`msgspec.Raw`),
+    and `concurrency`, the most calls at the same time in one worker process.
     """
 
-    def __init__(self, middleware: list[dramatiq.Middleware], namespace: str = "eventpulse") -> None:
+    namespace = KEY_PREFIX
+
+    def __init__(self, middleware: list[dramatiq.Middleware]) -> None:
         super().__init__(middleware)
         self.actor_options |= {"batch", "concurrency"}
-        self.namespace = namespace
-        self.worker_id = uuid4().hex
         self.queues: set[str] = set()
         #: Overrides the `batch` of every batched actor if it is set.
         self.batch_size: int | None = None
-        #: Consumers that could not give back what they leased, because Redis was away.
+        #: Closed consumers that could not release their leases because Redis was unavailable.
         self.unreleased_consumers: list[Consumer] = []
         self.client: redis.Redis
-        #: For what takes long to send.
+        #: Client with a longer timeout, for large commands.
         self.bulk_client: redis.Redis
         self.scripts = load_queue_scripts()
 
     def connect(self, url: str, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> None:
-        """Use the Redis of `url`, which must answer each call in time; connects when first used."""
+        """Use the Redis of `url`, which must answer each call within the timeout. Opens no connection yet."""
         self.client, self.bulk_client = (
             redis.Redis.from_url(
                 url,
                 socket_timeout=seconds,
                 socket_connect_timeout=timeout_seconds,
-                retry=Retry(NoBackoff(), 0),  # a script whose reply was lost has run: its caller knows what to do
+                retry=Retry(NoBackoff(), 0),  # if the reply is lost, the script may have run: the caller decides
             )
             for seconds in (timeout_seconds, max(timeout_seconds, BULK_TIMEOUT_SECONDS))
         )
 
     def run_script(self, name: str, *arguments: Any, client: redis.Redis | None = None) -> Any:
         """Run a queue script on `client`, by default the broker's, and return its reply. Raises `redis.RedisError`."""
-        return self.scripts[name](client or self.client, [self.namespace], arguments)
+        return self.scripts[name](client or self.client, [self.namespace], [encode_arguments(arguments)])
 
-    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
-        """A consumer for a queue; `prefetch` is not used: how much is leased at once is the actor's to say."""
-        del prefetch
-        orphans, self.unreleased_consumers = self.unreleased_consumers, []
-        while orphans and orphans[0].release_leases():
-            del orphans[0]
-        self.unreleased_consumers += orphans
-        options = next(actor.options for actor in self.actors.values() if actor.queue_name == queue_name)
-        batch = options.get("batch")
-        batch_size = batch and (self.batch_size or batch)
-        return Consumer(self, queue_name, batch_size, options.get("concurrency", 1), timeout)
+    @property
+    def worker_id(self) -> str:
+        """Id of this process in the names of its leases."""
+        return process_id()
+
+    @property
+    def total_concurrency(self) -> int:
+        """Most calls at the same time in one worker process: the number of threads that it needs."""
+        return sum(_lease_options(actor)[1] for actor in self.actors.values())
+
+    def declare_actor(self, actor: "dramatiq.Actor[Any, Any]") -> None:
+        """Declare an actor. Raises `ValueError` if its `batch` or `concurrency` differs from another of its queue.
+
+        A queue has one consumer in each worker, and all its messages are leased with the same options.
+        """
+        for other in self.actors.values():
+            if other.queue_name == actor.queue_name and _lease_options(other) != _lease_options(actor):
+                raise ValueError(
+                    f"actors {other.actor_name!r} and {actor.actor_name!r} of queue {actor.queue_name!r} "
+                    "must have the same batch and concurrency"
+                )
+        super().declare_actor(actor)
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:  # noqa: ARG002
+        """Return a consumer of a queue. Raises `ValueError` if the queue has no actor.
+
+        `prefetch` is Dramatiq's and ignored: the options of the actor decide how much is leased.
+        """
+        actor = next((actor for actor in self.actors.values() if actor.queue_name == queue_name), None)
+        if actor is None:
+            raise ValueError(f"queue {queue_name!r} has no actor")
+        self._release_closed_consumers()
+        batch, concurrency = _lease_options(actor)
+        return Consumer(self, queue_name, batch and (self.batch_size or batch), concurrency, timeout)
+
+    def _release_closed_consumers(self) -> None:
+        consumers, self.unreleased_consumers = self.unreleased_consumers, []
+        while consumers and consumers[0].release_leases():
+            del consumers[0]
+        self.unreleased_consumers += consumers
 
     def declare_queue(self, queue_name: str) -> None:
         if queue_name not in self.queues:
@@ -110,7 +141,7 @@ class RedisBroker(dramatiq.Broker):
         return self.queues.copy()
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
-        """Queue a message, after `delay` ms if given; inside an actor, together with the acknowledgement."""
+        """Enqueue a message, after `delay` ms if given; inside an actor, together with the acknowledgement."""
         self.emit_before("enqueue", message, delay)
         entry = (message.queue_name, new_id(), message.encode(), delay or 0)
         if batch := current_batch():
@@ -121,6 +152,6 @@ class RedisBroker(dramatiq.Broker):
         return message
 
     def recover(self, timeout_ms: int = HEARTBEAT_TIMEOUT_MS) -> tuple[int, int]:
-        """Give the work of dead workers to others; returns how many messages run again, and how many were given up."""
-        again, dead = self.run_script("recover", timeout_ms, MAX_CRASHES, MAX_RECOVERY_GAP_MS)
-        return int(again), int(dead)
+        """Requeue the messages of expired consumers; return how many were requeued, and how many dead-lettered."""
+        requeued, dead = self.run_script("recover", timeout_ms, MAX_CRASHES, MAX_RECOVERY_GAP_MS)
+        return int(requeued), int(dead)

@@ -8,7 +8,7 @@ from pathlib import Path
 import dramatiq
 import msgspec
 import pytest
-from support.broker_factory import queue, stages
+from support.broker_factory import enqueue, make_broker
 from support.waiting import until
 
 from actors.transport.redis_broker import RedisBroker
@@ -31,7 +31,7 @@ def kill(server: Daemon) -> None:
 
 def test_a_retry_that_falls_into_an_outage_is_not_lost(server: Daemon) -> None:
     """Stock Dramatiq sends the retry in a hook whose exception it swallows, and acknowledges the message."""
-    broker = stages(server.url, max_retries=20)
+    broker = make_broker(server.url, max_retries=20)
     attempts: list[int] = []
     done: list[int] = []
 
@@ -43,7 +43,7 @@ def test_a_retry_that_falls_into_an_outage_is_not_lost(server: Daemon) -> None:
             raise ValueError("its retry cannot be written now")
         done.extend(msgspec.json.decode(event)["n"] for event in events)
 
-    queue(broker, "stage", b'{"n":1}')
+    enqueue(broker, "stage", b'{"n":1}')
     worker = dramatiq.Worker(broker, worker_threads=2, worker_timeout=50)
     worker.start()
     try:
@@ -60,7 +60,7 @@ def test_a_retry_that_falls_into_an_outage_is_not_lost(server: Daemon) -> None:
 
 
 def test_messages_queued_and_delayed_survive_the_death_of_redis(server: Daemon) -> None:
-    broker = stages(server.url)
+    broker = make_broker(server.url)
     done: set[int] = set()
 
     @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=10)
@@ -68,7 +68,7 @@ def test_messages_queued_and_delayed_survive_the_death_of_redis(server: Daemon) 
         done.update(msgspec.json.decode(event)["n"] for event in events)
 
     events = [b'{"n":%d}' % n for n in range(50)]
-    queue(broker, "stage", *events)
+    enqueue(broker, "stage", *events)
     for n in range(50, 100):
         stage.send_with_options(args=({"n": n},), delay=50)
     kill(server)
@@ -89,9 +89,9 @@ def declare(broker: RedisBroker) -> None:
 
 def test_what_was_leased_before_an_outage_comes_back_with_the_next_consumer(server: Daemon) -> None:
     """Stock Dramatiq leaves it stranded until its worker is restarted and then given up."""
-    broker = stages(server.url)
+    broker = make_broker(server.url)
     declare(broker)
-    queue(broker, "stage", b'{"n":1}')
+    enqueue(broker, "stage", b'{"n":1}')
     consumer = broker.consume("stage")
     assert next(consumer) is not None
     kill(server)
@@ -104,9 +104,9 @@ def test_what_was_leased_before_an_outage_comes_back_with_the_next_consumer(serv
 
 
 def test_nobody_is_taken_for_dead_because_redis_was_away(server: Daemon) -> None:
-    broker = stages(server.url)
+    broker = make_broker(server.url)
     declare(broker)
-    queue(broker, "stage", b'{"n":1}')
+    enqueue(broker, "stage", b'{"n":1}')
     consumer = broker.consume("stage")
     assert next(consumer) is not None
     broker.recover()

@@ -9,7 +9,7 @@ import redis
 from falcon.testing import TestClient
 from support.api_server import Server, serve
 
-from actors.transport.messages import event_of
+from actors.pipeline.records import event_of
 from api.app import create_app
 from eventpulse.settings import Settings
 

@@ -10,7 +10,7 @@ import pytest
 from falcon.testing import TestClient
 from support.http_events import event, lines
 
-from actors.transport.messages import request_id_of
+from actors.pipeline.records import request_id_of
 
 JSON = {"Content-Type": "application/json"}
 NDJSON = {"Content-Type": "application/x-ndjson"}

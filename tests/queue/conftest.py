@@ -1,4 +1,4 @@
-"""Queues in this process over real servers: the product's pipeline, or a broker with stages of the test's own."""
+"""Queues in this process at real servers: the product's pipeline, or a broker whose actors the test declares."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import dramatiq
 import pytest
 import redis
-from support.broker_factory import StartWorker, stages
+from support.broker_factory import StartWorker, make_broker
 
 from actors import runtime
 from actors.broker import broker as product_broker
@@ -24,11 +24,12 @@ def pipeline(redis_url: str, redis_client: redis.Redis, empty_database: str) -> 
 @pytest.fixture
 def broker(redis_url: str, redis_client: redis.Redis) -> RedisBroker:
     """A broker without actors at an empty Redis."""
-    return stages(redis_url)
+    return make_broker(redis_url)
 
 
 @pytest.fixture
 def start_worker() -> Iterator[StartWorker]:
+    """A function that starts a worker, by default of the product's actors; it stops when the test ends."""
     with ExitStack() as stack:
 
         def start(broker: RedisBroker = product_broker) -> dramatiq.Worker:

@@ -1,5 +1,6 @@
-"""The door of the queue: requests share their calls to Redis, and a refusal holds for a moment."""
+"""Group commit: requests share calls to Redis, and a rejection holds for a moment."""
 
+import os
 import threading
 from dataclasses import replace
 from typing import Any
@@ -13,50 +14,55 @@ from support.waiting import until
 from actors import runtime
 from actors.broker import broker
 from actors.pipeline import ingest
+from actors.pipeline.records import event_of, event_records, request_id_of
 from actors.transport import group_commit
+from actors.transport.entry_id import new_id, process_id
 from actors.transport.errors import QueueUnavailable
 from actors.transport.group_commit import GroupCommit, HighWaterMarks
-from actors.transport.messages import event_of, line, request_id_of
 
-Script = Any
+BACKLOG_FULL = "the backlog has reached its limit of 1 messages"
 
 
 @pytest.fixture
-def calls(pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> "list[threading.Event]":
-    """The calls of `accept` so far; each goes to Redis when its event is set."""
-    made: list[threading.Event] = []
-    script: Script = broker.scripts["accept"]
+def calls(pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> list[threading.Event]:
+    """The calls of `accept.lua` so far; each is sent to Redis when its event is set."""
+    held: list[threading.Event] = []
+    script = broker.scripts["accept"]
 
     def hold(*arguments: Any) -> Any:
-        made.append(threading.Event())
-        made[-1].wait(10)
+        held.append(threading.Event())
+        held[-1].wait(10)
         return script(*arguments)
 
     monkeypatch.setitem(broker.scripts, "accept", hold)
-    return made
+    return held
 
 
-def send(name: str, refused: list[str]) -> threading.Thread:
+def send(name: str, rejections: list[str]) -> threading.Thread:
+    """Accept one event in a thread; a rejection adds its reason to the list."""
+
     def run() -> None:
         try:
             ingest.accept([event(source=name)], name)
         except QueueUnavailable as error:
-            refused.append(error.reason)
+            rejections.append(error.reason)
 
     thread = threading.Thread(target=run)
     thread.start()
     return thread
 
 
-def boarded(count: int) -> bool:
+def group_has(count: int) -> bool:
     return runtime.current().group_commit.waiting_messages == count
 
 
-def test_requests_that_come_during_a_call_share_the_next(calls: list[threading.Event], pipeline: redis.Redis) -> None:
+def test_requests_that_arrive_during_a_call_share_the_next_call(
+    calls: list[threading.Event], pipeline: redis.Redis
+) -> None:
     first = send("first", [])
     until(lambda: calls)
     others = [send(f"other-{number}", []) for number in range(5)]
-    until(lambda: boarded(5))
+    until(lambda: group_has(5))
     calls[0].set()
     until(lambda: len(calls) == 2)
     assert others[0].is_alive(), "accepted before Redis confirmed it"
@@ -64,41 +70,41 @@ def test_requests_that_come_during_a_call_share_the_next(calls: list[threading.E
     for thread in (first, *others):
         thread.join(10)
     assert len(calls) == 2
-    queued = [each for data in pipeline.hvals("eventpulse:persist.msgs") for each in data.split(b"\n")[1:]]
-    assert {msgspec.json.decode(event_of(each))["source"] for each in queued} == {
+    records = [record for data in pipeline.hvals("eventpulse:persist.msgs") for record in data.split(b"\n")[1:]]
+    assert {msgspec.json.decode(event_of(record))["source"] for record in records} == {
         "first",
         *(f"other-{number}" for number in range(5)),
     }
-    assert all(msgspec.json.decode(event_of(each))["source"] == request_id_of(each) for each in queued)
+    assert all(msgspec.json.decode(event_of(record))["source"] == request_id_of(record) for record in records)
 
 
-def test_all_who_shared_a_call_are_refused_with_it(
+def test_a_rejection_applies_to_all_requests_of_a_group(
     calls: list[threading.Event], pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refused: list[str] = []
-    first = send("first", refused)
+    rejections: list[str] = []
+    first = send("first", rejections)
     until(lambda: calls)
-    others = [send("other", refused) for _ in range(3)]
-    until(lambda: boarded(3))
+    others = [send("other", rejections) for _ in range(3)]
+    until(lambda: group_has(3))
     monkeypatch.setattr(runtime.current().group_commit, "marks", HighWaterMarks(backlog=1))
     calls[0].set()
     until(lambda: len(calls) == 2)
     calls[1].set()
     for thread in (first, *others):
         thread.join(10)
-    assert refused == ["more than 1 events wait to be stored"] * 3
+    assert rejections == [BACKLOG_FULL] * 3
 
 
-def test_an_error_of_the_one_who_leads_leaves_nobody_waiting(
+def test_an_error_in_the_committing_request_rejects_the_others_of_its_group(
     calls: list[threading.Event], pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refused: list[str] = []
-    first = send("first", refused)
+    rejections: list[str] = []
+    first = send("first", rejections)
     until(lambda: calls)
-    leader_failed: list[BaseException] = []
-    monkeypatch.setattr(threading, "excepthook", lambda raised: leader_failed.append(raised.exc_value))
-    others = [send("other", refused) for _ in range(3)]
-    until(lambda: boarded(3))
+    errors: list[BaseException | None] = []
+    monkeypatch.setattr(threading, "excepthook", lambda raised: errors.append(raised.exc_value))
+    others = [send("other", rejections) for _ in range(3)]
+    until(lambda: group_has(3))
 
     def fail(*_: Any) -> None:
         raise MemoryError
@@ -107,36 +113,61 @@ def test_an_error_of_the_one_who_leads_leaves_nobody_waiting(
     calls[0].set()
     for thread in (first, *others):
         thread.join(10)
-    assert [type(error) for error in leader_failed] == [MemoryError]
-    assert refused == ["the request that committed this group was interrupted"] * 2
+    assert [type(error) for error in errors] == [MemoryError]
+    assert rejections == ["the request that committed this group was interrupted"] * 2
 
 
-def test_a_refusal_holds_for_a_moment_and_costs_redis_nothing(
-    pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rejection_holds_for_a_moment_without_calls_to_redis(pipeline: redis.Redis) -> None:
     commit = GroupCommit(broker, "persist", HighWaterMarks(backlog=1))
     runtime.bind(replace(runtime.current(), group_commit=commit))
     ingest.accept([event()], None)
     ingest.check_accepting()
-    with pytest.raises(QueueUnavailable, match="more than 1 events"):
+    with pytest.raises(QueueUnavailable, match=BACKLOG_FULL):
         ingest.accept([event()], None)
-    with pytest.raises(QueueUnavailable, match="more than 1 events"):
+    with pytest.raises(QueueUnavailable, match=BACKLOG_FULL):
         ingest.check_accepting()
     pipeline.flushdb()
     until(lambda: commit.rejection_reason() is None)
     ingest.accept([event()], None)
 
 
-def test_a_group_does_not_grow_without_end(
+def test_messages_that_redis_did_not_enqueue_are_rejected(
+    pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two processes that generate the same ids must lose no event."""
+    monkeypatch.setattr("actors.transport.messages.new_id", lambda: "same")
+    ingest.accept([event()], None)
+    with pytest.raises(QueueUnavailable, match="Redis enqueued 0 of 1 messages"):
+        ingest.accept([event()], None)
+    assert "messages_not_enqueued" in capsys.readouterr().out
+
+
+def test_a_forked_process_generates_ids_of_its_own() -> None:
+    reader, writer = os.pipe()
+    before = new_id()
+    pid = os.fork()
+    if pid == 0:
+        os.write(writer, f"{process_id()} {new_id()}".encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    forked_process_id, forked_id = os.read(reader, 1000).decode().split()
+    os.close(reader)
+    os.close(writer)
+    assert before.startswith(process_id())
+    assert forked_process_id != process_id()
+    assert forked_id.startswith(forked_process_id)
+
+
+def test_a_group_does_not_grow_beyond_its_limit(
     calls: list[threading.Event], pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    three = 3 * len(line(event(source="other-0"), "other-0")) + 50
+    three = 3 * len(event_records([event(source="other-0")], "other-0")[0]) + 50
     monkeypatch.setattr(group_commit, "MAX_GROUP_BYTES", three)
     threads = [send("first", [])]
     until(lambda: calls)
     for number in range(9):
         threads.append(send(f"other-{number}", []))
-        until(lambda: boarded(number % 3 + 1))  # noqa: B023 - asked at once
+        until(lambda: group_has(number % 3 + 1))  # noqa: B023 - called in this iteration
     for place in range(4):
         until(lambda: len(calls) == place + 1)  # noqa: B023
         calls[place].set()
@@ -145,10 +176,12 @@ def test_a_group_does_not_grow_without_end(
     assert pipeline.get("eventpulse:persist.count") == b"10"
 
 
-def test_a_large_request_is_given_more_time(pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What takes a slow network longer to carry than Redis to answer is not refused for it."""
+def test_a_large_request_uses_the_client_with_the_longer_timeout(
+    pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow network needs longer to send a large request than Redis to answer; that alone must not reject it."""
     large = event(payload={"text": "x" * group_commit.BULK_BYTES})
-    monkeypatch.setattr(broker, "client", redis.Redis(unix_socket_path="/nobody/is/here"))
+    monkeypatch.setattr(broker, "client", redis.Redis(unix_socket_path="/no/such/socket"))
     ingest.accept([large], None)
     with pytest.raises(QueueUnavailable):
         ingest.accept([event()], None)

@@ -10,7 +10,7 @@ from support.waiting import until
 from actors.broker import broker
 from actors.pipeline import evaluate
 from actors.recovery import dead_letters, pending_evaluations
-from actors.transport.messages import bundles, line
+from actors.transport.messages import make_bundles, make_records
 from models.database import connection, database
 from models.pending_evaluation import PendingEvaluation
 
@@ -111,7 +111,7 @@ def test_no_evaluation_counts_as_lost_while_the_queue_is_behind(
     pipeline: redis.Redis, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store_only(pipeline, start_worker, monkeypatch, event())
-    (old,) = bundles("evaluate", [line(event(), None)], 1)
+    (old,) = make_bundles("evaluate", make_records([event()], {}), 1)
     data = old.data.replace(b'"message_timestamp":1', b'"message_timestamp":')
     broker.run_script("enqueue", "evaluate", old.id, data, 0)
     assert pending_evaluations.requeue(overdue_seconds=0) == 0

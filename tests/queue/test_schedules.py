@@ -165,9 +165,9 @@ def test_any_worker_requeues_the_messages_of_a_lost_one(pipeline: redis.Redis) -
     lost = broker.consume("persist")
     assert next(lost) is not None
     pipeline.zadd("eventpulse:__heartbeats__", {lost.lease: 1})
-    worker.reap()
+    worker.recover_leases()
     assert pipeline.delete("eventpulse:__grace__"), "the first check gives consumers time to send a heartbeat"
-    worker.reap()
+    worker.recover_leases()
     assert pipeline.llen("eventpulse:persist") == 1
 
 
@@ -184,7 +184,7 @@ def test_an_unreadable_lease_does_not_prevent_the_recovery_of_others(pipeline: r
 
 def test_a_failed_recovery_is_logged(pipeline: redis.Redis, capsys: pytest.CaptureFixture[str]) -> None:
     pipeline.set("eventpulse:__heartbeats__", "not a set of heartbeats")
-    worker.reap()
+    worker.recover_leases()
     pipeline.delete("eventpulse:__grace__")
-    worker.reap()
+    worker.recover_leases()
     assert "leases_not_recovered" in capsys.readouterr().out

@@ -1,6 +1,6 @@
-"""Bundles and micro-batches change no outcome: what Dramatiq makes of single messages, they make of them.
+"""Bundles and batches have the same results as EVENTPULSE_BATCH=1, where each call has one message.
 
-All events are received at the same moment and no window is ever full, so that nothing depends on who comes first.
+All events are received at the same time and no window is full, so that the results do not depend on their order.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.pipeline_factory import rule
 from support.rule_factory import at, event
-from support.stock_vs_batched import Outcome, Request, batched, stock
+from support.stock_vs_batched import Outcome, Request, run_batched, run_single
 
 from models.anomaly import Anomaly
 from models.channel import Channel
@@ -36,17 +36,17 @@ THRESHOLDS = st.fixed_dictionaries(
 SPIKES = st.fixed_dictionaries({"type": st.just("rate_spike"), "max_events": st.integers(1, 4), "filters": FILTERS})
 
 
-def made(number: int, seconds: float, **fields: Any) -> bytes:
+def make_event(number: int, seconds: float, **fields: Any) -> bytes:
     return msgspec.json.encode(event(number, seconds, received_at=at(SPAN_SECONDS), **fields))
 
 
 @st.composite
 def traffic(draw: st.DrawFn) -> list[Request]:
-    """Requests whose events are in any order, some of them late, some repeated; the first request has several."""
+    """Generate requests with events in any order, some late, some repeated; the first request has several."""
     half_seconds = st.integers(0, 2 * SPAN_SECONDS).map(lambda halves: halves / 2)
     spots = st.tuples(half_seconds, st.sampled_from(["order", "error"]), st.sampled_from(["shop", "till"]))
     events = [
-        made(number, seconds, event_type=kind, source=source, payload={"amount": number / 10, "text": 'ü\n"'})
+        make_event(number, seconds, event_type=kind, source=source, payload={"amount": number / 10, "text": 'ü\n"'})
         for number, (seconds, kind, source) in enumerate(draw(st.lists(spots, min_size=3, max_size=24)))
     ]
     order = draw(st.permutations(events + draw(st.lists(st.sampled_from(events), max_size=6))))
@@ -54,8 +54,8 @@ def traffic(draw: st.DrawFn) -> list[Request]:
     return [(order[start:end], draw(st.booleans())) for start, end in pairwise([0, *cuts, len(order)])]
 
 
-def in_force(*conditions: dict[str, Any], window_seconds: int = 10, cooldown_seconds: int = 0) -> None:
-    """These rules, and no others; nobody is told what they find."""
+def set_rules(*conditions: dict[str, Any], window_seconds: int = 10, cooldown_seconds: int = 0) -> None:
+    """Replace all rules with these, and disable all channels."""
     with connection():
         Rule.delete().execute()
         Channel.update(enabled=False).execute()
@@ -70,7 +70,7 @@ def in_force(*conditions: dict[str, Any], window_seconds: int = 10, cooldown_sec
         )
 
 
-def essence(found: Iterable[Anomaly]) -> set[tuple[Any, ...]]:
+def identity(found: Iterable[Anomaly]) -> set[tuple[Any, ...]]:
     return {
         (each.rule_id, each.severity, each.group_key, each.series, each.event_id, each.occurred_at) for each in found
     }
@@ -81,13 +81,13 @@ def near(one: Anomaly, other: Anomaly, seconds: int) -> bool:
 
 
 def check_cooldown(found: list[Anomaly], others: list[Anomaly], seconds: int) -> None:
-    """None is within the cooldown of another of its series, nor any of the other path further than it from one."""
+    """Assert that no two anomalies of a series are within one cooldown, and that each of the others is near one."""
     assert not any(near(one, other, seconds) for one in found for other in found if one != other)
     assert all(any(near(other, one, seconds) for one in found) for other in others)
 
 
 def without_zscores(outcome: Outcome) -> list[Anomaly]:
-    """Anomalies that do not depend on the order of arrival."""
+    """Return the anomalies that do not depend on the order of arrival."""
     return [each for each in outcome.anomalies if each.rule_name != "zscore"]
 
 
@@ -98,11 +98,11 @@ def without_zscores(outcome: Outcome) -> list[Anomaly]:
     seconds=st.integers(1, 20),
     cooldown=st.just(0) | st.integers(1, 30),
 )
-def test_single_messages_and_micro_batches_come_to_the_same(
+def test_single_messages_and_batches_have_the_same_results(
     pipeline: redis.Redis, requests: list[Request], counts: list[dict[str, Any]], seconds: int, cooldown: int
 ) -> None:
-    in_force(*counts, ZSCORE, window_seconds=seconds, cooldown_seconds=cooldown)
-    one, other = stock(pipeline, requests), batched(pipeline, requests)
+    set_rules(*counts, ZSCORE, window_seconds=seconds, cooldown_seconds=cooldown)
+    one, other = run_single(pipeline, requests), run_batched(pipeline, requests)
     assert len(one.rows) == len({each for events, _ in requests for each in events})
     assert one.rows == other.rows
     assert one.windows == other.windows
@@ -112,27 +112,27 @@ def test_single_messages_and_micro_batches_come_to_the_same(
         check_cooldown(found, others, cooldown)
         check_cooldown(others, found, cooldown)
     else:
-        assert essence(found) == essence(others)
+        assert identity(found) == identity(others)
 
 
-def test_in_order_of_arrival_even_zscores_are_the_same(pipeline: redis.Redis) -> None:
-    in_force(ZSCORE)
-    events = [made(number, seconds) for number, seconds in enumerate([*range(20, 50, 3), *[50] * 6])]
-    one, other = stock(pipeline, [(events, False)], concurrency=1), batched(pipeline, [(events, False)])
+def test_zscores_are_the_same_if_events_arrive_in_order(pipeline: redis.Redis) -> None:
+    set_rules(ZSCORE)
+    events = [make_event(number, seconds) for number, seconds in enumerate([*range(20, 50, 3), *[50] * 6])]
+    one, other = run_single(pipeline, [(events, False)], concurrency=1), run_batched(pipeline, [(events, False)])
     assert one.windows == other.windows
-    assert essence(one.anomalies) == essence(other.anomalies)
+    assert identity(one.anomalies) == identity(other.anomalies)
     assert one.anomalies
 
 
-def test_a_poison_event_dies_alone_on_both_paths(pipeline: redis.Redis) -> None:
-    in_force({"type": "rate_spike", "max_events": 3})
-    good = [made(number, 50 + number / 10) for number in range(12)]
-    poison = made(99, 50, payload={"text": "\0"})
-    requests = [(good[:4], False), ([*good[4:7], poison, *good[7:9]], False), (good[9:], False)]
-    one, other = stock(pipeline, requests), batched(pipeline, requests)
+def test_an_event_that_fails_is_dead_lettered_alone_on_both_paths(pipeline: redis.Redis) -> None:
+    set_rules({"type": "rate_spike", "max_events": 3})
+    good = [make_event(number, 50 + number / 10) for number in range(12)]
+    failing = make_event(99, 50, payload={"text": "\0"})
+    requests = [(good[:4], False), ([*good[4:7], failing, *good[7:9]], False), (good[9:], False)]
+    one, other = run_single(pipeline, requests), run_batched(pipeline, requests)
     assert one.dead == other.dead == [("persist", "00000000-0000-7000-8000-000000000099", 4)]
     assert len(one.rows) == 12
     assert one.rows == other.rows
     assert one.windows == other.windows
     assert len(one.anomalies) == 9
-    assert essence(one.anomalies) == essence(other.anomalies)
+    assert identity(one.anomalies) == identity(other.anomalies)

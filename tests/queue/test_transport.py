@@ -1,56 +1,70 @@
-"""The broker, driven by Dramatiq's own worker over a real Redis, with actors made for the test."""
+"""The broker with Dramatiq's own worker and a real Redis; each test declares its actors."""
 
 import dramatiq
 import msgspec
+import pytest
+import redis
 from dramatiq.message import Message
 from structlog.contextvars import get_contextvars
-from support.broker_factory import StartWorker, number_of, numbers, queue_is_empty
+from support.broker_factory import StartWorker, enqueue_numbers, number_of, queue_is_empty
 from support.waiting import until
 
+from actors.outages import retry_on_outage
 from actors.transport.redis_broker import RedisBroker
+
+
+def declare_next(broker: RedisBroker) -> "tuple[dramatiq.Actor[[str], None], list[str]]":
+    """Declare the actor of a following queue; return it with the list of words that it is called with."""
+    received: list[str] = []
+
+    @dramatiq.actor(broker=broker, queue_name="next", actor_name="next")
+    def follow_up(word: str) -> None:
+        received.append(word)
+
+    return follow_up, received
 
 
 def test_messages_are_processed_in_batches(broker: RedisBroker, start_worker: StartWorker) -> None:
     calls: list[list[int]] = []
 
     @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=100, concurrency=2)
-    def stage(*events: msgspec.Raw) -> None:
-        calls.append([number_of(event) for event in events])
+    def stage(*arguments: msgspec.Raw) -> None:
+        calls.append([number_of(argument) for argument in arguments])
 
-    numbers(broker, "stage", 250)
+    enqueue_numbers(broker, "stage", 250)
     start_worker(broker)
     until(lambda: queue_is_empty(broker, "stage"))
     assert sorted(n for call in calls for n in call) == list(range(250))
     assert sorted(len(call) for call in calls) == [50, 100, 100]
 
 
-def test_a_poison_message_is_dead_lettered_alone(broker: RedisBroker, start_worker: StartWorker) -> None:
-    done: set[int] = set()
+def test_only_the_messages_that_fail_are_dead_lettered(broker: RedisBroker, start_worker: StartWorker) -> None:
+    processed: set[int] = set()
 
     @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=100, concurrency=2)
-    def stage(*events: msgspec.Raw) -> None:
-        found = {number_of(event) for event in events}
-        if found & {3, 77}:
-            raise ValueError("this number hurts")
-        done.update(found)
+    def stage(*arguments: msgspec.Raw) -> None:
+        numbers = {number_of(argument) for argument in arguments}
+        if numbers & {3, 77}:
+            raise ValueError("this number fails")
+        processed.update(numbers)
 
-    numbers(broker, "stage", 100)
+    enqueue_numbers(broker, "stage", 100)
     start_worker(broker)
     until(lambda: queue_is_empty(broker, "stage"))
-    assert done == set(range(100)) - {3, 77}
+    assert processed == set(range(100)) - {3, 77}
     dead = broker.client.hvals("eventpulse:stage.XQ.msgs")
     assert {msgspec.json.decode(message)["args"][0]["n"] for message in dead} == {3, 77}
-    assert set(broker.client.hvals("eventpulse:stage.XQ.why")) == {b"ValueError: this number hurts"}
+    assert set(broker.client.hvals("eventpulse:stage.XQ.why")) == {b"ValueError: this number fails"}
 
 
-def test_a_dead_letter_has_its_last_traceback_and_count(broker: RedisBroker, start_worker: StartWorker) -> None:
+def test_a_dead_letter_has_its_last_traceback_and_retry_count(broker: RedisBroker, start_worker: StartWorker) -> None:
     attempts = iter(range(10))
 
     @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=10)
-    def stage(*events: msgspec.Raw) -> None:
+    def stage(*arguments: msgspec.Raw) -> None:
         raise ValueError(f"attempt {next(attempts)}")
 
-    numbers(broker, "stage", 1)
+    enqueue_numbers(broker, "stage", 1)
     start_worker(broker)
     until(lambda: queue_is_empty(broker, "stage"))
     (dead,) = broker.client.hvals("eventpulse:stage.XQ.msgs")
@@ -59,88 +73,105 @@ def test_a_dead_letter_has_its_last_traceback_and_count(broker: RedisBroker, sta
     assert "ValueError: attempt 2" in options["traceback"]
 
 
-def test_an_unreadable_message_is_quarantined_and_its_neighbours_go_on(
+def test_an_unreadable_message_is_dead_lettered_and_the_others_run(
     broker: RedisBroker, start_worker: StartWorker
 ) -> None:
-    done: set[int] = set()
+    processed: set[int] = set()
 
     @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=100)
-    def stage(*events: msgspec.Raw) -> None:
-        done.update(number_of(event) for event in events)
+    def stage(*arguments: msgspec.Raw) -> None:
+        processed.update(number_of(argument) for argument in arguments)
 
-    numbers(broker, "stage", 5)
+    enqueue_numbers(broker, "stage", 5)
     broker.run_script("enqueue", "stage", "garbage", b"\xff not JSON", 0)
-    numbers(broker, "stage", 5)
+    enqueue_numbers(broker, "stage", 5)
     start_worker(broker)
     until(lambda: queue_is_empty(broker, "stage"))
-    assert done == set(range(5))
+    assert processed == set(range(5))
     assert broker.client.hgetall("eventpulse:stage.XQ.msgs") == {b"garbage": b"\xff not JSON"}
 
 
-def test_what_an_actor_sends_leaves_with_its_acknowledgement(broker: RedisBroker, start_worker: StartWorker) -> None:
-    waiting_before_ack: list[int] = []
-    received: list[str] = []
-
-    @dramatiq.actor(broker=broker, queue_name="next", actor_name="next")
-    def follow_up(word: str) -> None:
-        received.append(word)
+def test_a_message_that_an_actor_sends_leaves_with_the_acknowledgement(
+    broker: RedisBroker, start_worker: StartWorker
+) -> None:
+    stored_before_ack: list[int] = []
+    follow_up, received = declare_next(broker)
 
     @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=10)
-    def stage(*events: msgspec.Raw) -> None:
+    def stage(*arguments: msgspec.Raw) -> None:
         follow_up.send("after")
-        waiting_before_ack.append(broker.client.hlen("eventpulse:next.msgs"))
+        stored_before_ack.append(broker.client.hlen("eventpulse:next.msgs"))
 
-    numbers(broker, "stage", 1)
+    enqueue_numbers(broker, "stage", 1)
     start_worker(broker)
     until(lambda: received)
     assert received == ["after"]
-    assert waiting_before_ack == [0]
+    assert stored_before_ack == [0]
 
 
 def test_a_failed_attempt_sends_nothing(broker: RedisBroker, start_worker: StartWorker) -> None:
-    received: list[str] = []
     attempts = iter(range(10))
-
-    @dramatiq.actor(broker=broker, queue_name="next", actor_name="next")
-    def follow_up(word: str) -> None:
-        received.append(word)
+    follow_up, received = declare_next(broker)
 
     @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=10)
-    def stage(*events: msgspec.Raw) -> None:
+    def stage(*arguments: msgspec.Raw) -> None:
         follow_up.send("sent")
         if next(attempts) == 0:
-            raise ValueError("the first attempt fails after it sent")
+            raise ValueError("the first attempt fails after it sent a message")
 
-    numbers(broker, "stage", 1)
+    enqueue_numbers(broker, "stage", 1)
     start_worker(broker)
     until(lambda: received and queue_is_empty(broker, "stage", "next"))
     assert received == ["sent"]
 
 
-def test_a_delayed_message_waits_in_redis_and_runs_when_due(broker: RedisBroker, start_worker: StartWorker) -> None:
-    received: list[str] = []
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_step_that_meets_an_outage_repeats_only_its_own_messages(
+    broker: RedisBroker, start_worker: StartWorker, failures: int
+) -> None:
+    attempts: list[str] = []
+    follow_up, received = declare_next(broker)
 
-    @dramatiq.actor(broker=broker, queue_name="later", actor_name="later")
-    def later(word: str) -> None:
-        received.append(word)
+    @retry_on_outage
+    def send_second() -> None:
+        attempts.append("attempt")
+        follow_up.send("second")
+        if len(attempts) <= failures:
+            raise redis.ConnectionError("Redis is unavailable")
 
-    later.send_with_options(args=("tomorrow",), delay=86_400_000)
-    later.send_with_options(args=("soon",), delay=20)
+    @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage")
+    def stage() -> None:
+        follow_up.send("first")
+        send_second()
+
+    stage.send()
+    start_worker(broker)
+    until(lambda: received and queue_is_empty(broker, "stage", "next"))
+    assert sorted(received) == ["first", "second"]
+    assert len(attempts) == failures + 1
+
+
+def test_a_delayed_message_waits_in_redis_and_runs_when_it_is_due(
+    broker: RedisBroker, start_worker: StartWorker
+) -> None:
+    follow_up, received = declare_next(broker)
+    follow_up.send_with_options(args=("tomorrow",), delay=86_400_000)
+    follow_up.send_with_options(args=("soon",), delay=20)
     start_worker(broker)
     until(lambda: received)
     assert received == ["soon"]
-    assert broker.client.zcard("eventpulse:later.delayed") == 1
+    assert broker.client.zcard("eventpulse:next.delayed") == 1
 
 
-def test_what_is_logged_about_a_message_carries_its_ids(broker: RedisBroker, start_worker: StartWorker) -> None:
-    seen: list[dict[str, object]] = []
+def test_log_lines_about_a_message_have_its_ids(broker: RedisBroker, start_worker: StartWorker) -> None:
+    contexts: list[dict[str, object]] = []
 
     @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=10)
-    def stage(*events: msgspec.Raw) -> None:
-        seen.append(get_contextvars())
+    def stage(*arguments: msgspec.Raw) -> None:
+        contexts.append(get_contextvars())
 
     message = Message("stage", "stage", ({"event_id": "the-event"},), {}, {"request_id": "the-request"}, "the-message")
     broker.enqueue(message)
     start_worker(broker)
-    until(lambda: seen)
-    assert seen == [{"message_id": "the-message", "request_id": "the-request", "event_id": "the-event"}]
+    until(lambda: contexts)
+    assert contexts == [{"message_id": "the-message", "request_id": "the-request", "event_id": "the-event"}]

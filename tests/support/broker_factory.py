@@ -1,22 +1,22 @@
-"""A broker with actors of the test's own: stages of numbers."""
+"""A broker whose actors a test declares itself; its messages carry numbers."""
 
 from collections.abc import Callable
-from itertools import chain
 
 import dramatiq
 import msgspec
 from dramatiq.middleware import CurrentMessage
 
 from actors.log_context import LogContext
-from actors.transport.messages import bundles, line
+from actors.transport.messages import make_bundles, make_records
 from actors.transport.middleware import BatchRetries, DiscardOutboxOnFailure, ShutdownSignal
 from actors.transport.redis_broker import RedisBroker
 
 StartWorker = Callable[..., dramatiq.Worker]
+UNLIMITED_BACKLOG, ALL_MEMORY = 10**6, 100
 
 
-def stages(url: str, max_retries: int = 2) -> RedisBroker:
-    """A broker like the product's, that retries at once."""
+def make_broker(url: str, max_retries: int = 2) -> RedisBroker:
+    """Return a broker with the middleware of the product, and retries after a few milliseconds."""
     middleware = [
         ShutdownSignal(),
         LogContext(),
@@ -24,25 +24,32 @@ def stages(url: str, max_retries: int = 2) -> RedisBroker:
         BatchRetries(max_retries=max_retries, min_backoff=1, max_backoff=5),
         DiscardOutboxOnFailure(),
     ]
-    made = RedisBroker(middleware)
-    made.connect(url)
-    return made
+    broker = RedisBroker(middleware)
+    broker.connect(url)
+    return broker
 
 
-def numbers(broker: RedisBroker, actor: str, count: int) -> None:
-    """Queue `count` messages, each with its number and each an entry of its own."""
-    queue(broker, actor, *[b'{"n":%d}' % n for n in range(count)], largest=1)
+def accept(broker: RedisBroker, queue_name: str, *bundles: tuple[str, bytes]) -> int:
+    """Enqueue bundles as ingest does, without limits; return the number of messages."""
+    return int(broker.run_script("accept", queue_name, [queue_name], UNLIMITED_BACKLOG, ALL_MEMORY, bundles))
 
 
-def queue(broker: RedisBroker, actor: str, *events: bytes, to: str = "", largest: int = 250) -> None:
-    """Queue events for an actor, in bundles of at most `largest`."""
-    entries = bundles(actor, [line(event, "the-request") for event in events], largest)
-    broker.run_script("accept", to or actor, 10**6, 100, *chain(*entries))
+def enqueue(broker: RedisBroker, actor_name: str, *arguments: bytes, to: str = "", batch_size: int = 250) -> None:
+    """Enqueue one message for each argument, in bundles of at most `batch_size`; into the queue `to` if it is given."""
+    records = make_records(arguments, {"request_id": "the-request"})
+    accept(broker, to or actor_name, *make_bundles(actor_name, records, batch_size))
 
 
-def number_of(event: msgspec.Raw) -> int:
-    return int(msgspec.json.decode(event)["n"])
+def enqueue_numbers(broker: RedisBroker, actor_name: str, count: int) -> None:
+    """Enqueue `count` messages with the numbers from 0, each as an entry of its own."""
+    enqueue(broker, actor_name, *[b'{"n":%d}' % n for n in range(count)], batch_size=1)
 
 
-def queue_is_empty(broker: RedisBroker, *queues: str) -> bool:
-    return not any(broker.client.exists(f"{broker.namespace}:{queue}.msgs") for queue in queues)
+def number_of(argument: msgspec.Raw) -> int:
+    """Return the number in an argument that `enqueue_numbers` made."""
+    return int(msgspec.json.decode(argument)["n"])
+
+
+def queue_is_empty(broker: RedisBroker, *queue_names: str) -> bool:
+    """Return whether every message of these queues is settled."""
+    return not any(broker.client.exists(f"{broker.namespace}:{name}.msgs") for name in queue_names)

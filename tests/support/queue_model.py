@@ -1,6 +1,6 @@
-"""What the queues ought to hold, in plain Python, and what they do hold: the model that the Lua scripts are held to.
+"""A model of the queues in plain Python, to which the Lua scripts are compared.
 
-A message is known by its number, which its bytes tell wherever they are: a step of a pipeline is done with it once.
+Each message has a number that occurs in its bytes wherever they are stored. Each queue must settle each number once.
 """
 
 import re
@@ -11,22 +11,24 @@ from dataclasses import dataclass, field
 import redis
 from dramatiq.message import Message
 
-from actors.transport.messages import bundles, decode_bundle, decode_unopened, is_bundle, line, new_id
+from actors.transport.entry_id import EntryId, new_id
+from actors.transport.messages import decode_bundle, decode_message, make_bundles, make_records
+from eventpulse.redis_keys import KEY_PREFIX
 
-NAMESPACE = "eventpulse"
 QUEUES = ("persist", "evaluate")
 MAX_CRASHES = 3
 NUMBER = re.compile(rb'"n": ?(\d+)')
 
-#: Where an entry is: in a list of these names, or in the lease of this name.
+#: Places of an entry: one of these lists, or the name of a lease.
 WAITING, ISOLATED, DELAYED, DEAD = "waiting", "isolated", "delayed", "dead"
 
 
 @dataclass(eq=False)
 class Entry:
-    """An entry of a queue. `pieces`: for each message that it will be taken apart into, the numbers in its bytes.
+    """An entry of a queue.
 
-    `size` is what it counts for until then.
+    `pieces`: for each message that a split makes of the entry, the numbers in its bytes. `size`: the number of messages
+    for which the entry is counted before a split.
     """
 
     queue: str
@@ -34,8 +36,8 @@ class Entry:
     size: int = 1
     place: str = WAITING
     crashes: int = 0
-    due: bool = False
-    spoiled: bool = False
+    is_due: bool = False
+    is_corrupt: bool = False
 
     @property
     def numbers(self) -> list[int]:
@@ -43,96 +45,99 @@ class Entry:
 
 
 def is_isolated(entry_id: str, entry: Entry) -> bool:
-    """Whether it is to be processed alone: two workers died with it, or it was taken apart."""
-    return entry.crashes >= 2 or "." in entry_id
+    """Return whether the entry must run alone: after two crashes, or as a message of a bundle that was split."""
+    return entry.crashes >= 2 or EntryId.parse(entry_id).position is not None
 
 
 @dataclass(eq=False)
-class Ledger:
-    """Every entry that is somewhere, and every message that a queue is done with."""
+class Model:
+    """Every entry and its place, and every number that a queue has settled."""
 
     entries: dict[str, Entry] = field(default_factory=dict)
-    done: set[tuple[str, int]] = field(default_factory=set)
+    settled: set[tuple[str, int]] = field(default_factory=set)
     known: set[tuple[str, int]] = field(default_factory=set)
     accepted: int = 0
-    died: int = 0
+    dead_lettered: int = 0
 
-    def of(self, queue: str, *places: str) -> dict[str, Entry]:
+    def entries_in(self, queue: str, *places: str) -> dict[str, Entry]:
         return {key: entry for key, entry in self.entries.items() if entry.queue == queue and entry.place in places}
 
     def alive(self, queue: str) -> dict[str, Entry]:
+        """Return the entries that are not dead letters."""
         return {key: entry for key, entry in self.entries.items() if entry.queue == queue and entry.place != DEAD}
 
     def depth(self) -> int:
         return sum(entry.size for queue in QUEUES for entry in self.alive(queue).values())
 
-    def add(self, made: dict[str, Entry]) -> None:
-        self.entries |= made
-        self.known |= {(entry.queue, number) for entry in made.values() for number in entry.numbers}
+    def add(self, entries: dict[str, Entry]) -> None:
+        self.entries |= entries
+        self.known |= {(entry.queue, number) for entry in entries.values() for number in entry.numbers}
 
     def finish(self, entry_id: str) -> None:
         entry = self.entries.pop(entry_id)
-        told = {(entry.queue, number) for number in entry.numbers}
-        assert not told & self.done, f"done twice: {told & self.done}"
-        self.done |= told
+        numbers = {(entry.queue, number) for number in entry.numbers}
+        assert not numbers & self.settled, f"settled twice: {numbers & self.settled}"
+        self.settled |= numbers
 
-    def bury(self, entry_id: str) -> None:
+    def dead_letter(self, entry_id: str) -> None:
         self.entries[entry_id].place = DEAD
         self.entries[entry_id].crashes = 0
-        self.died += 1
+        self.dead_lettered += 1
 
-    def split_bundle(self, bundle_id: str) -> None:
+    def split_bundle(self, bundle_id: str) -> int:
+        """Replace a bundle with its messages; return how many there are."""
         bundle = self.entries.pop(bundle_id)
         crashes = min(bundle.crashes, 1) if bundle.size > 1 else bundle.crashes
-        for place, piece in enumerate(bundle.pieces, start=1):
-            part = Entry(bundle.queue, [piece], 1, ISOLATED, crashes, spoiled=bundle.spoiled)
-            self.entries[f"{place}.{bundle_id}"] = part
+        for position, piece in enumerate(bundle.pieces, start=1):
+            part = Entry(bundle.queue, [piece], 1, ISOLATED, crashes, is_corrupt=bundle.is_corrupt)
+            self.entries[f"{position}.{bundle_id}"] = part
+        return len(bundle.pieces)
 
     def crash(self, leases: set[str]) -> tuple[int, int]:
-        """Take back what was leased; returns how many messages run again, and how many are dead."""
-        again = dead = 0
+        """Requeue what was leased; return how many messages were requeued, and how many dead-lettered."""
+        requeued = dead = 0
         for entry_id, entry in self.entries.items():
             if entry.place in leases:
                 entry.crashes += 1
                 if entry.crashes < MAX_CRASHES:
                     entry.place = ISOLATED if is_isolated(entry_id, entry) else WAITING
-                    again += entry.size
+                    requeued += entry.size
                 else:
-                    self.bury(entry_id)
+                    self.dead_letter(entry_id)
                     dead += 1
-        return again, dead
+        return requeued, dead
 
-    def assert_nothing_is_lost_or_double(self) -> None:
-        told = Counter((entry.queue, number) for entry in self.entries.values() for number in entry.numbers)
-        told.update(self.done)
-        assert set(told) == self.known
-        assert set(told.values()) <= {1}
+    def assert_nothing_is_lost_or_repeated(self) -> None:
+        numbers = Counter((entry.queue, number) for entry in self.entries.values() for number in entry.numbers)
+        numbers.update(self.settled)
+        assert set(numbers) == self.known
+        assert set(numbers.values()) <= {1}
 
 
-def made(queue: str, numbers: Sequence[int], largest: int) -> Iterator[tuple[str, bytes, Entry]]:
-    """Bundles of at most `largest` messages, as the product makes them."""
-    parts = bundles(queue, [line(b'{"n":%d}' % number, None) for number in numbers], largest)
-    for start, (entry_id, data) in zip(range(0, len(numbers), largest), parts, strict=True):
+def make_entries(queue: str, numbers: Sequence[int], largest: int) -> Iterator[tuple[str, bytes, Entry]]:
+    """Yield the id, bytes and model of bundles of at most `largest` messages."""
+    bundles = make_bundles(queue, make_records([b'{"n":%d}' % number for number in numbers], {}), largest)
+    for start, (entry_id, data) in zip(range(0, len(numbers), largest), bundles, strict=True):
         pieces = [(number,) for number in numbers[start : start + largest]]
         yield entry_id, data, Entry(queue, pieces, len(pieces))
 
 
-def single(queue: str, number: int, delayed: bool) -> tuple[str, bytes, Entry]:
-    """A message that is an entry of its own, as Dramatiq makes it."""
+def make_message(queue: str, number: int, delayed: bool) -> tuple[str, bytes, Entry]:
+    """Return the id, bytes and model of a single message, as Dramatiq encodes it."""
     data = Message(queue, queue, ({"n": number},), {}, {}).encode()
     return new_id(), data, Entry(queue, [(number,)], place=DELAYED if delayed else WAITING)
 
 
-def read(entry_id: str, data: bytes) -> list[int]:
-    """The numbers in what a worker makes of an entry. Raises `ValueError` for what it cannot read."""
-    message = decode_bundle(entry_id, data)[0] if is_bundle(entry_id) else decode_unopened(data)
-    return [int(number) for event in message.args for number in NUMBER.findall(bytes(event))]
+def decode_numbers(entry_id: str, data: bytes) -> list[int]:
+    """Return the numbers in the arguments that a worker decodes from an entry. Raises `ValueError`."""
+    message = decode_bundle(entry_id, data)[0] if EntryId.parse(entry_id).is_bundle else decode_message(data)
+    return [int(number) for argument in message.args for number in NUMBER.findall(bytes(argument))]
 
 
-def assert_holds(client: redis.Redis, queue: str, entries: dict[str, Entry]) -> None:
-    """Every entry of the queue is in its one place in Redis, with its bytes, and there is nothing else."""
-    full = f"{NAMESPACE}:{queue}"
-    leases = [key.decode() for key in client.keys(f"{NAMESPACE}:__acks__.{queue}|*")]
+def assert_redis_holds(client: redis.Redis, queue: str, entries: dict[str, Entry]) -> None:
+    """Assert that every entry of the queue is in one place in Redis, with its bytes, and that there is nothing else."""
+    full = f"{KEY_PREFIX}:{queue}"
+    leases = [key.decode() for key in client.keys(f"{KEY_PREFIX}:__acks__.{queue}|*")]
     pipe = client.pipeline()
     pipe.lrange(full, 0, -1).lrange(f"{full}.isolated", 0, -1)
     pipe.zrange(f"{full}.delayed", 0, -1).zrange(f"{full}.XQ", 0, -1)
@@ -140,25 +145,25 @@ def assert_holds(client: redis.Redis, queue: str, entries: dict[str, Entry]) -> 
         pipe.smembers(lease)
     pipe.hgetall(f"{full}.msgs").hgetall(f"{full}.XQ.msgs").hgetall(f"{full}.crashes")
     pipe.hkeys(f"{full}.XQ.why").get(f"{full}.count")
-    *held, living, dead, crashes, reasons, count = pipe.execute()
+    *members, alive, dead, crashes, reasons, count = pipe.execute()
 
     places = [WAITING, ISOLATED, DELAYED, DEAD, *(lease.partition("__acks__.")[2] for lease in leases)]
-    found = [(entry_id.decode(), place) for place, ids in zip(places, held, strict=True) for entry_id in ids]
-    assert sorted(found) == sorted((entry_id, entry.place) for entry_id, entry in entries.items())
-    alive = {entry_id for entry_id, entry in entries.items() if entry.place != DEAD}
-    assert {entry_id.decode() for entry_id in living} == alive
+    stored = [(entry_id.decode(), place) for place, ids in zip(places, members, strict=True) for entry_id in ids]
+    assert sorted(stored) == sorted((entry_id, entry.place) for entry_id, entry in entries.items())
+    expected_alive = {entry_id for entry_id, entry in entries.items() if entry.place != DEAD}
+    assert {entry_id.decode() for entry_id in alive} == expected_alive
     assert {entry_id.decode() for entry_id in dead} == {entry_id.decode() for entry_id in reasons}
-    assert {entry_id.decode() for entry_id in dead} == entries.keys() - alive
-    for entry_id, data in [*living.items(), *dead.items()]:
+    assert {entry_id.decode() for entry_id in dead} == entries.keys() - expected_alive
+    for entry_id, data in [*alive.items(), *dead.items()]:
         assert sorted(map(int, NUMBER.findall(data))) == sorted(entries[entry_id.decode()].numbers)
-    assert int(count or 0) == sum(entries[entry_id].size for entry_id in alive)
-    told = {entry_id.decode(): int(times) for entry_id, times in crashes.items()}
-    assert told == {entry_id: entry.crashes for entry_id, entry in entries.items() if entry.crashes}
+    assert int(count or 0) == sum(entries[entry_id].size for entry_id in expected_alive)
+    stored_crashes = {entry_id.decode(): int(times) for entry_id, times in crashes.items()}
+    assert stored_crashes == {entry_id: entry.crashes for entry_id, entry in entries.items() if entry.crashes}
 
 
-def assert_counted(client: redis.Redis, ledger: Ledger) -> None:
-    """What is shown as the work of each minute is what happened."""
+def assert_counters_match(client: redis.Redis, model: Model) -> None:
+    """Assert that the counters of all minutes add up to what happened."""
     counted: Counter[bytes] = Counter()
-    for minute in client.keys(f"{NAMESPACE}:counts:*"):
+    for minute in client.keys(f"{KEY_PREFIX}:counts:*"):
         counted.update({name: int(amount) for name, amount in client.hgetall(minute).items()})
-    assert (counted[b"accepted"], counted[b"dead"]) == (ledger.accepted, ledger.died)
+    assert (counted[b"accepted"], counted[b"dead"]) == (model.accepted, model.dead_lettered)

@@ -1,4 +1,4 @@
-"""A Redis that is set up otherwise for a while."""
+"""Settings of a running Redis, changed for the duration of a test."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ import redis
 
 @contextmanager
 def configured(client: redis.Redis, **values: Any) -> Iterator[None]:
-    """Redis with these settings instead of its own."""
+    """Change settings of Redis, and restore them when the block ends. Names are written with `_` instead of `-`."""
     names = {name.replace("_", "-"): value for name, value in values.items()}
     before = {name: client.config_get(name)[name] for name in names}
     try:

@@ -1,29 +1,31 @@
-"""The same events by two paths: through Dramatiq as it comes, and in bundles and micro-batches."""
+"""The same events on two paths: one message a call, as in stock Dramatiq, and in bundles and batches."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import dramatiq
-import msgspec
 import pytest
 import redis
 
+from actors import runtime
 from actors.broker import broker as product_broker
 from actors.recovery import dead_letters
 from actors.rule_state import rulebook
-from actors.transport.messages import event_of, is_bundle, line
+from actors.transport.entry_id import EntryId
+from actors.transport.group_commit import GroupCommit, HighWaterMarks
 from models.anomaly import Anomaly
 from models.database import connection, database
 from support.pipeline_factory import accept, anomalies, idle
 from support.waiting import until
 
-#: Events that come together, and whether they are worked off before the next come.
+#: Events that are sent together, and whether they are processed before the next are sent.
 Request = tuple[list[bytes], bool]
 
 
 class Outcome(NamedTuple):
-    """What became of events. `dead`: of each dead letter its queue, event and attempts."""
+    """Results of a run. `dead`: queue, event id and attempts of each dead letter."""
 
     rows: list[str]
     windows: dict[bytes, Any]
@@ -31,58 +33,61 @@ class Outcome(NamedTuple):
     dead: list[tuple[str, str, int]]
 
 
-class Calls(dramatiq.Middleware):
-    """Notes how many events each call has, and the entries of the queue that they come from."""
+class CallRecorder(dramatiq.Middleware):
+    """Records the number of events of each call, and the size of each queue entry."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
-        self.entries: list[str] = []
+        self.entry_sizes: list[int] = []
 
     def before_process_message(self, broker: dramatiq.Broker, message: Any) -> None:
         self.sizes.append(len(message.args))
-        self.entries += message.ids
+        self.entry_sizes += [EntryId.parse(entry_id).size for entry_id in message.ids]
 
 
-def stock(client: redis.Redis, requests: Sequence[Request], concurrency: int = 2) -> Outcome:
-    """Each event is an ordinary message, sent by itself at both stages, and each call has one."""
-    empty(client)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("actors.pipeline.persist.bundles", send_each)
-        patch.setattr(product_broker, "batch_size", 1)
+def run_single(client: redis.Redis, requests: Sequence[Request], concurrency: int = 2) -> Outcome:
+    """Process all events with EVENTPULSE_BATCH=1: each is an entry of its own, and each call has one."""
+    clear_all_but_rules(client)
+    with pytest.MonkeyPatch.context() as patch, batch_size(1):
         for stage in ("persist", "evaluate"):
-            options = product_broker.get_actor(stage).options
-            patch.setitem(options, "concurrency", concurrency)
-        send_each("persist", [line(each, None) for events, _ in requests for each in events])
-        with at_work(client) as calls:
+            patch.setitem(product_broker.get_actor(stage).options, "concurrency", concurrency)
+        accept(*[event for events, _ in requests for event in events])
+        with running_worker(client) as calls:
             pass
-    assert set(calls.sizes) == {1}
-    assert not any(map(is_bundle, calls.entries))
-    return outcome(client)
+    assert set(calls.sizes) == set(calls.entry_sizes) == {1}
+    return read_outcome(client)
 
 
-def batched(client: redis.Redis, requests: Sequence[Request]) -> Outcome:
-    """Requests come in bundles, and calls have what has come by then; one of several events must be among them."""
-    empty(client)
-    with at_work(client) as calls:
+def run_batched(client: redis.Redis, requests: Sequence[Request]) -> Outcome:
+    """Process requests in bundles, and calls with all messages that are waiting; one request must have several."""
+    clear_all_but_rules(client)
+    with running_worker(client) as calls:
         for events, alone in requests:
             accept(*events)
             if alone:
                 until(lambda: idle(client))
     assert max(calls.sizes) > 1
-    return outcome(client)
-
-
-def send_each(actor_name: str, lines: Sequence[bytes], batch: int = 1) -> Sequence[bytes]:
-    """Send each event by itself, in the place of `bundles`; returns those that are left to be queued: none."""
-    for each in lines:
-        product_broker.get_actor(actor_name).send(msgspec.json.decode(event_of(each)))
-    return ()
+    return read_outcome(client)
 
 
 @contextmanager
-def at_work(client: redis.Redis) -> Iterator[Calls]:
-    """A worker and its calls; when the block ends, everything has been settled."""
-    calls = Calls()
+def batch_size(size: int) -> Iterator[None]:
+    """Set what EVENTPULSE_BATCH sets, for ingest and for workers that start in this block."""
+    bound, before = runtime.current(), product_broker.batch_size
+    product_broker.batch_size = size
+    commit = GroupCommit(product_broker, runtime.INGEST_QUEUE, HighWaterMarks(), size)
+    runtime.bind(replace(bound, group_commit=commit))
+    try:
+        yield
+    finally:
+        product_broker.batch_size = before
+        runtime.bind(bound)
+
+
+@contextmanager
+def running_worker(client: redis.Redis) -> Iterator[CallRecorder]:
+    """Run a worker and record its calls; when the block ends, wait until every message is settled."""
+    calls = CallRecorder()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(product_broker, "middleware", [*product_broker.middleware, calls])
         worker = dramatiq.Worker(product_broker, worker_threads=8, worker_timeout=50)
@@ -94,24 +99,24 @@ def at_work(client: redis.Redis) -> Iterator[Calls]:
             worker.stop(5_000)
 
 
-def empty(client: redis.Redis) -> None:
-    """Forget everything but the rules."""
+def clear_all_but_rules(client: redis.Redis) -> None:
     client.flushdb()
     with connection():
         database.execute_sql("TRUNCATE events, pending_evaluations, anomalies, deliveries, dead_letters")
     rulebook.publish()
 
 
-def outcome(client: redis.Redis) -> Outcome:
+def read_outcome(client: redis.Redis) -> Outcome:
     dead_letters.reconcile()
     dead = sorted((each.queue_name, str(each.event_id), each.attempts) for each in dead_letters.list_(100))
     with connection():
         rows = [row for (row,) in database.execute_sql("SELECT events::text FROM events ORDER BY event_id")]
-    windows = {key: contents(client, key) for key in client.keys("eventpulse:window:*")}
+    windows = {key: read_key(client, key) for key in client.keys("eventpulse:window:*")}
     return Outcome(rows, windows, anomalies(), dead)
 
 
-def contents(client: redis.Redis, key: bytes) -> Any:
+def read_key(client: redis.Redis, key: bytes) -> Any:
+    """Return the value of a key of any type."""
     match client.type(key):
         case b"zset":
             return client.zrange(key, 0, -1, withscores=True)

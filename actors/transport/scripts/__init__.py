@@ -1,21 +1,22 @@
-"""The steps that must be atomic, as Lua scripts that run inside Redis; each is headed by the keys that it touches."""
+"""Lua scripts: the steps that must be atomic run inside Redis. `prelude.lua` documents the keys."""
 
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import redis
 from redis.exceptions import NoScriptError
 
 FOLDER = Path(__file__).parent
-PRELUDE = FOLDER / "prelude.lua"  # functions of every queue script
+PRELUDE = FOLDER / "prelude.lua"  # prepended to every queue script
 
 
 class LuaScript:
-    """A Lua script, made of one file after another, that Redis knows by its SHA-1.
+    """A Lua script, concatenated from one or more files, that is called by its SHA-1.
 
-    redis-py's own scripts ask Redis whether it knows them before each pipeline: a second round trip.
+    redis-py's own script objects ask Redis before each pipeline whether it knows them: a second round trip.
     """
 
     def __init__(self, *paths: Path) -> None:
@@ -34,7 +35,7 @@ class LuaScript:
 def run_pipelined(client: redis.Redis, calls: Sequence[tuple[LuaScript, bytes]]) -> list[Any]:
     """Run scripts of one argument each in one round trip; return their replies. Raises `redis.RedisError`.
 
-    After a restart of Redis all of them run again, including those that had run: they must be idempotent.
+    After a restart of Redis every script runs again, also those that had run: they must be idempotent.
     """
     try:
         return _run_pipelined(client, calls)
@@ -52,6 +53,20 @@ def _run_pipelined(client: redis.Redis, calls: Sequence[tuple[LuaScript, bytes]]
 
 
 def load_queue_scripts() -> dict[str, LuaScript]:
-    """Return every queue script of this folder by its name, without `.lua`."""
+    """Return the queue scripts of this folder by their names, without `.lua`."""
     paths = (path for path in sorted(FOLDER.glob("*.lua")) if path != PRELUDE)
     return {path.stem: LuaScript(PRELUDE, path) for path in paths}
+
+
+def encode_arguments(arguments: Sequence[Any]) -> bytes:
+    """Return the msgpack array that the queue scripts take as their only argument."""
+    return msgspec.msgpack.encode([_with_bytes_as_strings(argument) for argument in arguments])
+
+
+def _with_bytes_as_strings(value: Any) -> Any:
+    """Return the value with bytes as msgpack strings: Redis' decoder does not know the binary type of msgpack."""
+    if isinstance(value, bytes):
+        return msgspec.Raw(b"\xdb%b%b" % (len(value).to_bytes(4, "big"), value))
+    if isinstance(value, list | tuple):
+        return [_with_bytes_as_strings(item) for item in value]
+    return value

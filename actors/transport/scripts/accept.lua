@@ -1,50 +1,47 @@
--- Queue a request's events, all or none.
+-- Enqueue the bundles of one group of requests, all or none.
 --
--- KEYS[1] = namespace
--- ARGV = queue, most messages that may wait, most per cent of maxmemory that may be used,
---        then an id and the messages of each bundle
--- Returns the number of messages queued; -1 when too many wait; -2 when Redis' memory is too full; -3 when Redis would
--- evict messages rather than refuse them.
+-- ARGV[1]  { queue, backlog queues, max backlog, max memory percent, { { bundle id, bytes }, ... } }
+-- Returns  number of messages enqueued (bundles whose id is already in the queue are not counted), or a rejection:
+--          -1 if the backlog queues together hold `max backlog` messages or more,
+--          -2 if Redis uses more than `max memory percent` of its maxmemory,
+--          -3 if Redis is configured to evict keys, which would lose accepted messages
 --
---   $ns:$queue        list of the ids that wait, the next one at its head
---   $ns:$queue.msgs   hash of id -> messages, until they are acknowledged
---   $ns:$queue.count  how many messages $queue.msgs holds
---   $ns:memory        '0', or the -2 or -3 that memory made us answer when it was looked at, once a second
---   $ns:counts:$min   hash of what happened in a minute of the epoch
+--   $ns:memory   result of the memory check (0, -2 or -3), kept for a second because INFO is slow
 
-local ns, queue = KEYS[1], ARGV[1]
-local full = ns .. ':' .. queue
+local BACKLOG_FULL, MEMORY_FULL, EVICTION_ENABLED = -1, -2, -3
+
+local ns = KEYS[1]
+local queue, backlog_queues, max_backlog, max_memory_percent, bundles = unpack(cmsgpack.unpack(ARGV[1]))
+
+local function check_memory()
+    local memory = redis.call('INFO', 'memory')
+    local used, limit = string.match(memory, 'used_memory:(%d+)'), tonumber(string.match(memory, 'maxmemory:(%d+)'))
+    if not string.find(memory, 'maxmemory_policy:noeviction', 1, true) then
+        return EVICTION_ENABLED
+    end
+    return limit > 0 and used * 100 > limit * max_memory_percent and MEMORY_FULL or 0
+end
 
 local backlog = 0
-for _, count in ipairs({ redis.call('GET', full .. '.count'), redis.call('GET', ns .. ':evaluate.count') }) do
-    backlog = backlog + tonumber(count or 0)
+for _, name in ipairs(backlog_queues) do
+    backlog = backlog + tonumber(redis.call('GET', ns .. ':' .. name .. '.count') or 0)
 end
-if backlog >= tonumber(ARGV[2]) then
-    return -1
-end
-
-local refusal = redis.call('GET', ns .. ':memory')
-if not refusal then
-    local memory = redis.call('INFO', 'memory')
-    local used, most = string.match(memory, 'used_memory:(%d+)'), tonumber(string.match(memory, 'maxmemory:(%d+)'))
-    local keeps = string.find(memory, 'maxmemory_policy:noeviction', 1, true)
-    refusal = not keeps and '-3' or most > 0 and used * 100 > most * ARGV[3] and '-2' or '0'
-    redis.call('SET', ns .. ':memory', refusal, 'PX', 1000)
-end
-if refusal ~= '0' then
-    return tonumber(refusal)
+if backlog >= max_backlog then
+    return BACKLOG_FULL
 end
 
-local accepted = 0
-for i = 4, #ARGV, 2 do
-    if redis.call('HSET', full .. '.msgs', ARGV[i], ARGV[i + 1]) == 1 then
-        redis.call('RPUSH', full, ARGV[i])
-        accepted = accepted + size(ARGV[i])
-    end
+local rejection = tonumber(redis.call('GET', ns .. ':memory'))
+if not rejection then
+    rejection = check_memory()
+    redis.call('SET', ns .. ':memory', rejection, 'PX', 1000)
 end
-redis.call('INCRBY', full .. '.count', accepted)
+if rejection ~= 0 then
+    return rejection
+end
 
-local counts = ns .. ':counts:' .. math.floor(redis.call('TIME')[1] / 60)
-redis.call('HINCRBY', counts, 'accepted', accepted)
-redis.call('EXPIRE', counts, 86400)
+local now, accepted = now_ms(), 0
+for _, bundle in ipairs(bundles) do
+    accepted = accepted + enqueue(ns, now, queue, bundle[1], bundle[2], 0)
+end
+add_counts(ns, now, { accepted = accepted })
 return accepted

@@ -1,113 +1,87 @@
--- Lease the next bundles of a queue to a consumer, and tell that the consumer is alive.
+-- Record the heartbeat of a consumer, enqueue the delayed entries that are due, and lease the next entries.
 --
--- KEYS[1] = namespace
--- ARGV = queue, lease, most messages (0: only the heartbeat), 1 when the consumer holds nothing else
--- Returns { mode, ms until the next delayed message falls due (-1: none), id, messages, ... }
--- mode 1: the one message is a suspect; 2: a suspect waits until this consumer holds nothing else; else 0
+-- ARGV[1]  { queue, lease, max messages (0: heartbeat only), whether the consumer has no batch in progress }
+-- Returns  { state, ms until the next delayed entry is due (-1: none), id, bytes, id, bytes, ... }
 --
---   $ns:__heartbeats__     sorted set of leases by the time (ms) their consumers last called
---   $ns:__acks__.$lease    set of the ids leased and not yet acknowledged
---   $ns:$queue.isolated    list of the ids that two workers died with, or whose batch failed
---   $ns:$queue.crashes      hash of id -> how many workers died while they held it
---
--- All times are Redis' own, so that the clocks of the workers do not matter.
--- A suspect may be what killed its worker: it is handed out alone, so that it takes nobody along; a suspect
--- bundle is taken apart for that. But for one that is larger, no more than `most` messages are leased at once.
+-- The states, which actors/transport/consumer.py names as well:
+--   READY        the entries are leased, no more than `max messages`, except that one larger bundle is leased whole
+--   ISOLATED     the only entry is leased, and must run alone: it may crash its worker
+--   DRAIN_FIRST  nothing is leased: an isolated entry is next, and the consumer must settle its other batches before
+--   SPLIT_FIRST  nothing is leased: the entry is an isolated bundle, which the consumer must split (split.lua)
 
-local ns, queue, lease = KEYS[1], ARGV[1], ARGV[2]
-local most, idle = tonumber(ARGV[3]), ARGV[4] == '1'
+local READY, ISOLATED, DRAIN_FIRST, SPLIT_FIRST = 0, 1, 2, 3
+
+local ns = KEYS[1]
+local queue, lease, max_messages, is_idle = unpack(cmsgpack.unpack(ARGV[1]))
 local full = ns .. ':' .. queue
-local messages, leased, delayed, isolated = full .. '.msgs', ns .. ':__acks__.' .. lease, full .. '.delayed', full .. '.isolated'
+local messages, delayed, isolated = full .. '.msgs', full .. '.delayed', full .. '.isolated'
 
-redis.call('DEL', ns .. ':oom_bypass') -- lets a full Redis go on, see prelude.lua
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZADD', ns .. ':__heartbeats__', now, lease)
-
-local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, 1000)
-if due[1] then
-    redis.call('RPUSH', full, unpack(due))
-    redis.call('ZREM', delayed, unpack(due))
-end
-local upcoming = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
-local wait = upcoming[2] and math.max(0, upcoming[2] - now) or -1
-
-if most == 0 then
-    return { 0, wait }
+local function enqueue_due(now)
+    local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, 1000)
+    if due[1] then
+        redis.call('RPUSH', full, unpack(due))
+        redis.call('ZREM', delayed, unpack(due))
+    end
+    local next_due = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
+    return next_due and math.max(0, next_due - now) or -1
 end
 
--- The messages of a bundle become entries of their own, in its place at the head of the isolated.
-local function split_bundle(bundle)
-    local head, parts = nil, {}
-    -- Of those who died with all of it a part has but one: it has to earn its own, for most parts are innocent.
-    local crashes = redis.call('HGET', full .. '.crashes', bundle)
-    crashes = crashes and size(bundle) > 1 and 1 or crashes
-    local data = redis.call('HGET', messages, bundle)
-    if not data then -- it was acknowledged by a worker that had lost its lease
-        redis.call('HDEL', full .. '.crashes', bundle)
-        return
+-- Return the first isolated entry and its bytes. An id without bytes was settled by a consumer that had lost its lease.
+local function first_isolated()
+    local id = redis.call('LINDEX', isolated, 0)
+    local data = id and redis.call('HGET', messages, id)
+    while id and not data do
+        redis.call('LPOP', isolated)
+        redis.call('HDEL', full .. '.crashes', id)
+        id = redis.call('LINDEX', isolated, 0)
+        data = id and redis.call('HGET', messages, id)
     end
-    for line in string.gmatch(data, '[^\n]+') do
-        if head then
-            local id = #parts + 1 .. '.' .. bundle
-            local options, argument = string.match(line, '^(%S+) (.*)$')
-            if options then -- else it is unreadable, and is to be kept as it is
-                line = head .. ',"message_id":"' .. id .. '","options":' .. options .. ',"args":[' .. argument .. ']}'
-            end
-            parts[#parts + 1] = id
-            redis.call('HSET', messages, id, line)
-            if crashes then
-                redis.call('HSET', full .. '.crashes', id, crashes)
-            end
-        end
-        head = head or line
-    end
-    if #parts == 0 then -- it is no bundle at all: its bytes are kept as those of one message that nobody can read
-        parts[1] = '1.' .. bundle
-        redis.call('HSET', messages, parts[1], data)
-        if crashes then
-            redis.call('HSET', full .. '.crashes', parts[1], crashes)
-        end
-    end
-    for i = #parts, 1, -1 do
-        redis.call('LPUSH', isolated, parts[i])
-    end
-    redis.call('HDEL', messages, bundle)
-    redis.call('HDEL', full .. '.crashes', bundle)
-    redis.call('INCRBY', full .. '.count', #parts - size(bundle))
+    return id, data
 end
 
-local suspect, ids = 0, nil
-if redis.call('EXISTS', isolated) == 1 then
-    if not idle then
-        return { 2, wait }
-    end
-    while is_bundle(redis.call('LINDEX', isolated, 0) or '') do
-        split_bundle(redis.call('LPOP', isolated))
-    end
-    suspect, ids = 1, redis.call('LPOP', isolated, 1)
-else
-    ids = redis.call('LRANGE', full, 0, most - 1)
+local function pop_waiting()
+    local ids = redis.call('LRANGE', full, 0, max_messages - 1)
     local count, sum = 0, 0
-    while ids[count + 1] and (count == 0 or sum + size(ids[count + 1]) <= most) do
+    while ids[count + 1] and (count == 0 or sum + size(ids[count + 1]) <= max_messages) do
         count = count + 1
         sum = sum + size(ids[count])
     end
-    ids = count > 0 and redis.call('LPOP', full, count)
-end
-if not ids then
-    return { 0, wait }
+    return count > 0 and redis.call('LPOP', full, count) or {}
 end
 
-local reply, taken = { suspect, wait }, {}
-for i, message in ipairs(redis.call('HMGET', messages, unpack(ids))) do
-    if message then -- an id without a message was acknowledged by a worker that had lost its lease
-        taken[#taken + 1] = ids[i]
+bypass_oom(ns)
+local now = now_ms()
+redis.call('ZADD', ns .. ':__heartbeats__', now, lease)
+local next_due_ms = enqueue_due(now)
+if max_messages == 0 then
+    return { READY, next_due_ms }
+end
+
+local id, data = first_isolated()
+if id then
+    if not is_idle then
+        return { DRAIN_FIRST, next_due_ms }
+    end
+    if is_bundle(id) then
+        return { SPLIT_FIRST, next_due_ms, id, data }
+    end
+    redis.call('LPOP', isolated)
+    redis.call('SADD', ns .. ':__acks__.' .. lease, id)
+    return { ISOLATED, next_due_ms, id, data }
+end
+
+local reply, ids, leased = { READY, next_due_ms }, pop_waiting(), {}
+if not ids[1] then
+    return reply
+end
+for i, bytes in ipairs(redis.call('HMGET', messages, unpack(ids))) do
+    if bytes then -- an id without bytes was settled by a consumer that had lost its lease
+        leased[#leased + 1] = ids[i]
         reply[#reply + 1] = ids[i]
-        reply[#reply + 1] = message
+        reply[#reply + 1] = bytes
     end
 end
-if taken[1] then
-    redis.call('SADD', leased, unpack(taken))
+if leased[1] then
+    redis.call('SADD', ns .. ':__acks__.' .. lease, unpack(leased))
 end
 return reply

@@ -1,15 +1,17 @@
--- Give back what failed together: from now on each of its messages is processed alone.
+-- Return the entries of a failed batch to the queue as isolated: from now on each of their messages runs alone.
 --
--- KEYS[1] = namespace
--- ARGV = queue, lease, ids
--- Returns how many of the ids were still ours.
+-- ARGV[1]  { queue, lease, { id, ... } }
+-- Returns  number of entries that were still leased
 
-local full, leased = KEYS[1] .. ':' .. ARGV[1], KEYS[1] .. ':__acks__.' .. ARGV[2]
-local held = 0
-for i = 3, #ARGV do
-    if redis.call('SREM', leased, ARGV[i]) == 1 then
-        redis.call('RPUSH', full .. '.isolated', ARGV[i])
-        held = held + 1
+local ns = KEYS[1]
+local queue, lease, ids = unpack(cmsgpack.unpack(ARGV[1]))
+
+bypass_oom(ns)
+local isolated = 0
+for _, id in ipairs(ids) do
+    if redis.call('SREM', ns .. ':__acks__.' .. lease, id) == 1 then
+        redis.call('RPUSH', ns .. ':' .. queue .. '.isolated', id)
+        isolated = isolated + 1
     end
 end
-return held
+return isolated

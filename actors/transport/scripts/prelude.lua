@@ -1,25 +1,47 @@
--- What every script knows of an entry; this text stands before each of them.
+-- Functions of the queue scripts; this text is prepended to each of them.
 --
--- An entry of a queue is one message, or a bundle of messages that travel together, under an id that begins with
--- their number, as `100*9f3c`. The first line of a bundle is what its messages have in common, the start of their
--- JSON; then comes a line for each, of its options and its argument, both JSON without a blank between two tokens.
+-- KEYS[1]  namespace: the prefix of every key, `$ns` below
+-- ARGV[1]  msgpack array of the arguments, which each script lists in its header
 --
--- A full Redis (`maxmemory`) refuses the first write of a script if it may enlarge memory, but not what comes after
--- a write that cannot. Fetching and settling free memory in the end, so every script of theirs begins by removing
--- something; else a full Redis would stop the very workers that empty it. `accept.lua` and `enqueue.lua` are refused.
+-- Keys that more than one script uses:
+--
+--   $ns:$queue            list of the ids of waiting entries; the next one is at the head
+--   $ns:$queue.msgs       hash of entry id -> bytes of the entry, until it is acknowledged
+--   $ns:$queue.count      number of messages in $queue.msgs
+--   $ns:$queue.delayed    sorted set of entry ids, by the time (ms) when they are due
+--   $ns:$queue.isolated   list of the ids of entries that must run alone; a bundle among them must be split first
+--   $ns:$queue.crashes    hash of entry id -> crash count: how many workers crashed while they leased the entry
+--   $ns:$queue.XQ         sorted set of the ids of dead letters, by the time (ms) when they were dead-lettered
+--   $ns:$queue.XQ.msgs    hash of dead letter id -> bytes of the message, as the worker last had it
+--   $ns:$queue.XQ.why     hash of dead letter id -> reason, one line
+--   $ns:__heartbeats__    sorted set of leases, by the time (ms) of their last heartbeat
+--   $ns:__acks__.$lease   set of the ids of the entries that one consumer leases; `$lease` is `queue|worker.number`
+--   $ns:counts:$minute    hash of counter -> amount in one minute since 1970; expires after a day
+--
+-- An entry is one message, or a bundle of messages; its id tells which (see actors/transport/entry_id.py):
+-- `9f3c` is one message, `100*9f3c` a bundle of 100, `7.100*9f3c` the 7th message of a bundle that was split.
+--
+-- All times are those of Redis, so that the clocks of the workers need not agree.
+
+local function now_ms()
+    local time = redis.call('TIME')
+    return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- Let the script write although Redis is full. A Redis above `maxmemory` rejects a command that may need memory only
+-- if the script has not written before, so the script first deletes a key that does not exist. Scripts that settle,
+-- release or lease entries free memory in the end; without this, a full Redis would stop the workers that empty it.
+local function bypass_oom(ns)
+    redis.call('DEL', ns .. ':oom_bypass')
+end
 
 local function is_bundle(id)
     return string.find(id, '^%d+%*') ~= nil
 end
 
+-- Return the number of messages of an entry.
 local function size(id)
     return tonumber(string.match(id, '^(%d+)%*')) or 1
-end
-
--- Most workers die of something else than what they hold: only who held it when two died, or whose batch failed (it is
--- a part of one that was taken apart), is to be processed alone.
-local function is_isolated(id, crashes)
-    return tonumber(crashes or 0) >= 2 or string.find(id, '^%d+%.') ~= nil
 end
 
 local function sizes(ids)
@@ -28,4 +50,41 @@ local function sizes(ids)
         sum = sum + size(id)
     end
     return sum
+end
+
+-- Return whether an entry must run alone: after two crashes, because the first one is most often unrelated to the
+-- messages that were leased, or because it is part of a bundle that was split.
+local function is_isolated(id, crashes)
+    return tonumber(crashes or 0) >= 2 or string.find(id, '^%d+%.') ~= nil
+end
+
+-- Store an entry, to run after `delay_ms`. Return the number of messages added: 0 if the id is already in the queue.
+local function enqueue(ns, now, queue, id, data, delay_ms)
+    local full = ns .. ':' .. queue
+    if redis.call('HSETNX', full .. '.msgs', id, data) == 0 then
+        return 0
+    end
+    if delay_ms > 0 then
+        redis.call('ZADD', full .. '.delayed', now + delay_ms, id)
+    else
+        redis.call('RPUSH', full, id)
+    end
+    redis.call('INCRBY', full .. '.count', size(id))
+    return size(id)
+end
+
+local function add_counts(ns, now, counts)
+    local key = ns .. ':counts:' .. math.floor(now / 60000)
+    for name, amount in pairs(counts) do
+        redis.call('HINCRBY', key, name, amount)
+    end
+    redis.call('EXPIRE', key, 86400)
+end
+
+local function add_dead_letter(ns, now, queue, id, message, why)
+    local full = ns .. ':' .. queue
+    redis.call('ZADD', full .. '.XQ', now, id)
+    redis.call('HSET', full .. '.XQ.msgs', id, message)
+    redis.call('HSET', full .. '.XQ.why', id, why)
+    add_counts(ns, now, { dead = 1 })
 end

@@ -1,64 +1,60 @@
--- Take back what dead workers held. Whoever does not call for the length of the timeout is dead.
+-- Requeue the entries of consumers whose heartbeat has expired, and dead-letter those that have crashed too often.
 --
--- KEYS[1] = namespace
--- ARGV = timeout in ms, how many crashes one message may cause, the longest time in ms between two calls of this
--- Returns { messages that will run again, messages put among the dead }
+-- ARGV[1]  { heartbeat timeout in ms, max crashes of one message, max ms between two calls of this script }
+-- Returns  { messages requeued, messages dead-lettered }
 --
---   $ns:__last_recovery__   when this was called last, in ms
---   $ns:__grace__    exists while nobody is taken for dead
---
--- A lease is named `queue|worker.number`. A message that was held by too many dying workers is taken
--- for what kills them, and is dead-lettered as it is.
+--   $ns:__last_recovery__   time (ms) of the previous call of this script
+--   $ns:__grace__           while it exists, no lease is recovered
 
-local ns, most = KEYS[1], tonumber(ARGV[2])
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local ns = KEYS[1]
+local timeout, max_crashes, max_gap = unpack(cmsgpack.unpack(ARGV[1]))
 local heartbeats = ns .. ':__heartbeats__'
-local again, dead = 0, 0
+local now, requeued, dead = now_ms(), 0, 0
 
--- Nobody could call while Redis was away or stood still, nor this script: those who live are given time to.
-local timeout, last = tonumber(ARGV[1]), redis.call('GET', ns .. ':__last_recovery__')
-redis.call('DEL', ns .. ':__last_recovery__') -- first, see prelude.lua
-redis.call('SET', ns .. ':__last_recovery__', now)
-if timeout > 0 and (not last or now - last > tonumber(ARGV[3])) then
-    redis.call('SET', ns .. ':__grace__', '', 'PX', timeout)
-end
-if redis.call('EXISTS', ns .. ':__grace__') == 1 then
-    return { 0, 0 }
+-- A gap between two calls means that Redis was unavailable, so that consumers could not send heartbeats either: wait
+-- for one timeout, in which those that are alive send one.
+local function is_grace_period()
+    local last = redis.call('GET', ns .. ':__last_recovery__')
+    redis.call('SET', ns .. ':__last_recovery__', now)
+    if timeout > 0 and (not last or now - last > max_gap) then
+        redis.call('SET', ns .. ':__grace__', '', 'PX', timeout)
+    end
+    return redis.call('EXISTS', ns .. ':__grace__') == 1
 end
 
-for _, lease in ipairs(redis.call('ZRANGEBYSCORE', heartbeats, '-inf', now - ARGV[1])) do
-    local full = ns .. ':' .. (string.match(lease, '^(.-)|') or '')
-    local leased = ns .. ':__acks__.' .. lease
-    local held = redis.call('SMEMBERS', leased)
-    redis.call('ZREM', heartbeats, lease)
-    redis.call('DEL', leased)
-    for _, id in ipairs(held) do
-        local message = redis.call('HGET', full .. '.msgs', id)
-        if message then
-            local died = redis.call('HINCRBY', full .. '.crashes', id, 1)
-            if died < most then -- so it is with a bundle, which is taken apart before it is given out a third time
-                if is_isolated(id, died) then
-                    redis.call('RPUSH', full .. '.isolated', id) -- last, lest the same one is in hand at every death
-                else
-                    redis.call('LPUSH', full, id)
-                end
-                again = again + size(id)
-            else
-                redis.call('HDEL', full .. '.msgs', id)
-                redis.call('HDEL', full .. '.crashes', id)
-                redis.call('DECRBY', full .. '.count', 1)
-                redis.call('ZADD', full .. '.XQ', now, id)
-                redis.call('HSET', full .. '.XQ.msgs', id, message)
-                redis.call('HSET', full .. '.XQ.why', id, died .. ' workers died while they held this message')
-                dead = dead + 1
-            end
-        end
+local function recover_entry(queue, id)
+    local full = ns .. ':' .. queue
+    local data = redis.call('HGET', full .. '.msgs', id)
+    if not data then
+        return
+    end
+    local crashes = redis.call('HINCRBY', full .. '.crashes', id, 1)
+    if crashes >= max_crashes then -- never a bundle: an isolated bundle is split before it could be leased a third time
+        redis.call('HDEL', full .. '.msgs', id)
+        redis.call('HDEL', full .. '.crashes', id)
+        redis.call('DECRBY', full .. '.count', size(id))
+        add_dead_letter(ns, now, queue, id, data, crashes .. ' workers crashed while they processed this message')
+        dead = dead + 1
+    elseif is_isolated(id, crashes) then
+        redis.call('RPUSH', full .. '.isolated', id) -- append, so that one message is not retried first every time
+        requeued = requeued + size(id)
+    else
+        redis.call('LPUSH', full, id)
+        requeued = requeued + size(id)
     end
 end
-if dead > 0 then
-    local counts = ns .. ':counts:' .. math.floor(time[1] / 60)
-    redis.call('HINCRBY', counts, 'dead', dead)
-    redis.call('EXPIRE', counts, 86400)
+
+bypass_oom(ns)
+if is_grace_period() then
+    return { 0, 0 }
 end
-return { again, dead }
+for _, lease in ipairs(redis.call('ZRANGEBYSCORE', heartbeats, '-inf', now - timeout)) do
+    local queue, leased = string.match(lease, '^(.-)|') or '', ns .. ':__acks__.' .. lease
+    local ids = redis.call('SMEMBERS', leased)
+    redis.call('ZREM', heartbeats, lease)
+    redis.call('DEL', leased)
+    for _, id in ipairs(ids) do
+        recover_entry(queue, id)
+    end
+end
+return { requeued, dead }

@@ -1,19 +1,21 @@
--- Give back what a consumer still holds, when it stops in order: first in line again, and no new suspicion.
+-- Release the leases of a consumer that stops: its entries return to the head of their list, crash counts unchanged.
 --
--- KEYS[1] = namespace
--- ARGV = queue, lease
--- Returns the number of messages given back.
+-- ARGV[1]  { queue, lease }
+-- Returns  number of messages released
 
 local ns = KEYS[1]
-local full, leased = ns .. ':' .. ARGV[1], ns .. ':__acks__.' .. ARGV[2]
-local given, held = 0, redis.call('SMEMBERS', leased)
-redis.call('DEL', leased) -- first, see prelude.lua
-for _, id in ipairs(held) do
+local queue, lease = unpack(cmsgpack.unpack(ARGV[1]))
+local full, leased = ns .. ':' .. queue, ns .. ':__acks__.' .. lease
+
+bypass_oom(ns)
+local released = 0
+for _, id in ipairs(redis.call('SMEMBERS', leased)) do
     if redis.call('HEXISTS', full .. '.msgs', id) == 1 then
-        local suspect = is_isolated(id, redis.call('HGET', full .. '.crashes', id))
-        redis.call('LPUSH', suspect and full .. '.isolated' or full, id)
-        given = given + size(id)
+        local alone = is_isolated(id, redis.call('HGET', full .. '.crashes', id))
+        redis.call('LPUSH', alone and full .. '.isolated' or full, id)
+        released = released + size(id)
     end
 end
-redis.call('ZREM', ns .. ':__heartbeats__', ARGV[2])
-return given
+redis.call('DEL', leased)
+redis.call('ZREM', ns .. ':__heartbeats__', lease)
+return released
