@@ -1,4 +1,4 @@
-"""The plots of docs/performance.md, drawn from what a run saved.
+"""Plots of docs/performance.md, drawn from a saved run.
 
 .venv/bin/python benchmarks/plots.py docs/performance.json docs/plots
 """
@@ -14,11 +14,12 @@ import matplotlib
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
-#: How to read each: is an axis logarithmic, and from where does y begin?
+#: Names of the x axes with a logarithmic scale.
 LOGARITHMIC = {"events a request", "rules", "rows stored"}
 
 
 def draw(series: dict[str, Any], date: str, path: Path) -> None:
+    """Draw one series as an SVG file."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for label, points in series["points"].items():
         axes.plot(*zip(*points, strict=True), marker="o", label=label)
@@ -39,14 +40,15 @@ def draw(series: dict[str, Any], date: str, path: Path) -> None:
 
 
 def draw_all(saved: Path, folder: Path) -> list[Path]:
-    """Draw every series of a saved run, as SVG; returns the files."""
-    matplotlib.rcParams["svg.hashsalt"] = "eventpulse"  # the same figures, the same file
-    found = json.loads(saved.read_text())
+    """Draw every series of a saved run as SVG; return the files."""
+    matplotlib.rcParams["svg.hashsalt"] = "eventpulse"  # stable ids: equal figures give equal files
+    matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text
+    run = json.loads(saved.read_text())
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
-    for series in found["series"]:
+    for series in run["series"]:
         path = folder / f"{re.sub('[^a-z0-9]+', '-', series['name'].lower()).strip('-')}.svg"
-        draw(series, found["date"], path)
+        draw(series, run["date"], path)
         drawn.append(path)
     return drawn
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -75,7 +76,22 @@ class Report:
             "series": [asdict(series) for series in self.series],
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found, indent=1) + "\n")
+        path.write_text(as_json(found))
+
+
+def as_json(document: dict[str, Any]) -> str:
+    """Return a JSON object with one line for each field and for each record of a list."""
+    lines = []
+    for name, value in document.items():
+        text = _line(value)
+        if isinstance(value, list):
+            text = "[\n" + ",\n".join(f"  {_line(record)}" for record in value) + "\n ]"
+        lines.append(f" {_line(name)}: {text}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def rounds(count: int, measure: Callable[[], float]) -> list[float]:

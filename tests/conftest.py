@@ -1,48 +1,55 @@
-"""A real Redis and a real PostgreSQL for every test that asks.
+"""Servers, temporary files and processes of a test run.
 
-They are our own, or those of TEST_REDIS_URL and TEST_DATABASE_URL.
+Each process of pytest-xdist has its own Redis and PostgreSQL; TEST_REDIS_URL and TEST_DATABASE_URL replace them.
 """
 
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg2
 import pytest
 import redis
+import structlog
 
 from eventpulse.local import embedded
 from models import database, migrations
 
 TEMPORARY = pytest.StashKey[str]()
-TABLES = "events, pending_evaluations, rules, rule_versions, anomalies, deliveries, throughput, dead_letters"
-TIMED_FOLDERS = ("faults", "journey")
+#: Folders and files whose tests measure time or run the whole system.
+TIMED = ("/faults/", "/journey/", "/test_gevent_worker.py")
+#: Tables with rows that the migrations insert.
+KEPT_TABLES = ["channels", "rulebook", "schema_migration"]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Use one process with the Redis of TEST_REDIS_URL: tests empty it."""
-    if "TEST_REDIS_URL" in os.environ and hasattr(config.option, "numprocesses"):
+    """Use one process if TEST_REDIS_URL or TEST_DATABASE_URL is set: tests empty the servers."""
+    if {"TEST_REDIS_URL", "TEST_DATABASE_URL"} & os.environ.keys() and hasattr(config.option, "numprocesses"):
         config.option.numprocesses = 0
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run each file in one process, and all tests that measure time in the same one, for `--dist loadgroup`."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        is_timed = item.path.parent.name in TIMED_FOLDERS or item.get_closest_marker("timed")
-        item.add_marker(pytest.mark.xdist_group("timed" if is_timed else item.path.name))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Run each test file in one process, and all timed tests in the same one, so that none runs beside another."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # untyped
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "timed" if any(part in file for part in TIMED) else file
+
+    return Scheduling(config, log)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep all temporary files of this run, and of the processes it starts, in a folder that goes with it.
+    """Put all temporary files of this run, and of the processes that it starts, into one folder.
 
-    Under pytest-xdist the controller owns the folder: its workers inherit TMPDIR and get a `basetemp` inside.
+    With pytest-xdist the folder belongs to the controller: its workers inherit TMPDIR and get a `basetemp` inside.
     """
-    config.addinivalue_line("markers", "timed: measures time, so no other such test runs beside it")
     if config.option.basetemp is None:
         folder = tempfile.mkdtemp(prefix="eventpulse-tests-")
         os.environ["TMPDIR"] = tempfile.tempdir = config.stash[TEMPORARY] = folder
@@ -52,6 +59,20 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if folder := config.stash.get(TEMPORARY, None):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def log_configuration(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Undo the log configuration of a test: its handlers write to a closed stream afterwards."""
+    configure, handlers = structlog.configure, logging.root.handlers[:]
+
+    def configure_without_cache(**options: Any) -> None:
+        configure(**options | {"cache_logger_on_first_use": False})  # a cached logger could not be reset
+
+    monkeypatch.setattr(structlog, "configure", configure_without_cache)
+    yield
+    structlog.reset_defaults()
+    logging.root.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")
@@ -66,13 +87,13 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A migrated database; pgserver's own folder must not exist before it makes it."""
+    """URL of a migrated database."""
     if url := os.environ.get("TEST_DATABASE_URL"):
         database.configure(url, name="tests")
         migrations.up()
         yield url
         return
-    server = embedded.start_postgres(tmp_path_factory.mktemp("postgres") / "data")
+    server = embedded.start_postgres(tmp_path_factory.mktemp("postgres") / "data")  # it creates the folder itself
     database.configure(server.url, name="tests")
     migrations.up()
     yield server.url
@@ -82,7 +103,7 @@ def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def redis_client(redis_url: str) -> Iterator[redis.Redis]:
-    """An empty Redis."""
+    """Client of an empty Redis."""
     with redis.Redis.from_url(redis_url) as client:
         client.flushdb()
         yield client
@@ -90,9 +111,15 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def empty_database(database_url: str) -> Iterator[str]:
-    """The migrated database without rows, but for the built-in channels; the models point at it."""
+    """URL of the migrated database with only the built-in rows; the models use it."""
     with psycopg2.connect(database_url) as connection, connection.cursor() as cursor:
-        cursor.execute(f"TRUNCATE {TABLES} CASCADE")
+        cursor.execute(
+            "SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables"
+            " WHERE schemaname = 'public' AND tablename <> ALL (%s)",
+            [KEPT_TABLES],
+        )
+        ((tables,),) = cursor.fetchall()
+        cursor.execute(f"TRUNCATE {tables} CASCADE")
         cursor.execute("DELETE FROM channels WHERE kind NOT IN ('console', 'live')")
         cursor.execute("UPDATE channels SET enabled = true")
         cursor.execute("UPDATE rulebook SET revision = revision + 1")
@@ -104,6 +131,6 @@ def empty_database(database_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def db(empty_database: str) -> Iterator[None]:
-    """The empty database, with a connection open for the whole test."""
+    """Connection to the empty database, open during the test."""
     with database.connection():
         yield

@@ -1,5 +1,6 @@
 """Report of a run: a line for each fault and system, broken promises, and the JSON file."""
 
+import json
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -7,7 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from chaos.audit import VIOLATIONS
 from chaos.context import Fault
 
@@ -72,7 +72,22 @@ def save(path: Path, seed: int, records: list[Record]) -> None:
         "versions": {name: _version(name) for name in packages},
         "records": records,
     }
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(document, enc_hook=str), indent=1) + b"\n")
+    path.write_text(as_json(document))
+
+
+def as_json(document: dict[str, Any]) -> str:
+    """Return a JSON object with one line for each field and for each record of a list."""
+    lines = []
+    for name, value in document.items():
+        text = _line(value)
+        if isinstance(value, list):
+            text = "[\n" + ",\n".join(f"  {_line(record)}" for record in value) + "\n ]"
+        lines.append(f" {_line(name)}: {text}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _seconds(value: float | None, digits: int = 1) -> str:
