@@ -11,6 +11,7 @@ from models.anomaly import Anomaly
 from models.channel import Channel
 from models.database import connection, database
 from models.delivery import Delivery
+from models.rule import Rule
 from notifiers.base import Receipt
 
 #: Longest time until a message checks again whether another worker has settled the delivery.
@@ -18,9 +19,14 @@ CHECK_AGAIN_SECONDS = 1.0
 
 
 class Claim(NamedTuple):
-    """What a claimed delivery is about. `channel` is None if it was deleted; `channel_name` is kept for the log."""
+    """What a claimed delivery is about.
+
+    `runbook_url` is that of the rule as it is now. `channel` is None if it was deleted; `channel_name` is kept for the
+    log.
+    """
 
     anomaly: Anomaly
+    runbook_url: str | None
     channel: Channel | None
     channel_name: str
 
@@ -41,8 +47,9 @@ class DeliveryAttempt:
             if delivery is None:
                 return None
             anomaly = Anomaly.get_by_id(self.anomaly_id)
+            runbook_url = Rule.select(Rule.runbook_url).where(Rule.rule_id == anomaly.rule_id).scalar()
             channel = Channel.get_or_none(Channel.channel_id == self.channel_id)
-            return Claim(anomaly, channel, delivery.channel_name)
+            return Claim(anomaly, runbook_url, channel, delivery.channel_name)
 
     @retry_on_outage
     def snooze(self, seconds: float) -> None:

@@ -8,7 +8,7 @@ from notifiers.base import Notification
 from rules.verdict import format_number
 
 
-def compose(anomaly: Anomaly, public_url: str) -> Notification:
+def compose(anomaly: Anomaly, public_url: str, runbook_url: str | None) -> Notification:
     """Return the notification of an anomaly; its link begins with `public_url`."""
     evidence = anomaly.evidence
     return Notification(
@@ -28,6 +28,7 @@ def compose(anomaly: Anomaly, public_url: str) -> Notification:
         detected_at=anomaly.detected_at,
         evidence=[_line(sample) for sample in evidence["samples"]],
         link=f"{public_url}/api/v1/anomalies/{anomaly.anomaly_id}",
+        runbook_url=runbook_url,
     )
 
 

@@ -8,8 +8,6 @@ import structlog
 from actors import runtime
 from actors.pipeline.delivery_attempt import Claim, DeliveryAttempt
 from actors.pipeline.notification import compose
-from models.anomaly import Anomaly
-from models.channel import Channel
 from notifiers.base import Receipt, TryAgain, Undeliverable
 
 log = structlog.get_logger()
@@ -40,7 +38,7 @@ def deliver(attempt: DeliveryAttempt) -> None:
         return
     limiter, channel_id = runtime.current().limiter, str(attempt.channel_id)
     try:
-        receipt = send(claim.anomaly, claim.channel)
+        receipt = send(claim)
     except TryAgain as error:
         pause_seconds = limiter.record_failure(channel_id, error.after_seconds)
         retry(attempt, error.reason, pause_seconds)
@@ -55,14 +53,16 @@ def deliver(attempt: DeliveryAttempt) -> None:
         confirm(attempt, claim, receipt)
 
 
-def send(anomaly: Anomaly, channel: Channel | None) -> Receipt:
+def send(claim: Claim) -> Receipt:
     """Send through the channel's notifier and return its receipt. Raises `TryAgain` or `Undeliverable`."""
+    channel = claim.channel
     if channel is None:
         raise Undeliverable("the channel was deleted")
     if not channel.enabled:
         raise Undeliverable("the channel is disabled")
     bound = runtime.current()
-    return bound.notifiers[channel.kind].send(compose(anomaly, bound.public_url), channel.settings)
+    notification = compose(claim.anomaly, bound.public_url, claim.runbook_url)
+    return bound.notifiers[channel.kind].send(notification, channel.settings)
 
 
 def retry(attempt: DeliveryAttempt, reason: str, pause_seconds: float) -> None:

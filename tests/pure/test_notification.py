@@ -23,7 +23,7 @@ def notification(**evidence: Any) -> Notification:
         occurred_at=now(),
         evidence={"samples": [], **evidence},
     )
-    return compose(anomaly, "https://events.example")
+    return compose(anomaly, "https://events.example", runbook_url=None)
 
 
 @pytest.mark.parametrize(

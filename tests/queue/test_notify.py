@@ -51,12 +51,12 @@ def bind_notifier(kind: str, notifier: Any) -> None:
     runtime.bind(replace(bound, notifiers={**bound.notifiers, kind: notifier}))
 
 
-def announce_through(notifier: Any, start_worker: StartWorker, client: redis.Redis) -> Delivery:
+def announce_through(notifier: Any, start_worker: StartWorker, client: redis.Redis, **rule_fields: Any) -> Delivery:
     """Announce one anomaly through this notifier only; return its delivery when all messages are processed."""
     with connection():
         Channel.update(enabled=False).where(Channel.kind == "live").execute()
     bind_notifier("console", notifier)
-    rule()
+    rule(**rule_fields)
     accept(*[event() for _ in range(3)])
     start_worker()
     until(lambda: idle(client) and anomalies(), 30)
@@ -78,6 +78,12 @@ def notify_again(delivery: Delivery) -> None:
 def test_a_receipt_is_recorded_with_its_reference(pipeline: redis.Redis, start_worker: StartWorker) -> None:
     delivery = announce_through(ScriptedNotifier(Receipt("200 ok", "1700000000.000100")), start_worker, pipeline)
     assert (delivery.status, delivery.receipt, delivery.reference) == ("delivered", "200 ok", "1700000000.000100")
+
+
+def test_a_notification_has_the_runbook_of_its_rule(pipeline: redis.Redis, start_worker: StartWorker) -> None:
+    notifier = ScriptedNotifier(Receipt("ok"))
+    announce_through(notifier, start_worker, pipeline, runbook_url="https://wiki.example/orders")
+    assert notifier.sent[0].runbook_url == "https://wiki.example/orders"
 
 
 def test_a_worker_whose_clock_is_ahead_does_not_take_a_claim_of_another_worker(
