@@ -1,4 +1,4 @@
-"""The channel that the environment asks for."""
+"""The channel that is configured by an environment variable."""
 
 from eventpulse.settings import Settings
 from models.channel import Channel
@@ -8,9 +8,9 @@ NAME = "slack (SLACK_WEBHOOK_URL)"
 
 
 def ensure_builtin(settings: Settings) -> None:
-    """Make the Slack channel of `SLACK_WEBHOOK_URL`, or remove it when the variable is gone.
+    """Create the Slack channel of `SLACK_WEBHOOK_URL`, or delete it if the variable is not set.
 
-    The secret itself stays in the environment: the row only says where to look.
+    The database holds the name of the variable, never its value.
     """
     with connection():
         if settings.slack_webhook_url is None:

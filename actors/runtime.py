@@ -1,4 +1,4 @@
-"""The objects that one process shares between its actors, bound once by `setup`."""
+"""Objects that the actors of one process share; `setup` creates them once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from notifiers.base import Notifier
 from notifiers.http import HttpClient
 from notifiers.kind import NotifierContext
 
-#: Enough for every thread of a worker and a few spare; in the API, the number of requests that use PostgreSQL at once.
+#: Most connections to PostgreSQL. A worker has fewer threads; in the API it limits the requests that use PostgreSQL.
 DATABASE_CONNECTIONS = 12
 INGEST_QUEUE = "persist"
 #: Queues whose messages count as backlog together with those of `INGEST_QUEUE`.
@@ -24,7 +24,7 @@ BACKLOG_QUEUES = ("evaluate",)
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What the actors of this process work with.
+    """Shared objects of one process.
 
     `notifiers` maps a channel kind to its notifier. `public_url` is the base of links in alerts, without a final slash.
     """
@@ -40,7 +40,7 @@ _bound: Runtime | None = None
 
 
 def connect(settings: ConnectedSettings, name: str, *, redis_timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> None:
-    """Point the broker and the models at the servers of `settings`; opens no connection yet.
+    """Configure the broker and the models for the servers of `settings`, without opening a connection.
 
     `name` identifies the process in `pg_stat_activity`.
     """
@@ -52,7 +52,7 @@ def connect(settings: ConnectedSettings, name: str, *, redis_timeout_seconds: fl
 def setup(
     settings: ConnectedSettings, name: str = "worker", *, redis_timeout_seconds: float = SOCKET_TIMEOUT_SECONDS
 ) -> Runtime:
-    """Connect as `connect` does, and bind and return the runtime of this process; opens no connection yet."""
+    """Call `connect`, then create, bind and return the runtime of this process."""
     connect(settings, name, redis_timeout_seconds=redis_timeout_seconds)
     marks = HighWaterMarks(settings.max_backlog, settings.max_redis_memory_percent)
     runtime = Runtime(

@@ -1,1 +1,1 @@
-"""What we remember: peewee models, one noun a file, and the migrations that make their tables."""
+"""Rows of the database as peewee models, one table per file, and the migrations of the schema."""

@@ -11,11 +11,13 @@ from models.database import database
 
 
 class Anomaly(Row):
-    """What a rule found. `dedupe_key` makes it unique per rule, group and triggering event.
+    """A rule that fired. The row is written by evaluate and never changed.
 
-    `series` stands for the rule's condition and the group: its anomalies are a cooldown apart, by `cooldown_anchor`,
-    which is the event's time, or its arrival when that time is out of bounds. An anomaly keeps the name and the
-    version of its rule, which may be changed or deleted later.
+    `dedupe_key`: unique per rule, group and triggering event.
+    `rule_name`, `rule_version`: copies, because the rule can be changed or deleted later.
+    `series`: key of the rule's condition and the group. Anomalies of a series are at least one cooldown apart, by
+    `cooldown_anchor`: the time of the event, or of its arrival if its own time is too far from it.
+    `evidence`: see `actors.pipeline.evidence`.
     """
 
     anomaly_id = peewee.UUIDField(primary_key=True, default=uuid7)
@@ -39,22 +41,22 @@ class Anomaly(Row):
 
     @classmethod
     def record(cls, cooldown: timedelta, **fields: Any) -> Self:
-        """Store an anomaly, in the transaction of the caller, unless the series is to be quiet at this time.
+        """Store an anomaly in the transaction of the caller, unless its series is in a cooldown.
 
-        Returns the anomaly that speaks: this one, stored now or by an earlier delivery of the same event, or
-        another of the series less than the `cooldown` away.
+        Return the stored anomaly: this one, the same one from an earlier delivery of the event, or another one of the
+        series whose `cooldown_anchor` is less than the `cooldown` away.
         """
         series, around = fields["series"], fields["cooldown_anchor"]
-        # One at a time: two workers may have found the same thing at the same moment.
+        # One at a time: two workers may find the same anomaly at the same time.
         database.execute_sql("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (series,))
-        speaking = cls.get_or_none(cls.dedupe_key == fields["dedupe_key"]) or cls.get_or_none(
+        existing = cls.get_or_none(cls.dedupe_key == fields["dedupe_key"]) or cls.get_or_none(
             (cls.series == series)
             & (cls.cooldown_anchor > around - cooldown)
             & (cls.cooldown_anchor < around + cooldown)
         )
-        return speaking or cls.create(**fields)
+        return existing or cls.create(**fields)
 
     @classmethod
     def count_by_minute(cls, since: datetime) -> dict[datetime, int]:
-        """How many were detected in each minute since then; minutes without any are left out."""
+        """Return the number of anomalies by minute of detection since then, without empty minutes."""
         return count_by_minute(cls.detected_at, since)

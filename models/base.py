@@ -1,4 +1,4 @@
-"""What all rows share."""
+"""Base class and column types of all rows."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -10,28 +10,29 @@ from models.database import database
 
 
 def now() -> datetime:
-    """The present, with its zone: naive times never enter the database."""
+    """Return the current time in UTC. Times without a time zone never enter the database."""
     return datetime.now(UTC)
 
 
 class Row(peewee.Model):
-    """A row of the database. Tables and indexes are made by the migrations alone."""
+    """Base class of all rows. Only migrations create tables and indexes."""
 
     class Meta:
         database = database
 
 
 def jsonb(**options: Any) -> BinaryJSONField:
-    """A jsonb column without the GIN index that peewee would add to each."""
+    """Return a jsonb column without the GIN index that peewee would add."""
     return BinaryJSONField(index=False, **options)
 
 
 def time(**options: Any) -> DateTimeTZField:
+    """Return a timestamptz column."""
     return DateTimeTZField(**options)
 
 
 def count_by_minute(column: DateTimeTZField, since: datetime) -> dict[datetime, int]:
-    """How many rows have their time in each minute since then, by the minute."""
+    """Return the number of rows by minute of `column` since then, without empty minutes."""
     minute = peewee.fn.DATE_TRUNC("minute", column)
     rows = column.model.select(minute, peewee.fn.COUNT("*")).where(column >= since).group_by(minute).tuples()
     return dict(rows)

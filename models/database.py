@@ -1,4 +1,4 @@
-"""The one connection pool of a process, and what its failures mean."""
+"""Connection pool of a process, and classification of database errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,37 +10,37 @@ from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 
 POOL_WAIT_SECONDS = 5
 CONNECT_TIMEOUT_SECONDS = 5
-STATEMENT_TIMEOUT_SECONDS = 30  # a query is cut off by PostgreSQL, not by Python
+STATEMENT_TIMEOUT_SECONDS = 30  # enforced by PostgreSQL
 
-# SQLSTATE: connection exception, insufficient resources, operator intervention (less a cancelled statement), read-only,
-# and a transaction that gave way to another (deadlock).
+# Prefixes of SQLSTATE codes: connection exception, insufficient resources, operator intervention except a cancelled
+# statement, read-only transaction, and transaction rollback (deadlock).
 OUTAGE_CODES = ("08", "53", "57P", "25006", "40")
 STATEMENT_CANCELLED = "57014"
 
-#: A server that vanished without a word is noticed within seconds, not hours.
+#: Detect a lost server within about 10 seconds; the defaults of the operating system take two hours.
 KEEPALIVE: dict[str, Any] = {
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-#: The same from the server's side, for its `options`: a host that vanished keeps neither leadership nor locks.
+#: The same on the server, so that a lost client does not keep locks or leadership.
 SERVER_KEEPALIVE = (
     "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=10000"
     " -c idle_in_transaction_session_timeout=30s"
 )
 
-# Bound to a server by `configure`: peewee's models need their database when they are defined.
+# Models need a database when they are defined; `configure` sets its server later.
 database = PooledPostgresqlDatabase(None, autoconnect=False)
 
 
 def configure(url: str, *, connections: int = 16, name: str = "eventpulse") -> None:
-    """Point the models at the PostgreSQL of `url`; connects nothing yet.
+    """Configure the models for the PostgreSQL server of `url`, without connecting.
 
-    At most `connections` are open at once; who finds them all taken waits for
-    `POOL_WAIT_SECONDS`. `name` is what `pg_stat_activity` shows.
+    At most `connections` are open at the same time. If all are in use, the next caller waits up to
+    `POOL_WAIT_SECONDS`. `name` appears in `pg_stat_activity`.
     """
-    database.close_idle()  # what is pooled still leads to the server of before
+    database.close_idle()  # pooled connections belong to the previous server
     database.init(
         url.replace("postgres://", "postgresql://", 1),
         max_connections=connections,
@@ -55,7 +55,7 @@ def configure(url: str, *, connections: int = 16, name: str = "eventpulse") -> N
 
 @contextmanager
 def connection() -> Iterator[None]:
-    """A connection of the pool for one unit of work: a request, an actor's call, a duty; inside another, that one."""
+    """Use a connection of the pool for one unit of work. A nested call uses the connection of the outer one."""
     opened = database.connect(reuse_if_open=True)
     try:
         yield
@@ -65,12 +65,12 @@ def connection() -> Iterator[None]:
 
 
 def is_too_slow(error: BaseException) -> bool:
-    """Whether PostgreSQL cut a statement off because it took longer than `STATEMENT_TIMEOUT_SECONDS`."""
+    """Return whether PostgreSQL cancelled the statement because of its timeout."""
     return _code(error) == STATEMENT_CANCELLED
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether PostgreSQL is away, starting or out of resources: the same work will succeed later, unchanged."""
+    """Return whether PostgreSQL is unavailable or out of resources, so that the same work can succeed later."""
     if isinstance(error, MaxConnectionsExceeded):
         return True
     if not isinstance(error, peewee.DatabaseError | peewee.InterfaceError):
@@ -78,11 +78,11 @@ def is_outage(error: BaseException) -> bool:
     code = _code(error)
     if code is not None:
         return code.startswith(OUTAGE_CODES)
-    # No answer of the server at all; the driver has no better name than DatabaseError for one that crashed meanwhile.
+    # The server did not answer. If it crashed during the call, the driver raises a plain DatabaseError.
     lost = type(getattr(error, "orig", None)) is psycopg2.DatabaseError
     return lost or isinstance(error, peewee.OperationalError | peewee.InterfaceError)
 
 
 def _code(error: BaseException) -> str | None:
-    """The SQLSTATE of an error of peewee's, which wraps the driver's."""
+    """Return the SQLSTATE of the driver error that a peewee error wraps, if there is one."""
     return getattr(getattr(error, "orig", None), "pgcode", None)

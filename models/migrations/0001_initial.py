@@ -1,4 +1,4 @@
-"""The first tables. What each index costs, and which question it answers, stands beside it."""
+"""The first tables. Each index has a comment with the query that it serves."""
 
 UP = """
 CREATE TABLE events (
@@ -10,11 +10,11 @@ CREATE TABLE events (
     metadata    jsonb NOT NULL,
     received_at timestamptz NOT NULL
 );
--- The three lists of GET /events and the windows of GET /metrics; live events go to the right edge of each.
+-- Serve the lists of GET /events and the windows of GET /metrics. New events are appended at the end of each index.
 CREATE INDEX events_timestamp ON events (timestamp);
 CREATE INDEX events_event_type ON events (event_type, timestamp);
 CREATE INDEX events_source ON events (source, timestamp);
--- Retention deletes by our own clock, which follows the order of the rows: a BRIN index of a few pages will do.
+-- Serves retention. Rows are in order of received_at, so that a BRIN index of a few pages is enough.
 CREATE INDEX events_received_at ON events USING brin (received_at);
 
 CREATE TABLE rules (
@@ -51,7 +51,7 @@ CREATE TABLE anomalies (
     occurred_at  timestamptz NOT NULL,
     detected_at  timestamptz NOT NULL
 );
--- The cooldown, asked before each anomaly is recorded.
+-- Serves the search for a cooldown before an anomaly is recorded.
 CREATE INDEX anomalies_series ON anomalies (series, quiet_around);
 CREATE INDEX anomalies_detected_at ON anomalies (detected_at);
 CREATE INDEX anomalies_rule ON anomalies (rule_id, detected_at);
@@ -85,9 +85,9 @@ CREATE TABLE deliveries (
     created_at   timestamptz NOT NULL,
     PRIMARY KEY (anomaly_id, channel_id)
 );
--- What waits for a message that was lost is looked for every few seconds; most deliveries are done.
+-- Serves the search for overdue deliveries. It is partial because most deliveries are settled.
 CREATE INDEX deliveries_undone ON deliveries (due_at) WHERE status IN ('pending', 'sending');
--- The roll-up counts the deliveries of a minute.
+-- Serves the roll-up, which counts the deliveries of a minute.
 CREATE INDEX deliveries_delivered_at ON deliveries (delivered_at);
 
 CREATE TABLE throughput (

@@ -1,4 +1,4 @@
-"""What was handed to evaluation and not confirmed yet: so that nothing which is lost on the way goes unnoticed."""
+"""Bundles of stored events whose evaluation is not confirmed; migration 0003 renames them to pending evaluations."""
 
 UP = """
 CREATE TABLE handovers (
@@ -6,7 +6,7 @@ CREATE TABLE handovers (
     event_ids uuid[] NOT NULL,
     handed_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
--- Random bytes do not get smaller, and a row lives for milliseconds.
+-- No compression: the last bytes of UUIDs are random, and a row exists for milliseconds.
 ALTER TABLE handovers ALTER COLUMN event_ids SET STORAGE EXTERNAL;
 """
 

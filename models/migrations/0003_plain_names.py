@@ -1,4 +1,4 @@
-"""Tables and columns named with the terms of the glossary, and no other change."""
+"""Names of tables, columns and statuses according to the glossary."""
 
 UP = """
 ALTER TABLE handovers RENAME TO pending_evaluations;

@@ -1,4 +1,4 @@
-"""The schema's history: numbered scripts beside this file, run one at a time in the whole deployment."""
+"""Migrations of the database schema: numbered files in this folder, run by one process at a time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,24 +8,24 @@ from playhouse.migrations import Migration, Runner
 
 from models.database import connection, database
 
-#: Any number will do, as long as every process of every version agrees on it.
+#: Key of the lock that migrating processes take. It must never change.
 ADVISORY_LOCK = 7_307_309_101
 
 
 def up() -> list[str]:
-    """Apply what is pending; returns the names. Waits while another process migrates."""
-    with _alone() as runner:
+    """Apply the pending migrations and return their names. Wait while another process migrates."""
+    with _locked() as runner:
         return list(runner.up())
 
 
 def down(target: str | None = None) -> list[str]:
-    """Revert the newest migration, or all back through `target`; returns the names."""
-    with _alone() as runner:
+    """Revert the newest migration, or all from the newest to `target`, and return their names."""
+    with _locked() as runner:
         return list(runner.down(target))
 
 
 def status() -> list[Migration]:
-    """Every migration in order; `applied` is None for those that are pending."""
+    """Return all migrations in order; `applied` is None if a migration is pending."""
     with connection():
         return list(_runner().status())
 
@@ -35,9 +35,10 @@ def _runner() -> Runner:
 
 
 @contextmanager
-def _alone() -> Iterator[Runner]:
+def _locked() -> Iterator[Runner]:
+    """Hold the lock of all migrating processes."""
     with connection():
-        database.execute_sql("SET statement_timeout = 0")  # others may take long, and so may we
+        database.execute_sql("SET statement_timeout = 0")  # waiting for the lock and migrating can take long
         database.execute_sql("SELECT pg_advisory_lock(%s)", (ADVISORY_LOCK,))
         try:
             yield _runner()

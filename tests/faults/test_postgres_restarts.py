@@ -1,4 +1,4 @@
-"""PostgreSQL goes away under a working worker: the work waits, whole, and goes on."""
+"""PostgreSQL becomes unavailable while a worker runs: batches wait and continue unchanged."""
 
 import threading
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ from models.event import Event
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Daemon]:
-    """A PostgreSQL of our own."""
+    """Start a separate PostgreSQL server."""
     server = embedded.start_postgres(tmp_path / "postgres" / "data")
     yield server
     database.database.close_all()
@@ -37,7 +37,7 @@ def server(tmp_path: Path) -> Iterator[Daemon]:
 
 @pytest.fixture
 def worker(server: Daemon, redis_url: str, redis_client: redis.Redis) -> Iterator[dramatiq.Worker]:
-    """A worker of the whole pipeline that stored one event already, and may not retry at all."""
+    """Start a worker of all actors without retries; it has already stored one event."""
     runtime.setup(ConnectedSettings(redis_url=redis_url, database_url=server.url), name="tests")
     migrations.up()
     stages = (persist.persist, evaluate.evaluate, notify.notify)
@@ -55,20 +55,20 @@ def worker(server: Daemon, redis_url: str, redis_client: redis.Redis) -> Iterato
 
 
 def kill(server: Daemon) -> None:
-    """The whole server: what is left of it would answer those who are connected for a moment."""
+    """Kill all processes of the server: a remaining child would still answer its client."""
     for process in (psutil.Process(server.pid), *psutil.Process(server.pid).children()):
         process.kill()
     until(lambda: server.exit_status() is not None)
 
 
 @pytest.mark.usefixtures("worker")
-def test_an_outage_of_postgresql_costs_neither_events_nor_retries(
+def test_an_outage_of_postgresql_loses_no_event_and_uses_no_retry(
     server: Daemon, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures: list[Exception] = []
 
     @contextmanager
-    def noticed_connection() -> Iterator[None]:
+    def counted_connection() -> Iterator[None]:
         try:
             with connection():
                 yield
@@ -76,7 +76,7 @@ def test_an_outage_of_postgresql_costs_neither_events_nor_retries(
             failures.append(error)
             raise
 
-    monkeypatch.setattr(persist, "connection", noticed_connection)
+    monkeypatch.setattr(persist, "connection", counted_connection)
     kill(server)
     accept(*[event() for _ in range(50)])
     until(lambda: len(failures) >= 3)
@@ -88,10 +88,10 @@ def test_an_outage_of_postgresql_costs_neither_events_nor_retries(
 
 
 @pytest.mark.usefixtures("worker")
-def test_an_anomaly_found_during_an_outage_is_announced_after_it(
+def test_an_anomaly_during_an_outage_is_announced_after_it(
     server: Daemon, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PostgreSQL dies when the events are stored and not yet evaluated."""
+    """PostgreSQL is killed after the events are stored and before they are evaluated."""
     rule()
     decide = evaluate.evaluate_batch
     killed = threading.Event()
@@ -113,7 +113,7 @@ def test_an_anomaly_found_during_an_outage_is_announced_after_it(
     assert not redis_client.keys("eventpulse:*.XQ")
 
 
-def test_a_worker_that_waits_for_postgresql_stops_when_it_is_told_to(
+def test_a_worker_that_waits_for_postgresql_stops_on_request(
     server: Daemon, worker: dramatiq.Worker, redis_client: redis.Redis
 ) -> None:
     kill(server)
@@ -129,7 +129,7 @@ def test_a_worker_that_waits_for_postgresql_stops_when_it_is_told_to(
 
 @pytest.mark.usefixtures("worker")
 def test_a_crash_under_an_open_connection_is_an_outage(server: Daemon) -> None:
-    """The driver calls it a plain DatabaseError, as it does nothing else."""
+    """The driver raises a plain DatabaseError in this case only."""
     with connection():
         kill(server)
         with pytest.raises(peewee.PeeweeException) as raised:

@@ -1,16 +1,18 @@
 """Dead letters are read, replayed and deleted in batches."""
 
+import threading
 from datetime import timedelta
 
 import msgspec
 import pytest
 import redis
 from support.pipeline_factory import event
+from support.waiting import until
 
 from actors.pipeline.persist import persist
 from actors.recovery import dead_letters
 from models.base import now
-from models.database import connection
+from models.database import connection, database
 from models.dead_letter import DeadLetter
 
 NOW = now()
@@ -77,6 +79,33 @@ def test_a_replay_queues_what_it_can_and_keeps_the_rest(pipeline: redis.Redis) -
     assert (queued, errors) == (4, ["c cannot be replayed: DataError"])
     assert pipeline.llen("eventpulse:persist") == 4
     assert list(dead_letters.ids()) == [["c"]]
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_a_message_that_fails_again_during_its_replay_keeps_its_dead_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A conflicting event fails again within milliseconds, and its dead letter has the same id."""
+    add("a")
+    letter = {"dead_letter_id": "a", "queue_name": "persist", "error": "failed again", "message": b"{}"}
+    workers: list[threading.Thread] = []
+
+    def fail_again() -> None:
+        with connection():
+            DeadLetter.add([letter])
+
+    def is_waiting() -> bool:
+        (waiting,) = database.execute_sql("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()
+        return bool(waiting)
+
+    def enqueue(message: object) -> None:
+        workers.append(threading.Thread(target=fail_again))
+        workers[0].start()
+        until(is_waiting)
+
+    monkeypatch.setattr(dead_letters.broker, "enqueue", enqueue)
+    dead_letters.replay(["a"])
+    workers[0].join(10)
+    (kept,) = dead_letters.list_(10)
+    assert kept.error == "failed again"
 
 
 @pytest.mark.usefixtures("pipeline")

@@ -1,4 +1,4 @@
-"""The schema's history, on a scratch database of its own."""
+"""Migrations, tested on a separate empty database."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ MIGRATE = (
 
 @pytest.fixture
 def scratch(database_url: str) -> Iterator[str]:
-    """The URL of a database without any table; the models point at it during the test."""
+    """Create a database without tables, configure the models for it, and return its URL."""
     server = psycopg2.connect(database_url)
     server.autocommit = True
     url = urlunsplit(urlsplit(database_url)._replace(path="/scratch"))
@@ -43,17 +43,17 @@ def tables(url: str) -> set[str]:
 
 
 def migrate(url: str) -> list[str]:
-    """Run the pending migrations in a process of its own; returns what it applied."""
+    """Run the pending migrations in another process and return the names of those that it applied."""
     done = subprocess.run([sys.executable, "-c", MIGRATE, url], capture_output=True, text=True, check=True, timeout=60)
     return done.stdout.split()
 
 
-def test_a_fresh_database_has_every_migration_pending(scratch):
+def test_a_fresh_database_has_every_migration_pending(scratch: str) -> None:
     assert migrations.status()
     assert all(migration.applied is None for migration in migrations.status())
 
 
-def test_up_applies_what_is_pending_once(scratch):
+def test_up_applies_what_is_pending_once(scratch: str) -> None:
     applied = migrations.up()
     assert applied == [migration.name for migration in migrations.status()]
     assert all(migration.applied for migration in migrations.status())
@@ -61,28 +61,28 @@ def test_up_applies_what_is_pending_once(scratch):
     assert migrations.up() == []
 
 
-def test_down_reverts_the_newest_and_up_brings_it_back(scratch):
+def test_down_reverts_the_newest_and_up_applies_it_again(scratch: str) -> None:
     newest = migrations.up()[-1]
     assert migrations.down() == [newest]
     assert migrations.status()[-1].applied is None
     assert migrations.up() == [newest]
 
 
-def test_down_to_the_first_leaves_no_table_behind(scratch):
+def test_down_to_the_first_leaves_no_table_behind(scratch: str) -> None:
     applied = migrations.up()
     assert migrations.down(applied[0]) == applied[::-1]
     assert tables(scratch) == set()
 
 
-def test_of_two_processes_migrating_at_once_one_applies_and_both_succeed(scratch):
+def test_if_two_processes_migrate_at_the_same_time_one_applies_and_both_succeed(scratch: str) -> None:
     with ThreadPoolExecutor(2) as pool:
         outcomes = list(pool.map(migrate, [scratch, scratch]))
     everything = [migration.name for migration in migrations.status()]
     assert sorted(outcomes) == [[], everything]
 
 
-def test_a_migration_waits_for_the_process_that_holds_the_lock(scratch):
-    """The waiter is seen waiting in pg_locks before the lock is given back, so its outcome tells of the wait."""
+def test_a_migration_waits_for_the_process_that_holds_the_lock(scratch: str) -> None:
+    """The lock is released only after pg_locks shows that the other process waits for it."""
     holder = psycopg2.connect(scratch)
     with holder.cursor() as cursor, ThreadPoolExecutor(1) as pool:
         cursor.execute("SELECT pg_advisory_lock(%s)", (migrations.ADVISORY_LOCK,))
@@ -97,7 +97,7 @@ def test_a_migration_waits_for_the_process_that_holds_the_lock(scratch):
         assert waiter.result(timeout=60) == [migration.name for migration in migrations.status()]
 
 
-def test_a_slack_channel_keeps_its_reference_to_the_environment(scratch):
+def test_a_slack_channel_keeps_its_reference_to_the_environment(scratch: str) -> None:
     migrations.up()
     migrations.down("0007_environment_references")
     with database.connection():

@@ -1,4 +1,4 @@
-"""The models say the same as the migrated tables."""
+"""The models have the columns of the migrated tables."""
 
 import pytest
 
@@ -17,7 +17,7 @@ ROWS = [Event, PendingEvaluation, Rule, RuleVersion, Anomaly, Channel, Delivery,
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.__name__)
-def test_a_model_has_the_columns_of_its_table(db, row: type[Row]):
+def test_a_model_has_the_columns_of_its_table(db: None, row: type[Row]) -> None:
     columns = database.get_columns(row._meta.table_name)
     assert {column.name for column in columns} == set(row._meta.columns)
     assert {column.name for column in columns if column.null} == {
@@ -28,11 +28,11 @@ def test_a_model_has_the_columns_of_its_table(db, row: type[Row]):
     ]
 
 
-def test_every_table_has_its_model(db):
+def test_every_table_has_its_model(db: None) -> None:
     assert set(database.get_tables()) - {"schema_migration", "rulebook"} == {row._meta.table_name for row in ROWS}
 
 
-def test_every_time_is_kept_with_its_zone(db):
+def test_every_time_is_kept_with_its_zone(db: None) -> None:
     for row in ROWS:
         types = {column.name: column.data_type for column in database.get_columns(row._meta.table_name)}
         assert not [name for name, kind in types.items() if kind == "timestamp without time zone"], row

@@ -1,4 +1,4 @@
-"""One row a minute, rewritten as the minute is rolled up again."""
+"""Throughput has one row per minute, which each roll-up replaces."""
 
 from datetime import UTC, datetime
 
@@ -7,7 +7,7 @@ from models.throughput import Throughput
 MINUTE = datetime(2026, 11, 20, 12, 5, tzinfo=UTC)
 
 
-def test_rolling_a_minute_up_again_replaces_its_counts(db):
+def test_rolling_a_minute_up_again_replaces_its_counts(db: None) -> None:
     Throughput.record(MINUTE, accepted=10, persisted=8, queue_depth=2)
     Throughput.record(MINUTE, accepted=12, persisted=12)
     row = Throughput.get_by_id(MINUTE)
