@@ -5,10 +5,14 @@ import threading
 import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
+from typing import Any
 
+import msgspec
 import psycopg2
 import pytest
+from support import fake_http_server
 from support.api_server import Server, serve
+from support.waiting import until
 
 EVENT = b'{"event_type":"order","source":"shop","timestamp":"2026-11-20T12:00:00Z"}'
 
@@ -96,3 +100,61 @@ def test_pipelined_requests_are_answered_in_order(api: Server) -> None:
     first, second = answer.split(b"HTTP/1.1 ")[1:]
     assert first.startswith(b"415 ")
     assert second.startswith(b"200 ")
+
+
+@pytest.fixture
+def webhook() -> Iterator[fake_http_server.Server]:
+    with fake_http_server.running() as server:
+        yield server
+
+
+def add_channel(server: Server, webhook: fake_http_server.Server) -> str:
+    """Create a channel that posts to the webhook, and return the path of its test."""
+    channel = {"name": "ops", "kind": "slack", "settings": {"webhook_url": webhook.url}}
+    status, created = post(server, "/channels", channel)
+    assert status == 201
+    return f"/channels/{created['channel_id']}/test"
+
+
+def post(server: Server, path: str, body: Any = None) -> tuple[int, Any]:
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=20)
+    headers = {"Content-Type": "application/json"}
+    connection.request("POST", f"/api/v1{path}", msgspec.json.encode(body) if body else None, headers)
+    answer = connection.getresponse()
+    found = answer.status, msgspec.json.decode(answer.read())
+    connection.close()
+    return found
+
+
+def test_a_channel_test_is_delivered_again_and_again(api: Server, webhook: fake_http_server.Server) -> None:
+    """The asyncio loop of the HTTP notifiers runs inside a process that gevent has patched."""
+    path = add_channel(api, webhook)
+    for _ in range(3):
+        status, answer = post(api, path)
+        assert (status, answer["status"]) == (200, "delivered"), answer
+    assert [request.json()["attachments"] is not None for request in webhook.received] == [True] * 3
+
+
+def test_channel_tests_that_wait_delay_no_other_request(api: Server, webhook: fake_http_server.Server) -> None:
+    released = threading.Event()
+
+    def answer_when_released(connection: socket.socket) -> None:
+        released.wait(20)
+        fake_http_server.OK(connection)
+
+    webhook.behaviour = answer_when_released
+    path = add_channel(api, webhook)
+    answers: list[tuple[int, Any]] = []
+    testers = [threading.Thread(target=lambda: answers.append(post(api, path))) for _ in range(2)]
+    for tester in testers:
+        tester.start()
+    until(lambda: len(webhook.received) == 2)
+    started = time.monotonic()
+    assert {status_of(api, "POST", "/events", EVENT) for _ in range(20)} == {202}
+    assert post(api, path)[0] == 503, "more than two tests at a time"
+    assert time.monotonic() - started < 4
+    assert answers == []
+    released.set()
+    for tester in testers:
+        tester.join(20)
+    assert [status for status, _ in answers] == [200, 200]
