@@ -1,38 +1,35 @@
 """The API as clients meet it: called in this process, or served by gunicorn where connections and streams matter."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import pytest
 import redis
 from falcon.testing import TestClient
-from support.api_server import Server, serve
+from support.api_server import UNREACHABLE_POSTGRES, Server, api_settings, serve
+from support.http_events import Queued
 
 from actors.pipeline.records import event_of
 from api.app import create_app
-from eventpulse.settings import Settings
-
-NOBODY = "postgresql://nobody@127.0.0.1:1/nothing"  # where no PostgreSQL listens
-
-Queued = Callable[[], list[dict[str, Any]]]
+from eventpulse.settings import ConnectedSettings
 
 
 @pytest.fixture
-def settings(redis_url: str, redis_client: redis.Redis, empty_database: str) -> Settings:
-    return Settings(redis_url=redis_url, database_url=empty_database)
+def settings(redis_url: str, redis_client: redis.Redis, empty_database: str) -> ConnectedSettings:
+    return api_settings(redis_url, empty_database)
 
 
 @pytest.fixture
-def client(settings: Settings) -> TestClient:
+def client(settings: ConnectedSettings) -> TestClient:
     """The API over an empty Redis and an empty database."""
     return TestClient(create_app(settings))
 
 
 @pytest.fixture
-def door(redis_url: str, redis_client: redis.Redis) -> TestClient:
+def ingest_client(redis_url: str, redis_client: redis.Redis) -> TestClient:
     """The API over an empty Redis, and without PostgreSQL: what events need to come in."""
-    return TestClient(create_app(Settings(redis_url=redis_url, database_url=NOBODY)))
+    return TestClient(create_app(api_settings(redis_url)))
 
 
 @pytest.fixture
@@ -41,7 +38,7 @@ def queued(redis_client: redis.Redis) -> Queued:
 
     def read() -> list[dict[str, Any]]:
         ids = redis_client.lrange("eventpulse:persist", 0, -1)
-        found = redis_client.hmget("eventpulse:persist.msgs", ids) if ids else []
+        found: list[Any] = redis_client.hmget("eventpulse:persist.msgs", ids) if ids else []
         assert len(ids) == redis_client.hlen("eventpulse:persist.msgs")
         lines = [line for data in found for line in data.split(b"\n")[1:]]
         assert len(lines) == int(redis_client.get("eventpulse:persist.count") or 0)
@@ -53,5 +50,5 @@ def queued(redis_client: redis.Redis) -> Queued:
 @pytest.fixture(scope="session")
 def server(redis_url: str) -> Iterator[Server]:
     """The API as `eventpulse api` serves it, in one worker process, without PostgreSQL."""
-    with serve(REDIS_URL=redis_url, DATABASE_URL=NOBODY) as served:
+    with serve(REDIS_URL=redis_url, DATABASE_URL=UNREACHABLE_POSTGRES) as served:
         yield served

@@ -40,7 +40,7 @@ def record(n: int, **fields: Any) -> Anomaly:
 
 
 @pytest.fixture
-def five(client: TestClient, db) -> TestClient:
+def five(client: TestClient, db: None) -> TestClient:
     for n in range(5):
         record(n)
     return client
@@ -54,7 +54,7 @@ def numbers(client: TestClient, **params: Any) -> list[int]:
     return [int(anomaly["message"].removeprefix("anomaly ")) for anomaly in answer.json["data"]]
 
 
-def test_an_anomaly_is_listed_with_its_rule_its_event_and_its_evidence(client, db):
+def test_a_listed_anomaly_contains_its_rule_event_and_evidence(client: TestClient, db: None) -> None:
     record(1)
     assert client.simulate_get("/api/v1/anomalies").json["data"] == [
         {
@@ -74,7 +74,7 @@ def test_an_anomaly_is_listed_with_its_rule_its_event_and_its_evidence(client, d
     ]
 
 
-def test_one_anomaly_is_shown_with_its_deliveries_by_channel(client, db):
+def test_an_anomaly_is_returned_with_its_deliveries_sorted_by_channel(client: TestClient, db: None) -> None:
     anomaly = record(1)
     for name in ("pager", "ops"):
         Channel.create(name=name, kind="slack")
@@ -101,14 +101,14 @@ def test_one_anomaly_is_shown_with_its_deliveries_by_channel(client, db):
     assert (second["channel_name"], second["status"], second["attempts"]) == ("pager", "pending", 0)
 
 
-def test_the_newest_come_first_by_pages(five):
+def test_anomalies_are_listed_newest_first_in_pages(five: TestClient) -> None:
     assert numbers(five) == [4, 3, 2, 1, 0]
     assert numbers(five, limit=2, offset=1) == [3, 2]
     page = five.simulate_get("/api/v1/anomalies", params={"limit": 3}).json["pagination"]
     assert numbers(five, cursor=page["next_cursor"]) == [1, 0]
 
 
-def test_filters_narrow_the_list_each_and_together(five):
+def test_filters_apply_alone_and_in_combination(five: TestClient) -> None:
     assert numbers(five, rule_id=RULES[0]) == [4, 2, 0]
     assert numbers(five, severity="critical") == [4, 3]
     assert numbers(five, event_id=UUID(int=202)) == [2]
@@ -116,7 +116,7 @@ def test_filters_narrow_the_list_each_and_together(five):
     assert numbers(five, rule_id=uuid4()) == []
 
 
-def test_a_period_is_about_the_time_of_detection(five):
+def test_from_and_to_apply_to_the_time_of_detection(five: TestClient) -> None:
     assert numbers(five, from_="2026-11-20T12:00:01Z", to="2026-11-20T12:00:03Z") == [3, 2, 1]
 
 
@@ -124,12 +124,12 @@ def test_a_period_is_about_the_time_of_detection(five):
     ("query", "field"),
     [("rule_id=7", "rule_id"), ("event_id=", "event_id"), ("severity=fatal", "severity"), ("limit=x", "limit")],
 )
-def test_a_bad_parameter_is_refused_by_name(client, query, field):
+def test_an_invalid_parameter_is_named_in_the_error(client: TestClient, query: str, field: str) -> None:
     answer = client.simulate_get("/api/v1/anomalies", query_string=query)
     assert (answer.status_code, [error["field"] for error in answer.json["errors"]]) == (400, [field])
 
 
-def test_an_unknown_anomaly_is_not_found_and_what_is_no_uuid_is_refused(client):
+def test_an_unknown_anomaly_answers_404_and_an_invalid_id_400(client: TestClient) -> None:
     assert client.simulate_get(f"/api/v1/anomalies/{uuid4()}").status_code == 404
     answer = client.simulate_get("/api/v1/anomalies/7")
     assert (answer.status_code, answer.json["errors"][0]["field"]) == (400, "anomaly_id")

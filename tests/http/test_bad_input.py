@@ -1,12 +1,11 @@
 """What must not come in: each is refused with the right status and a named field, and nothing is queued."""
 
 import gzip
-from typing import Any
 
 import msgspec
 import pytest
 from falcon.testing import TestClient
-from support.http_events import event, lines
+from support.http_events import Queued, event, lines
 
 JSON = {"Content-Type": "application/json"}
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -93,8 +92,10 @@ EVENTS = {
 
 
 @pytest.mark.parametrize(("body", "field"), EVENTS.values(), ids=EVENTS)
-def test_a_bad_event_is_refused_by_name(door: TestClient, queued: Any, body: bytes, field: str) -> None:
-    response = door.simulate_post("/api/v1/events", headers=JSON, body=body)
+def test_an_invalid_event_is_rejected_and_its_field_is_named(
+    ingest_client: TestClient, queued: Queued, body: bytes, field: str
+) -> None:
+    response = ingest_client.simulate_post("/api/v1/events", headers=JSON, body=body)
 
     assert response.status_code == 400, response.text
     assert response.headers["Content-Type"] == "application/problem+json"
@@ -109,8 +110,8 @@ def test_a_bad_event_is_refused_by_name(door: TestClient, queued: Any, body: byt
     ids=[name for name, case in EVENTS.items() if case[1] != "body" and case[0].startswith(b"{")],
 )
 @pytest.mark.parametrize("form", ["array", "envelope", "ndjson"])
-def test_one_bad_event_refuses_its_whole_batch_by_index(
-    door: TestClient, queued: Any, body: bytes, field: str, form: str
+def test_one_invalid_event_rejects_the_whole_batch_and_its_index_is_named(
+    ingest_client: TestClient, queued: Queued, body: bytes, field: str, form: str
 ) -> None:
     texts = {
         "array": b"[%b,%b]" % (VALID, body),
@@ -118,7 +119,7 @@ def test_one_bad_event_refuses_its_whole_batch_by_index(
         "ndjson": VALID + b"\n\n" + body,
     }
     headers = NDJSON if form == "ndjson" else JSON
-    response = door.simulate_post("/api/v1/events/batch", headers=headers, body=texts[form])
+    response = ingest_client.simulate_post("/api/v1/events/batch", headers=headers, body=texts[form])
 
     assert response.status_code == 400, response.text
     assert [(error["index"], error["field"]) for error in response.json["errors"]] == [(1, field)]
@@ -161,27 +162,27 @@ BATCHES = {
 
 
 @pytest.mark.parametrize(("headers", "body", "status", "field"), BATCHES.values(), ids=BATCHES)
-def test_a_bad_batch_is_refused_by_name(
-    door: TestClient, queued: Any, headers: dict[str, str], body: bytes, status: int, field: str
+def test_an_invalid_batch_is_rejected_and_its_field_is_named(
+    ingest_client: TestClient, queued: Queued, headers: dict[str, str], body: bytes, status: int, field: str
 ) -> None:
-    response = door.simulate_post("/api/v1/events/batch", headers=headers, body=body)
+    response = ingest_client.simulate_post("/api/v1/events/batch", headers=headers, body=body)
 
     assert response.status_code == status, response.text
     assert response.json["errors"][0]["field"] == field
     assert queued() == []
 
 
-def test_every_error_of_a_batch_is_named(door: TestClient) -> None:
+def test_every_error_of_a_batch_is_listed(ingest_client: TestClient) -> None:
     batch = [event(), {}, event() | {"event_id": "x", "extra": 1}, 5]
-    response = door.simulate_post("/api/v1/events/batch", json=batch)
+    response = ingest_client.simulate_post("/api/v1/events/batch", json=batch)
 
     found = {(error["index"], error["field"]) for error in response.json["errors"]}
     required = {(1, "event_type"), (1, "source"), (1, "timestamp")}
     assert found == {*required, (2, "event_id"), (2, "extra"), (3, "event")}
 
 
-def test_each_malformed_line_is_named_with_its_number(door: TestClient) -> None:
-    response = door.simulate_post("/api/v1/events/batch", headers=NDJSON, body=b"\n{\n" + VALID + b"\n\xff\n")
+def test_each_malformed_line_is_listed_with_its_number(ingest_client: TestClient) -> None:
+    response = ingest_client.simulate_post("/api/v1/events/batch", headers=NDJSON, body=b"\n{\n" + VALID + b"\n\xff\n")
 
     first, second = response.json["errors"]
     assert (first["index"], first["field"], second["index"]) == (0, "event", 2)
@@ -189,15 +190,15 @@ def test_each_malformed_line_is_named_with_its_number(door: TestClient) -> None:
     assert "line 4" in second["message"]
 
 
-def test_the_list_of_errors_is_no_longer_than_a_thousand(door: TestClient) -> None:
-    response = door.simulate_post("/api/v1/events/batch", json=[{}] * 1_000)
+def test_at_most_a_thousand_errors_are_listed(ingest_client: TestClient) -> None:
+    response = ingest_client.simulate_post("/api/v1/events/batch", json=[{}] * 1_000)
 
     assert len(response.json["errors"]) == 1_000
     assert "the first 1000" in response.json["detail"]
 
 
-def test_a_name_in_an_error_is_no_longer_than_it_needs_to_be(door: TestClient) -> None:
-    response = door.simulate_post("/api/v1/events", json=event() | {"x" * 1_000_000: 1})
+def test_a_long_field_name_is_shortened_in_the_error(ingest_client: TestClient) -> None:
+    response = ingest_client.simulate_post("/api/v1/events", json=event() | {"x" * 1_000_000: 1})
 
     assert response.status_code == 400
     assert len(response.content) < 1_000
@@ -212,10 +213,10 @@ def test_a_name_in_an_error_is_no_longer_than_it_needs_to_be(door: TestClient) -
         ("/api/v1/events", JSON | {"Content-Encoding": "br"}, {"Accept-Encoding": "gzip"}),
     ],
 )
-def test_a_type_that_is_not_read_is_answered_with_those_that_are(
-    door: TestClient, path: str, headers: dict[str, str], expected: dict[str, str]
+def test_an_unsupported_type_is_answered_with_the_supported_ones(
+    ingest_client: TestClient, path: str, headers: dict[str, str], expected: dict[str, str]
 ) -> None:
-    response = door.simulate_post(path, headers=headers, body=VALID)
+    response = ingest_client.simulate_post(path, headers=headers, body=VALID)
 
     assert response.status_code == 415
     assert {name: response.headers[name] for name in expected} == expected

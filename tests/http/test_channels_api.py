@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 import pytest
+import redis
 from falcon.testing import TestClient
 from support import fake_http_server
 from support.waiting import until
@@ -42,7 +43,7 @@ def webhook() -> Iterator[fake_http_server.Server]:
         yield server
 
 
-def test_console_and_live_are_there_from_the_start(client):
+def test_the_console_and_live_channels_exist_from_the_start(client: TestClient) -> None:
     channels = client.simulate_get("/api/v1/channels").json["data"]
     assert {(channel["name"], channel["kind"], channel["enabled"]) for channel in channels} == {
         ("console", "console", True),
@@ -50,7 +51,7 @@ def test_console_and_live_are_there_from_the_start(client):
     }
 
 
-def test_a_created_channel_is_shown_with_its_defaults_and_without_its_secret(client, db):
+def test_a_created_channel_is_returned_with_defaults_and_a_masked_secret(client: TestClient, db: None) -> None:
     channel = add(client)
     assert channel == {
         "channel_id": channel["channel_id"],
@@ -66,7 +67,7 @@ def test_a_created_channel_is_shown_with_its_defaults_and_without_its_secret(cli
     assert secret(channel) == SECRET
 
 
-def test_a_secret_is_never_read_back(client):
+def test_no_answer_contains_a_secret(client: TestClient) -> None:
     channel = add(client)
     answers = [
         client.simulate_get("/api/v1/channels"),
@@ -80,19 +81,19 @@ def test_a_secret_is_never_read_back(client):
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
-def test_a_mask_that_is_sent_back_keeps_the_secret(client, db, method):
+def test_a_mask_that_is_sent_back_keeps_the_stored_secret(client: TestClient, db: None, method: str) -> None:
     channel = add(client)
     answer = client.simulate_request(method, path(channel), json=channel | {"enabled": False})
     assert (answer.status_code, answer.json["enabled"], secret(channel)) == (200, False, SECRET)
 
 
-def test_a_new_secret_replaces_the_old(client, db):
+def test_a_new_secret_replaces_the_stored_one(client: TestClient, db: None) -> None:
     channel = add(client)
     client.simulate_patch(path(channel), json={"settings": {"webhook_url": SECRET + "2"}})
     assert secret(channel) == SECRET + "2"
 
 
-def test_a_mask_is_no_secret_where_there_was_none(client, db):
+def test_a_mask_without_a_stored_secret_is_rejected(client: TestClient, db: None) -> None:
     answer = client.simulate_post("/api/v1/channels", json=SLACK | {"settings": {"webhook_url": "***"}})
     assert [error["field"] for error in answer.json["errors"]] == ["settings.webhook_url"]
     console = Channel.get(Channel.name == "console")
@@ -102,7 +103,7 @@ def test_a_mask_is_no_secret_where_there_was_none(client, db):
     assert answer.status_code == 400
 
 
-def test_patch_changes_what_it_names(client):
+def test_patch_changes_only_the_given_fields(client: TestClient) -> None:
     channel = add(client)
     patched = client.simulate_patch(path(channel), json={"minimum_severity": "critical"}).json
     changed = {"minimum_severity": "critical", "version": 2, "updated_at": patched["updated_at"]}
@@ -110,13 +111,13 @@ def test_patch_changes_what_it_names(client):
     assert patched["updated_at"] > channel["updated_at"]
 
 
-def test_a_deleted_channel_is_gone(client):
+def test_a_deleted_channel_is_not_found(client: TestClient) -> None:
     channel = add(client)
     assert client.simulate_delete(path(channel)).status_code == 204
     assert client.simulate_get(path(channel)).status_code == 404
 
 
-def test_a_name_belongs_to_one_channel(client):
+def test_two_channels_cannot_have_the_same_name(client: TestClient) -> None:
     add(client)
     other = add(client, name="other")
     assert client.simulate_post("/api/v1/channels", json=SLACK).status_code == 409
@@ -125,7 +126,7 @@ def test_a_name_belongs_to_one_channel(client):
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
-def test_if_match_rejects_a_change_of_an_older_version(client, method):
+def test_if_match_rejects_a_change_of_an_older_version(client: TestClient, method: str) -> None:
     channel = add(client)
     changed = client.simulate_patch(path(channel), json={"name": "changed meanwhile"})
     assert (changed.json["version"], changed.headers["ETag"]) == (2, '"2"')
@@ -138,7 +139,9 @@ def test_if_match_rejects_a_change_of_an_older_version(client, method):
 
 @pytest.mark.parametrize(("headers", "status"), [({}, 409), ({"If-Match": '"1"'}, 412)])
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
-def test_the_second_of_two_concurrent_changes_is_rejected(client, db, method, headers, status):
+def test_the_second_of_two_concurrent_changes_is_rejected(
+    client: TestClient, db: None, method: str, headers: dict[str, str], status: int
+) -> None:
     """The second request has read the channel before the first is committed: it waits for a lock in `pg_locks`."""
     channel = add(client)
     with ThreadPoolExecutor(1) as pool, database.atomic():
@@ -165,19 +168,23 @@ def test_the_second_of_two_concurrent_changes_is_rejected(client, db, method, he
     ],
     ids=str,
 )
-def test_what_is_wrong_with_a_channel_is_named(client, change, field):
+def test_an_invalid_field_of_a_channel_is_named_in_the_error(
+    client: TestClient, change: dict[str, Any], field: str
+) -> None:
     answer = client.simulate_post("/api/v1/channels", json=SLACK | change)
     assert (answer.status_code, [error["field"] for error in answer.json["errors"]]) == (400, [field])
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
-def test_an_unknown_channel_is_not_found_and_what_is_no_uuid_is_refused(client, method):
+def test_an_unknown_channel_answers_404_and_an_invalid_id_400(client: TestClient, method: str) -> None:
     assert client.simulate_request(method, f"/api/v1/channels/{uuid4()}", json=SLACK).status_code == 404
     assert client.simulate_request(method, "/api/v1/channels/7", json=SLACK).status_code == 400
     assert client.simulate_post(f"/api/v1/channels/{uuid4()}/test").status_code == 404
 
 
-def test_a_trial_reaches_the_webhook_and_brings_its_receipt_back(client, webhook):
+def test_a_test_notification_reaches_the_webhook_and_returns_its_receipt(
+    client: TestClient, webhook: fake_http_server.Server
+) -> None:
     channel = add(client, settings={"webhook_url": webhook.url}, enabled=False)
     answer = client.simulate_post(path(channel, "/test"))
     assert (answer.status_code, answer.json["status"]) == (200, "delivered")
@@ -189,7 +196,9 @@ def test_a_trial_reaches_the_webhook_and_brings_its_receipt_back(client, webhook
     ("status", "body", "headers"),
     [(404, "no_service", {}), (500, "oops", {}), (429, "", {"Retry_After": "17"})],
 )
-def test_a_trial_that_fails_says_why_and_when_to_try_again(client, webhook, status, body, headers):
+def test_a_failed_test_notification_returns_the_reason_and_retry_after(
+    client: TestClient, webhook: fake_http_server.Server, status: int, body: str, headers: dict[str, str]
+) -> None:
     webhook.behaviour = fake_http_server.answer(status, body, **headers)
     channel = add(client, settings={"webhook_url": webhook.url})
     answer = client.simulate_post(path(channel, "/test"))
@@ -199,7 +208,7 @@ def test_a_trial_that_fails_says_why_and_when_to_try_again(client, webhook, stat
     assert "s3cr3t" not in answer.text
 
 
-def test_a_trial_of_the_live_feed_is_published(client, redis_client):
+def test_a_test_notification_to_the_live_channel_is_published(client: TestClient, redis_client: redis.Redis) -> None:
     with redis_client.pubsub(ignore_subscribe_messages=True) as feed:
         feed.subscribe(LIVE_CHANNEL)
         feed.get_message(timeout=5)
@@ -209,6 +218,6 @@ def test_a_trial_of_the_live_feed_is_published(client, redis_client):
         assert msgspec.json.decode(frame["data"])["severity"] == "info"
 
 
-def test_a_trial_of_the_console_is_written_to_it(client, capsys):
+def test_a_test_notification_to_the_console_is_written(client: TestClient, capsys: pytest.CaptureFixture[str]) -> None:
     assert client.simulate_post("/api/v1/channels/00000000-0000-7000-8000-000000000001/test").status_code == 200
     assert "test of the channel console" in capsys.readouterr().out

@@ -87,7 +87,7 @@ def stored(client: httpx.Client, count: int) -> list[dict[str, Any]]:
     return events
 
 
-def test_one_event_goes_in_and_is_read_back(client):
+def test_an_event_is_accepted_and_read_back(client: httpx.Client) -> None:
     sent = error(event_id=str(uuid4()))
     accepted = client.post("/events", json=sent)
     assert (accepted.status_code, accepted.json()) == (202, {"status": "accepted", "event_id": sent["event_id"]})
@@ -103,7 +103,7 @@ def test_one_event_goes_in_and_is_read_back(client):
 
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["array", "envelope"])
-def test_a_batch_goes_in_and_is_listed(client, wrapped):
+def test_a_batch_is_accepted_and_listed(client: httpx.Client, wrapped: bool) -> None:
     batch = [error(n, source=f"source-{n}") for n in range(3)]
     accepted = client.post("/events/batch", json={"events": batch} if wrapped else batch)
     body = accepted.json()
@@ -120,7 +120,7 @@ def test_a_batch_goes_in_and_is_listed(client, wrapped):
     assert client.get("/events", params={"from": since, "to": until_now}).json()["pagination"]["count"] == 3
 
 
-def test_a_rule_is_kept_and_fires(client):
+def test_a_rule_is_stored_and_fires(client: httpx.Client) -> None:
     created = client.post("/rules", json=RULE)
     rule = created.json()
     assert created.status_code == 201
@@ -145,7 +145,7 @@ def test_a_rule_is_kept_and_fires(client):
     assert (client.delete(path).status_code, client.get(path).status_code) == (204, 404)
 
 
-def test_metrics_and_health_are_told(client):
+def test_metrics_and_health_have_their_fields(client: httpx.Client) -> None:
     client.post("/events/batch", json=[error(n) for n in range(3)])
     stored(client, 3)
     metrics = client.get("/metrics", params={"window_seconds": 60, "group_by": "source"}).json()
@@ -158,7 +158,7 @@ def test_metrics_and_health_are_told(client):
     assert health.json()["worker"] in ("ok", "degraded", "unknown")
 
 
-def test_mistakes_are_told_by_their_status(client):
+def test_invalid_requests_have_their_statuses(client: httpx.Client) -> None:
     assert client.post("/events", json={"source": "web"}).status_code == 400
     assert client.post("/events/batch", json=[]).status_code == 400
     assert client.get("/events", params={"limit": "many"}).status_code == 400

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -87,7 +88,9 @@ def ids(client: TestClient) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_what_is_described_is_answered_as_described(name: str, client: TestClient, ids: dict[str, str]) -> None:
+def test_valid_requests_are_answered_as_the_document_describes(
+    name: str, client: TestClient, ids: dict[str, str]
+) -> None:
     if name == TRIAL:  # the other channels are not of this machine
         with connection():
             ids["channel_id"] = str(Channel.get(kind="console").channel_id)
@@ -95,12 +98,14 @@ def test_what_is_described_is_answered_as_described(name: str, client: TestClien
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_what_is_not_described_is_refused_as_described(name: str, client: TestClient, ids: dict[str, str]) -> None:
+def test_invalid_requests_are_rejected_as_the_document_describes(
+    name: str, client: TestClient, ids: dict[str, str]
+) -> None:
     fuzz(name, GenerationMode.NEGATIVE, client, ids)
 
 
 @pytest.mark.parametrize("batch", [[], {}, {"events": []}, {"events": [EVENT], "more": 1}])
-def test_a_batch_that_the_description_does_not_allow_is_refused(batch: object, client: TestClient) -> None:
+def test_a_batch_that_the_document_does_not_allow_is_rejected(batch: object, client: TestClient) -> None:
     operation = client.simulate_get(DOCUMENT).json["paths"]["/api/v1/events/batch"]["post"]
     listed, wrapped = operation["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
     assert listed["minItems"] == wrapped["properties"]["events"]["minItems"] == 1
@@ -114,7 +119,7 @@ def fuzz(name: str, mode: GenerationMode, client: TestClient, ids: dict[str, str
 
     @examples(8)
     @given(operation.as_strategy(generation_mode=mode), st.booleans())
-    def holds(case: Case, of_a_row: bool) -> None:
+    def holds(case: Case[Any], of_a_row: bool) -> None:
         if of_a_row and mode is GenerationMode.POSITIVE:
             case.path_parameters |= {name: ids[name] for name in case.path_parameters}
         answer = case.call_and_validate(checks=CONFORMANCE)

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-from collections.abc import Callable
 from datetime import datetime
 from time import monotonic
 from typing import Any
@@ -12,8 +11,7 @@ from falcon.testing import Result, TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 from support.fuzz_settings import examples
-
-Queued = Callable[[], list[dict[str, Any]]]
+from support.http_events import Queued
 
 SECONDS = 5  # far more than any answer takes, far less than for ever
 
@@ -80,12 +78,17 @@ headers = st.fixed_dictionaries({"Content-Type": kinds}) | st.fixed_dictionaries
 
 @examples(400)
 @given(st.sampled_from(["/api/v1/events", "/api/v1/events/batch"]), body, headers)
-def test_any_body_is_answered_and_what_is_accepted_is_queued(
-    door: TestClient, redis_client: redis.Redis, queued: Queued, path: str, sent: bytes, headers: dict[str, str]
+def test_any_body_is_answered_and_every_accepted_event_is_queued(
+    ingest_client: TestClient,
+    redis_client: redis.Redis,
+    queued: Queued,
+    path: str,
+    sent: bytes,
+    headers: dict[str, str],
 ) -> None:
     redis_client.flushdb()
-    answer = send(door, path, sent, headers)
-    accepted = []
+    answer = send(ingest_client, path, sent, headers)
+    accepted: list[str] = []
     if answer.status_code == 202:
         accepted = answer.json["event_ids"] if path.endswith("batch") else [answer.json["event_id"]]
         assert accepted
@@ -96,7 +99,7 @@ def test_any_body_is_answered_and_what_is_accepted_is_queued(
 
 @examples(100)
 @given(st.sampled_from(["/api/v1/rules", "/api/v1/channels"]), body, headers)
-def test_any_document_of_an_admin_is_answered(
+def test_any_body_of_a_rule_or_channel_is_answered(
     client: TestClient, path: str, sent: bytes, headers: dict[str, str]
 ) -> None:
     assert_refused(send(client, path, sent, headers))

@@ -31,7 +31,7 @@ def status_of(server: Server, method: str, path: str, body: bytes = b"") -> int:
     return status
 
 
-def test_a_query_that_waits_keeps_nobody_else_waiting(api: Server, empty_database: str) -> None:
+def test_a_blocked_query_delays_no_other_request(api: Server, empty_database: str) -> None:
     """One process answers all: the list of rules, which is locked, a hundred events, and other queries."""
     answers: list[int] = []
     with psycopg2.connect(empty_database) as locker, locker.cursor() as cursor:
@@ -56,7 +56,7 @@ def _waits_for_a_lock(url: str) -> bool:
     return bool(waiting)
 
 
-def test_a_postgresql_that_never_answers_is_given_up_after_seconds(redis_url: str) -> None:
+def test_a_postgresql_that_never_answers_times_out_within_seconds(redis_url: str) -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as mute,
         serve(REDIS_URL=redis_url, DATABASE_URL=f"postgresql://x@127.0.0.1:{mute.getsockname()[1]}/x") as server,
@@ -76,7 +76,7 @@ def test_a_postgresql_that_never_answers_is_given_up_after_seconds(redis_url: st
         assert 4 < time.monotonic() - started < 10, "they waited one after the other"
 
 
-def test_a_stop_does_not_wait_for_idle_connections(redis_url: str, empty_database: str) -> None:
+def test_shutdown_does_not_wait_for_idle_connections(redis_url: str, empty_database: str) -> None:
     with serve(REDIS_URL=redis_url, DATABASE_URL=empty_database) as server:
         idle = HTTPConnection("127.0.0.1", server.port, timeout=20)
         idle.request("GET", "/livez")

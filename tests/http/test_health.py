@@ -2,56 +2,58 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dramatiq
 import pytest
 import redis
 from falcon.testing import TestClient
+from support.api_server import api_settings
 from support.http_events import event
 from support.waiting import until
 
 from actors.broker import broker
 from api.app import create_app
-from eventpulse.settings import Settings
-
-NOBODY = "postgresql://nobody@127.0.0.1:1/nothing"
 
 
 @pytest.fixture
 def stranded(tmp_path: Path) -> TestClient:
     """The API without Redis and without PostgreSQL."""
-    return TestClient(create_app(Settings(redis_url=f"unix://{tmp_path}/no.sock", database_url=NOBODY)))
+    return TestClient(create_app(api_settings(f"unix://{tmp_path}/no.sock")))
 
 
-def test_without_workers_their_health_is_unknown(door: TestClient) -> None:
-    response = door.simulate_get("/api/v1/events/health")
+def test_without_workers_the_worker_state_is_unknown(ingest_client: TestClient) -> None:
+    response = ingest_client.simulate_get("/api/v1/events/health")
 
     assert response.status_code == 200
     assert response.json == {"status": "ok", "redis": "PONG", "worker": "unknown"}
 
 
 @pytest.fixture
-def busy_worker(door: TestClient) -> Iterator[None]:
+def busy_worker(ingest_client: TestClient) -> Iterator[None]:
     """A worker that has no time to store events."""
     worker = dramatiq.Worker(broker, queues={"notify"}, worker_threads=1, worker_timeout=50)
     worker.start()
-    until(lambda: door.simulate_get("/api/v1/events/health").json["worker"] != "unknown")
+    until(lambda: ingest_client.simulate_get("/api/v1/events/health").json["worker"] != "unknown")
     yield
     worker.stop(5_000)
 
 
 @pytest.mark.usefixtures("busy_worker")
-def test_workers_are_well_until_an_event_waits_too_long(door: TestClient, redis_client: redis.Redis) -> None:
-    door.simulate_post("/api/v1/events", json=event())
-    assert door.simulate_get("/api/v1/events/health").json["worker"] == "ok"
+def test_workers_are_degraded_when_an_event_waits_too_long(
+    ingest_client: TestClient, redis_client: redis.Redis
+) -> None:
+    ingest_client.simulate_post("/api/v1/events", json=event())
+    assert ingest_client.simulate_get("/api/v1/events/health").json["worker"] == "ok"
 
-    ((message_id, message),) = redis_client.hgetall("eventpulse:persist.msgs").items()
+    messages: dict[Any, Any] = redis_client.hgetall("eventpulse:persist.msgs")
+    ((message_id, message),) = messages.items()
     aged = message.replace(b'"message_timestamp":', b'"message_timestamp":0,"was":')
     redis_client.hset("eventpulse:persist.msgs", message_id, aged)
-    assert door.simulate_get("/api/v1/events/health").json["worker"] == "degraded"
+    assert ingest_client.simulate_get("/api/v1/events/health").json["worker"] == "degraded"
 
 
-def test_without_redis_health_and_readiness_fail_but_the_process_lives(stranded: TestClient) -> None:
+def test_without_redis_health_and_readiness_fail_but_liveness_does_not(stranded: TestClient) -> None:
     health = stranded.simulate_get("/api/v1/events/health")
     assert health.status_code == 503
     assert health.json == {"status": "unavailable", "redis": "unreachable", "worker": "unknown"}
@@ -59,13 +61,13 @@ def test_without_redis_health_and_readiness_fail_but_the_process_lives(stranded:
     assert stranded.simulate_get("/livez").status_code == 200
 
 
-def test_ingest_is_ready_without_postgresql(door: TestClient) -> None:
-    assert door.simulate_get("/readyz").json == {"status": "ok"}
-    assert door.simulate_post("/api/v1/events", json=event()).status_code == 202
+def test_ingest_is_ready_without_postgresql(ingest_client: TestClient) -> None:
+    assert ingest_client.simulate_get("/readyz").json == {"status": "ok"}
+    assert ingest_client.simulate_post("/api/v1/events", json=event()).status_code == 202
 
 
-def test_the_limits_in_force_are_published(redis_url: str) -> None:
-    settings = Settings(redis_url=redis_url, database_url=NOBODY, max_batch_events=7)
+def test_the_configured_limits_are_published(redis_url: str) -> None:
+    settings = api_settings(redis_url, max_batch_events=7)
     response = TestClient(create_app(settings)).simulate_get("/api/v1/limits")
 
     assert response.json == {

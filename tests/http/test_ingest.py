@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 import pytest
 from falcon.testing import TestClient
-from support.http_events import event, lines
+from support.http_events import Queued, event, lines
 
 from actors.pipeline.records import request_id_of
 
@@ -17,8 +17,8 @@ NDJSON = {"Content-Type": "application/x-ndjson"}
 ID = "0192f3a4-1111-7222-8333-00000000000a"
 
 
-def test_an_event_is_accepted_with_its_id_and_queued(door: TestClient, queued: Any) -> None:
-    response = door.simulate_post("/api/v1/events", json=event(event_id=ID.upper()))
+def test_an_accepted_event_keeps_its_id_and_is_queued(ingest_client: TestClient, queued: Queued) -> None:
+    response = ingest_client.simulate_post("/api/v1/events", json=event(event_id=ID.upper()))
 
     assert response.status_code == 202
     assert response.json == {"status": "accepted", "event_id": ID}
@@ -28,8 +28,8 @@ def test_an_event_is_accepted_with_its_id_and_queued(door: TestClient, queued: A
     assert abs(datetime.now(UTC) - received) < timedelta(minutes=1)
 
 
-def test_an_event_without_an_id_gets_a_version_7_uuid(door: TestClient, queued: Any) -> None:
-    response = door.simulate_post("/api/v1/events", json=event())
+def test_an_event_without_an_id_gets_a_version_7_uuid(ingest_client: TestClient, queued: Queued) -> None:
+    response = ingest_client.simulate_post("/api/v1/events", json=event())
 
     assert UUID(response.json["event_id"]).version == 7
     assert [stored["event_id"] for stored in queued()] == [response.json["event_id"]]
@@ -54,9 +54,9 @@ def test_an_event_without_an_id_gets_a_version_7_uuid(door: TestClient, queued: 
     ids=["array", "envelope", "ndjson", "empty lines", "charset", "case", "gzip", "gzip members", "identity"],
 )
 def test_a_batch_is_accepted_in_input_order(
-    door: TestClient, queued: Any, headers: dict[str, str], body: bytes
+    ingest_client: TestClient, queued: Queued, headers: dict[str, str], body: bytes
 ) -> None:
-    response = door.simulate_post("/api/v1/events/batch", headers=headers, body=body)
+    response = ingest_client.simulate_post("/api/v1/events/batch", headers=headers, body=body)
 
     assert response.status_code == 202, response.text
     stored = queued()
@@ -64,16 +64,18 @@ def test_a_batch_is_accepted_in_input_order(
     assert [event["payload"] for event in stored] == [{"n": 1}, {"n": 2}]
 
 
-def test_a_full_batch_of_a_thousand_is_accepted(door: TestClient, queued: Any) -> None:
-    response = door.simulate_post("/api/v1/events/batch", json=[event()] * 1_000)
+def test_a_full_batch_of_a_thousand_is_accepted(ingest_client: TestClient, queued: Queued) -> None:
+    response = ingest_client.simulate_post("/api/v1/events/batch", json=[event()] * 1_000)
 
     assert response.json["count"] == len(queued()) == 1_000
 
 
-def test_an_idempotency_key_gives_a_retried_request_the_same_ids(door: TestClient) -> None:
+def test_an_idempotency_key_gives_a_retried_request_the_same_ids(ingest_client: TestClient) -> None:
     body = [event(n=1), event(event_id=ID), event(n=2)]
     first, again, other = (
-        door.simulate_post("/api/v1/events/batch", json=body, headers={"Idempotency-Key": key}).json["event_ids"]
+        ingest_client.simulate_post("/api/v1/events/batch", json=body, headers={"Idempotency-Key": key}).json[
+            "event_ids"
+        ]
         for key in ("one", "one", "two")
     )
 
@@ -83,9 +85,11 @@ def test_an_idempotency_key_gives_a_retried_request_the_same_ids(door: TestClien
     assert UUID(first[0]).version == 5
 
 
-def test_an_idempotency_key_that_is_used_again_for_another_event_loses_nothing(door: TestClient, queued: Any) -> None:
+def test_the_same_idempotency_key_with_another_event_loses_nothing(ingest_client: TestClient, queued: Queued) -> None:
     first, second = (
-        door.simulate_post("/api/v1/events", json=event(n=n), headers={"Idempotency-Key": "1"}).json["event_id"]
+        ingest_client.simulate_post("/api/v1/events", json=event(n=n), headers={"Idempotency-Key": "1"}).json[
+            "event_id"
+        ]
         for n in (1, 2)
     )
 
@@ -93,14 +97,16 @@ def test_an_idempotency_key_that_is_used_again_for_another_event_loses_nothing(d
     assert [(stored["event_id"], stored["payload"]) for stored in queued()] == [(first, {"n": 1}), (second, {"n": 2})]
 
 
-def test_an_idempotency_key_ignores_the_form_in_which_an_event_is_written(door: TestClient) -> None:
+def test_the_same_event_in_another_notation_gets_the_same_id(ingest_client: TestClient) -> None:
     """Key order, white space and the zone of the timestamp may differ between two attempts."""
     written = (
         b'{"event_type":"t","source":"s","timestamp":"2026-11-20T12:00:00Z","payload":{"a":1,"b":{"c":2,"d":3}}}',
         b'{"source":"s", "event_type":"t","payload":{"b":{"d":3,"c":2},"a":1},"timestamp":"2026-11-20T13:00:00+01:00"}',
     )
     ids = {
-        door.simulate_post("/api/v1/events", body=body, headers=JSON | {"Idempotency-Key": "1"}).json["event_id"]
+        ingest_client.simulate_post("/api/v1/events", body=body, headers=JSON | {"Idempotency-Key": "1"}).json[
+            "event_id"
+        ]
         for body in written
     }
 
@@ -108,15 +114,15 @@ def test_an_idempotency_key_ignores_the_form_in_which_an_event_is_written(door: 
 
 
 @pytest.mark.parametrize("key", ["", "two words", "x" * 256, "späť"])
-def test_an_unfit_idempotency_key_is_refused(door: TestClient, queued: Any, key: str) -> None:
-    response = door.simulate_post("/api/v1/events", json=event(), headers={"Idempotency-Key": key})
+def test_an_invalid_idempotency_key_is_rejected(ingest_client: TestClient, queued: Queued, key: str) -> None:
+    response = ingest_client.simulate_post("/api/v1/events", json=event(), headers={"Idempotency-Key": key})
 
     assert (response.status_code, response.json["errors"][0]["field"]) == (400, "Idempotency-Key")
     assert queued() == []
 
 
-def test_a_request_id_goes_with_the_event_and_back(door: TestClient, redis_client: Any) -> None:
-    response = door.simulate_post("/api/v1/events", json=event(), headers={"X-Request-ID": "order-7.a_B"})
+def test_a_request_id_is_queued_with_the_event_and_returned(ingest_client: TestClient, redis_client: Any) -> None:
+    response = ingest_client.simulate_post("/api/v1/events", json=event(), headers={"X-Request-ID": "order-7.a_B"})
 
     assert response.headers["X-Request-ID"] == "order-7.a_B"
     (bundle,) = redis_client.hvals("eventpulse:persist.msgs")
@@ -124,9 +130,9 @@ def test_a_request_id_goes_with_the_event_and_back(door: TestClient, redis_clien
 
 
 @pytest.mark.parametrize("given", [None, "", "two words", 'quo"te', "x" * 129, "line\nbreak"])
-def test_an_unfit_request_id_is_replaced(door: TestClient, given: str | None) -> None:
+def test_an_invalid_request_id_is_replaced(ingest_client: TestClient, given: str | None) -> None:
     headers = {} if given is None else {"X-Request-ID": given}
-    response = door.simulate_post("/api/v1/events", json=event(), headers=headers)
+    response = ingest_client.simulate_post("/api/v1/events", json=event(), headers=headers)
 
     assert response.status_code == 202
     assert response.headers["X-Request-ID"] not in ("", given)
@@ -143,23 +149,23 @@ def test_an_unfit_request_id_is_replaced(door: TestClient, given: str | None) ->
         ("9999-12-31T23:59:59+00:01", "9999-12-31T23:58:59Z"),
     ],
 )
-def test_a_time_keeps_its_instant(door: TestClient, queued: Any, sent: str, kept: str) -> None:
-    assert door.simulate_post("/api/v1/events", json=event(timestamp=sent)).status_code == 202
+def test_a_timestamp_is_converted_to_utc(ingest_client: TestClient, queued: Queued, sent: str, kept: str) -> None:
+    assert ingest_client.simulate_post("/api/v1/events", json=event(timestamp=sent)).status_code == 202
     assert queued()[0]["timestamp"] == kept
 
 
-def test_any_json_that_can_be_stored_comes_through_unchanged(door: TestClient, queued: Any) -> None:
-    payload = {"": [None, True, 1.5, -0.0, 10**40, "ž 𝄞 \\u0000 \n", {"deep": {}}], "a.b": "[" * 100}
+def test_json_that_can_be_stored_is_queued_unchanged(ingest_client: TestClient, queued: Queued) -> None:
+    payload: dict[str, Any] = {"": [None, True, 1.5, -0.0, 10**40, "ž 𝄞 \\u0000 \n", {"deep": {}}], "a.b": "[" * 100}
 
-    assert door.simulate_post("/api/v1/events", json=event() | {"payload": payload}).status_code == 202
+    assert ingest_client.simulate_post("/api/v1/events", json=event() | {"payload": payload}).status_code == 202
     assert queued()[0]["payload"] == payload
 
 
 @pytest.mark.parametrize("field", ["payload", "metadata"])
-def test_depth_32_is_deep_enough(door: TestClient, queued: Any, field: str) -> None:
+def test_an_object_of_depth_32_is_accepted(ingest_client: TestClient, queued: Queued, field: str) -> None:
     deep: Any = {}
     for _ in range(31):
         deep = {"in": deep}
 
-    assert door.simulate_post("/api/v1/events", json=event() | {field: deep}).status_code == 202
+    assert ingest_client.simulate_post("/api/v1/events", json=event() | {field: deep}).status_code == 202
     assert queued()[0][field] == deep

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from support.api_server import Server
-from support.http_events import event, lines
+from support.http_events import Queued, event, lines
 
 BATCH = "/api/v1/events/batch"
 HEAD = b"POST /api/v1/events/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
@@ -56,7 +56,7 @@ def peak_bytes(pid: int) -> int:
     return int(line.split()[1]) * 1024
 
 
-def test_one_connection_serves_good_and_bad_requests_in_turn(connection: HTTPConnection, queued: Any) -> None:
+def test_one_connection_serves_valid_and_invalid_requests_in_turn(connection: HTTPConnection, queued: Queued) -> None:
     good = msgspec.json.encode([event()])
     statuses = []
     for body in (good, b"[", good, b"", good):
@@ -67,21 +67,21 @@ def test_one_connection_serves_good_and_bad_requests_in_turn(connection: HTTPCon
     assert len(queued()) == 3
 
 
-def test_a_body_in_chunks_is_accepted(connection: HTTPConnection, queued: Any) -> None:
+def test_a_chunked_body_is_accepted(connection: HTTPConnection, queued: Queued) -> None:
     chunks = [b"[", lines(event(n=1)), b",", lines(event(n=2)), b"]"]
 
     assert post(connection, iter(chunks))[0] == 202
     assert [each["payload"]["n"] for each in queued()] == [1, 2]
 
 
-def test_a_zipped_body_in_chunks_is_accepted(connection: HTTPConnection, queued: Any) -> None:
+def test_a_chunked_gzip_body_is_accepted(connection: HTTPConnection, queued: Queued) -> None:
     chunks = zipped([b"[", lines(event(n=1)), b"]"])
 
     assert post(connection, (chunk for chunk in chunks if chunk), Content_Encoding="gzip")[0] == 202
     assert len(queued()) == 1
 
 
-def test_a_declared_length_beyond_the_limit_is_refused_before_the_body_comes(server: Server, queued: Any) -> None:
+def test_a_declared_length_above_the_limit_is_rejected_before_the_body(server: Server, queued: Queued) -> None:
     with server.connect() as connection:
         connection.sendall(HEAD + b"Content-Length: 10737418240\r\n\r\n")
         status, problem = answer(connection)
@@ -90,7 +90,7 @@ def test_a_declared_length_beyond_the_limit_is_refused_before_the_body_comes(ser
         assert connection.recv(1) == b"", "the connection stays open, for a body nobody will read"
 
 
-def test_chunks_without_end_are_refused_at_the_limit(connection: HTTPConnection, queued: Any) -> None:
+def test_an_endless_chunked_body_is_rejected_at_the_limit(connection: HTTPConnection, queued: Queued) -> None:
     sent = 0
 
     def endless() -> Iterator[bytes]:
@@ -107,8 +107,8 @@ def test_chunks_without_end_are_refused_at_the_limit(connection: HTTPConnection,
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_gzip_bomb_of_a_gibibyte_takes_no_memory(
-    server: Server, connection: HTTPConnection, queued: Any, chunked: bool
+def test_a_gzip_bomb_of_one_gibibyte_uses_little_memory(
+    server: Server, connection: HTTPConnection, queued: Queued, chunked: bool
 ) -> None:
     assert post(connection, msgspec.json.encode([event()] * 1_000))[0] == 202
     before = peak_bytes(server.worker.pid)
@@ -131,7 +131,7 @@ CUT = {
 
 
 @pytest.mark.parametrize("rest", CUT.values(), ids=CUT)
-def test_a_body_that_is_cut_off_queues_nothing_of_it(server: Server, queued: Any, rest: bytes) -> None:
+def test_a_truncated_body_queues_nothing(server: Server, queued: Queued, rest: bytes) -> None:
     with server.connect() as connection:
         connection.sendall(HEAD + rest)
         connection.shutdown(socket.SHUT_WR)
@@ -141,7 +141,7 @@ def test_a_body_that_is_cut_off_queues_nothing_of_it(server: Server, queued: Any
     assert queued() == []
 
 
-def test_clients_that_fall_silent_are_told_and_keep_nobody_waiting(server: Server) -> None:
+def test_clients_that_stop_sending_get_a_408_and_delay_no_other_client(server: Server) -> None:
     silent = [server.connect() for _ in range(50)]
     for each in silent:
         each.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
@@ -155,7 +155,7 @@ def test_clients_that_fall_silent_are_told_and_keep_nobody_waiting(server: Serve
         each.close()
 
 
-def test_a_body_of_empty_gzip_members_ends_at_the_limit_too(connection: HTTPConnection, queued: Any) -> None:
+def test_a_body_of_empty_gzip_members_is_rejected_at_the_limit(connection: HTTPConnection, queued: Queued) -> None:
     empty = b"".join(zipped([b""])) * 1_000
     status, problem = post(connection, (empty for _ in range(1_000)), Content_Encoding="gzip")
     assert (status, problem["errors"][0]["field"]) == (413, "body")

@@ -41,7 +41,7 @@ def test_a_frame_reaches_a_hundred_clients_unchanged(redis_url: str) -> None:
     asyncio.run(scenario())
 
 
-def test_a_burst_reaches_those_who_read(redis_url: str) -> None:
+def test_a_burst_larger_than_the_queue_reaches_clients_that_read(redis_url: str) -> None:
     async def scenario() -> None:
         async with (
             listening(redis_url, client_frames=5) as (_, address),
@@ -55,7 +55,7 @@ def test_a_burst_reaches_those_who_read(redis_url: str) -> None:
     asyncio.run(scenario())
 
 
-def test_what_clients_say_is_ignored_and_must_be_short(redis_url: str) -> None:
+def test_messages_from_clients_are_ignored_and_long_ones_close_the_connection(redis_url: str) -> None:
     async def scenario() -> None:
         async with (
             listening(redis_url) as (_, address),
@@ -73,7 +73,7 @@ def test_what_clients_say_is_ignored_and_must_be_short(redis_url: str) -> None:
     asyncio.run(scenario())
 
 
-def test_a_slow_client_is_dropped_and_slows_nobody(redis_url: str) -> None:
+def test_a_slow_client_is_disconnected_and_delays_no_other_client(redis_url: str) -> None:
     async def scenario() -> None:
         async with (
             listening(redis_url, client_frames=20) as (_, address),
@@ -90,7 +90,7 @@ def test_a_slow_client_is_dropped_and_slows_nobody(redis_url: str) -> None:
     asyncio.run(scenario())
 
 
-def test_a_client_that_stalls_is_dropped_even_when_little_waits_for_it(redis_url: str) -> None:
+def test_a_stalled_client_is_disconnected_although_its_queue_is_not_full(redis_url: str) -> None:
     async def scenario() -> None:
         async with (
             listening(redis_url, ping_seconds=0.2) as (gateway, address),
@@ -104,7 +104,7 @@ def test_a_client_that_stalls_is_dropped_even_when_little_waits_for_it(redis_url
     asyncio.run(scenario())
 
 
-def test_a_silent_peer_is_dropped(redis_url: str) -> None:
+def test_a_client_without_pongs_is_disconnected(redis_url: str) -> None:
     async def scenario() -> None:
         async with listening(redis_url, ping_seconds=0.1) as (gateway, address), stalled(address) as client:
             everything = b""
@@ -118,7 +118,7 @@ def test_a_silent_peer_is_dropped(redis_url: str) -> None:
     asyncio.run(scenario())
 
 
-def test_a_peer_that_answers_pings_stays(redis_url: str) -> None:
+def test_a_client_that_answers_pings_stays_connected(redis_url: str) -> None:
     async def scenario() -> None:
         async with (
             listening(redis_url, ping_seconds=0.1) as (gateway, address),
@@ -131,7 +131,7 @@ def test_a_peer_that_answers_pings_stays(redis_url: str) -> None:
     asyncio.run(scenario())
 
 
-def test_after_a_restart_of_redis_frames_flow_again(own_redis: Daemon) -> None:
+def test_frames_are_forwarded_again_after_a_restart_of_redis(own_redis: Daemon) -> None:
     async def scenario() -> None:
         async with listening(own_redis.url) as (gateway, address), connect(f"ws://{address}/ws") as client:
             assert await status(address, "/readyz") == 200
@@ -148,7 +148,7 @@ def test_after_a_restart_of_redis_frames_flow_again(own_redis: Daemon) -> None:
     asyncio.run(scenario())
 
 
-def test_a_subscription_that_fell_silent_is_noticed(own_redis: Daemon) -> None:
+def test_a_subscription_to_a_hung_redis_is_noticed_and_restored(own_redis: Daemon) -> None:
     async def scenario() -> None:
         async with (
             listening(own_redis.url, redis_silence_seconds=0.1) as (gateway, address),
@@ -167,7 +167,7 @@ def test_a_subscription_that_fell_silent_is_noticed(own_redis: Daemon) -> None:
     asyncio.run(scenario())
 
 
-def test_a_quiet_subscription_stays(redis_url: str) -> None:
+def test_a_subscription_without_messages_is_kept(redis_url: str) -> None:
     async def scenario() -> None:
         async with listening(redis_url, redis_silence_seconds=0.05) as (gateway, _):
             with pytest.raises(TimeoutError):
@@ -176,7 +176,7 @@ def test_a_quiet_subscription_stays(redis_url: str) -> None:
     asyncio.run(scenario())
 
 
-def test_other_paths_and_too_many_clients_are_refused(redis_url: str) -> None:
+def test_unknown_paths_and_too_many_clients_are_rejected(redis_url: str) -> None:
     async def scenario() -> None:
         async with listening(redis_url, max_clients=1) as (_, address), connect(f"ws://{address}/ws?from=here"):
             for path, expected in [("/livez", 200), ("/readyz", 200), ("/", 404), ("//[", 404), ("/ws", 503)]:
@@ -188,7 +188,7 @@ def test_other_paths_and_too_many_clients_are_refused(redis_url: str) -> None:
     asyncio.run(scenario())
 
 
-def test_when_it_stops_clients_are_told_and_a_stalled_one_is_cut(redis_url: str) -> None:
+def test_a_stopping_gateway_closes_its_clients_and_aborts_a_stalled_one(redis_url: str) -> None:
     async def scenario() -> None:
         async with contextlib.AsyncExitStack() as clients:
             async with listening(redis_url) as (gateway, address), publisher(redis_url) as publish:
@@ -205,7 +205,7 @@ def test_when_it_stops_clients_are_told_and_a_stalled_one_is_cut(redis_url: str)
     asyncio.run(scenario())
 
 
-def test_a_page_of_another_host_is_turned_away(redis_url: str) -> None:
+def test_a_cross_origin_connection_is_rejected(redis_url: str) -> None:
     async def scenario() -> None:
         async with listening(redis_url) as (_, address):
             async with connect(f"ws://{address}/ws", origin=f"http://{address}"):  # type: ignore[arg-type]

@@ -72,5 +72,5 @@ def test_a_port_in_use_is_reported_with_the_variable_to_change(redis_url: str) -
 
 
 def test_an_address_of_another_machine_is_reported_with_the_variable_to_change(redis_url: str) -> None:
-    with pytest.raises(PortError, match="cannot listen on 192.0.2.1 .* EVENTPULSE_HOST"):
+    with pytest.raises(PortError, match=r"cannot listen on 192\.0\.2\.1 .* EVENTPULSE_HOST"):
         gateway.run(Settings(host="192.0.2.1"), redis_url)

@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import msgspec
 import pytest
+from falcon.testing import TestClient
 
 from models.base import now
 from models.event import Event
@@ -26,7 +27,7 @@ def store(count: int, event_type: str, source: str, age_seconds: float = 1) -> N
     Event.store(msgspec.json.encode(event | {"event_id": uuid4()}) for _ in range(count))
 
 
-def test_events_of_the_last_minute_are_counted_by_type_the_most_frequent_first(client, db):
+def test_events_of_the_last_minute_are_counted_by_type_in_descending_order(client: TestClient, db: None) -> None:
     store(1, "login", "web")
     store(3, "error", "web")
     store(1, "click", "app")
@@ -44,7 +45,7 @@ def test_events_of_the_last_minute_are_counted_by_type_the_most_frequent_first(c
     assert metrics["to"].endswith("Z")
 
 
-def test_events_are_counted_by_source_in_the_window_asked_for(client, db):
+def test_events_are_counted_by_source_in_the_requested_window(client: TestClient, db: None) -> None:
     store(2, "login", "web", age_seconds=500)
     store(1, "error", "app")
     metrics = client.simulate_get("/api/v1/metrics", params={"window_seconds": 600, "group_by": "source"}).json
@@ -60,17 +61,17 @@ def test_events_are_counted_by_source_in_the_window_asked_for(client, db):
         ("group_by=payload", "group_by"),
     ],
 )
-def test_a_bad_parameter_is_refused_by_name(client, query, field):
+def test_an_invalid_parameter_is_named_in_the_error(client: TestClient, query: str, field: str) -> None:
     answer = client.simulate_get("/api/v1/metrics", query_string=query)
     assert (answer.status_code, [error["field"] for error in answer.json["errors"]]) == (400, [field])
 
 
 @pytest.mark.parametrize("window_seconds", [10, 3600])
-def test_both_bounds_of_the_window_are_allowed(client, window_seconds):
+def test_both_bounds_of_the_window_are_allowed(client: TestClient, window_seconds: int) -> None:
     assert client.simulate_get("/api/v1/metrics", params={"window_seconds": window_seconds}).json["metrics"] == []
 
 
-def test_throughput_shows_each_minute_the_newest_first(client, db):
+def test_throughput_lists_each_minute_newest_first(client: TestClient, db: None) -> None:
     for minutes in range(3):
         Throughput.record(MINUTE + timedelta(minutes=minutes), accepted=100 + minutes, oldest_age_seconds=0.5)
     answer = client.simulate_get("/api/v1/throughput", params={"limit": 2}).json
@@ -95,7 +96,7 @@ def test_throughput_shows_each_minute_the_newest_first(client, db):
     assert [minute["accepted"] for minute in period.json["data"]] == [101]
 
 
-def test_a_cursor_of_another_list_is_refused(client, db):
+def test_a_cursor_of_another_list_is_rejected(client: TestClient, db: None) -> None:
     for minutes in range(2):
         Throughput.record(MINUTE + timedelta(minutes=minutes), accepted=1)
     cursor = client.simulate_get("/api/v1/throughput", params={"limit": 1}).json["pagination"]["next_cursor"]

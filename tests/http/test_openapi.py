@@ -10,6 +10,7 @@ import falcon.inspect
 import msgspec
 import pytest
 from falcon.testing import TestClient
+from marshmallow import Schema
 
 from api.resources.anomalies import AnomalyQuery
 from api.resources.channels import EXAMPLE as CHANNEL
@@ -34,7 +35,7 @@ def resolve(document: dict[str, Any], pointer: str) -> Any:
     return target
 
 
-def test_every_route_and_method_is_described_in_words_and_nothing_else_is(client, document):
+def test_exactly_the_served_routes_and_methods_are_described(client: TestClient, document: dict[str, Any]) -> None:
     routes = falcon.inspect.inspect_routes(client.app)
     served = {f"{method.method} {route.path}" for route in routes for method in route.methods if not method.internal}
     described = {
@@ -48,30 +49,32 @@ def test_every_route_and_method_is_described_in_words_and_nothing_else_is(client
     assert len({operation["operationId"] for operation in described.values()}) == len(described)
 
 
-def test_every_reference_leads_somewhere(document):
+def test_every_reference_resolves(document: dict[str, Any]) -> None:
     references = set(re.findall(r'"\$ref": "([^"]+)"', json.dumps(document)))
     assert references
     assert all(resolve(document, reference) for reference in references)
 
 
-def test_it_is_openapi_3_1(document):
+def test_the_document_is_openapi_3_1(document: dict[str, Any]) -> None:
     assert document["openapi"] == "3.1.0"
     assert document["info"].keys() >= {"title", "version"}
 
 
 @pytest.mark.parametrize(("path", "schema"), [("/api/v1/events", EventQuery), ("/api/v1/anomalies", AnomalyQuery)])
-def test_the_query_parameters_are_those_that_are_checked(document, path, schema):
+def test_the_described_query_parameters_are_those_of_the_schema(
+    document: dict[str, Any], path: str, schema: type[Schema]
+) -> None:
     described = {parameter["name"] for parameter in document["paths"][path]["get"]["parameters"]}
     assert described == {field.data_key or name for name, field in schema().fields.items()}
 
 
-def test_path_parameters_are_described_as_uuids(document):
+def test_path_parameters_are_described_as_uuids(document: dict[str, Any]) -> None:
     (parameter,) = document["paths"]["/api/v1/rules/{rule_id}"]["parameters"]
     assert (parameter["name"], parameter["in"], parameter["required"]) == ("rule_id", "path", True)
     assert parameter["schema"]["format"] == "uuid"
 
 
-def test_errors_are_described_as_problems(client, document):
+def test_errors_are_described_as_problems(client: TestClient, document: dict[str, Any]) -> None:
     described = document["paths"]["/api/v1/events"]["get"]["responses"]["400"]["content"]["application/problem+json"]
     problem = resolve(document, described["schema"]["$ref"])
     answer = client.simulate_get("/api/v1/events", params={"limit": "x"})
@@ -79,7 +82,7 @@ def test_errors_are_described_as_problems(client, document):
     assert set(problem["required"]) <= answer.json.keys() <= problem["properties"].keys()
 
 
-def test_a_version_can_be_asked_for_where_versions_are(document):
+def test_changes_of_versioned_rows_accept_if_match(document: dict[str, Any]) -> None:
     with_if_match = {
         (method, path)
         for path, item in document["paths"].items()
@@ -90,13 +93,13 @@ def test_a_version_can_be_asked_for_where_versions_are(document):
     assert with_if_match == {(method, path) for method in ("put", "patch", "delete") for path in paths}
 
 
-def test_a_condition_is_one_of_its_kinds(document):
+def test_a_condition_has_a_schema_for_each_type(document: dict[str, Any]) -> None:
     condition = document["components"]["schemas"]["RuleInput"]["properties"]["condition"]
     for kind, reference in condition["discriminator"]["mapping"].items():
         assert resolve(document, reference)["properties"]["type"]["enum"] == [kind]
 
 
-def test_the_examples_are_accepted(client, document):
+def test_the_examples_are_accepted(client: TestClient, document: dict[str, Any]) -> None:
     for path, example in [("events", EVENT), ("events/batch", [EVENT]), ("rules", RULE), ("channels", CHANNEL)]:
         operation = document["paths"][f"/api/v1/{path}"]["post"]
         assert operation["requestBody"]["content"]["application/json"]["example"] == example
@@ -105,7 +108,7 @@ def test_the_examples_are_accepted(client, document):
         assert answer.status_code < 300
 
 
-def test_rows_have_the_fields_that_are_described(client, db, document):
+def test_rows_have_exactly_the_described_fields(client: TestClient, db: None, document: dict[str, Any]) -> None:
     at = datetime(2026, 11, 20, tzinfo=UTC)
     event = {"event_id": uuid4(), "timestamp": at, "received_at": at, "payload": {}, "metadata": {}}
     Event.store([msgspec.json.encode(event | {"event_type": "error", "source": "web"})])

@@ -1,20 +1,17 @@
 """Errors: always problem details, never more than a client should know."""
 
 from pathlib import Path
-from typing import Any
 
 import falcon
 import pytest
 import redis
 from falcon.testing import TestClient
 from structlog.testing import capture_logs
-from support.http_events import event
+from support.api_server import api_settings
+from support.http_events import Queued, event
 
 from api.app import create_app
 from api.openapi.operation import Resource
-from eventpulse.settings import Settings
-
-NOBODY = "postgresql://nobody:hunter2@127.0.0.1:1/nothing"
 
 
 class Broken(Resource):
@@ -32,10 +29,10 @@ class Broken(Resource):
         ("POST", "/api/v1/events", 415, "unsupported-media-type", "Unsupported Media Type"),
     ],
 )
-def test_an_error_is_a_problem_with_every_member(
-    door: TestClient, method: str, path: str, status: int, name: str, title: str
+def test_an_error_is_a_problem_with_all_members(
+    ingest_client: TestClient, method: str, path: str, status: int, name: str, title: str
 ) -> None:
-    response = door.simulate_request(method, path, headers={"X-Request-ID": "r-1"})
+    response = ingest_client.simulate_request(method, path, headers={"X-Request-ID": "r-1"})
 
     assert response.status_code == status
     assert response.headers["Content-Type"] == "application/problem+json"
@@ -52,14 +49,14 @@ def test_an_error_is_a_problem_with_every_member(
     }
 
 
-def test_a_method_that_is_not_allowed_is_answered_with_those_that_are(door: TestClient) -> None:
-    assert "POST" in door.simulate_delete("/api/v1/events").headers["Allow"]
+def test_a_method_that_is_not_allowed_is_answered_with_the_allowed_ones(ingest_client: TestClient) -> None:
+    assert "POST" in ingest_client.simulate_delete("/api/v1/events").headers["Allow"]
 
 
-def test_an_unforeseen_failure_is_logged_in_full_and_answered_bare(door: TestClient) -> None:
-    door.app.add_route("/broken", Broken())
+def test_an_unexpected_error_is_logged_and_its_details_are_not_returned(ingest_client: TestClient) -> None:
+    ingest_client.app.add_route("/broken", Broken())
     with capture_logs() as logs:
-        response = door.simulate_get("/broken", headers={"X-Request-ID": "r-2"})
+        response = ingest_client.simulate_get("/broken", headers={"X-Request-ID": "r-2"})
 
     assert (response.status_code, response.json["type"]) == (500, "/problems/internal-server-error")
     assert "hunter2" not in response.text
@@ -68,8 +65,8 @@ def test_an_unforeseen_failure_is_logged_in_full_and_answered_bare(door: TestCli
     assert str(logged["exc_info"]) == "hunter2"
 
 
-def test_without_postgresql_reading_asks_to_come_back(redis_url: str, redis_client: redis.Redis) -> None:
-    client = TestClient(create_app(Settings(redis_url=redis_url, database_url=NOBODY)))
+def test_without_postgresql_queries_answer_503_with_retry_after(redis_url: str, redis_client: redis.Redis) -> None:
+    client = TestClient(create_app(api_settings(redis_url)))
     response = client.simulate_get("/api/v1/events")
 
     assert (response.status_code, response.json["detail"]) == (503, "PostgreSQL is unavailable")
@@ -79,7 +76,7 @@ def test_without_postgresql_reading_asks_to_come_back(redis_url: str, redis_clie
 
 @pytest.mark.parametrize("path", ["/api/v1/events", "/api/v1/events/batch"])
 def test_without_redis_nothing_is_accepted(tmp_path: Path, path: str) -> None:
-    client = TestClient(create_app(Settings(redis_url=f"unix://{tmp_path}/no.sock", database_url=NOBODY)))
+    client = TestClient(create_app(api_settings(f"unix://{tmp_path}/no.sock")))
     response = client.simulate_post(path, json=event() if path.endswith("events") else [event()])
 
     assert (response.status_code, response.json["type"]) == (503, "/problems/service-unavailable")
@@ -87,10 +84,10 @@ def test_without_redis_nothing_is_accepted(tmp_path: Path, path: str) -> None:
     assert str(tmp_path) not in response.text
 
 
-def test_above_the_backlog_s_high_water_mark_nothing_more_is_accepted(
-    redis_url: str, redis_client: redis.Redis, queued: Any
+def test_above_the_high_water_mark_of_the_backlog_nothing_is_accepted(
+    redis_url: str, redis_client: redis.Redis, queued: Queued
 ) -> None:
-    client = TestClient(create_app(Settings(redis_url=redis_url, database_url=NOBODY, max_backlog=2)))
+    client = TestClient(create_app(api_settings(redis_url, max_backlog=2)))
     assert client.simulate_post("/api/v1/events/batch", json=[event(), event()]).status_code == 202
     response = client.simulate_post("/api/v1/events", json=event())
 
@@ -99,8 +96,8 @@ def test_above_the_backlog_s_high_water_mark_nothing_more_is_accepted(
     assert len(queued()) == 2
 
 
-def test_clients_that_were_refused_do_not_all_come_back_at_once(tmp_path: Path) -> None:
-    client = TestClient(create_app(Settings(redis_url=f"unix://{tmp_path}/no.sock", database_url=NOBODY)))
+def test_retry_after_differs_between_rejected_clients(tmp_path: Path) -> None:
+    client = TestClient(create_app(api_settings(f"unix://{tmp_path}/no.sock")))
     waits = {client.simulate_post("/api/v1/events", json=event()).headers["Retry-After"] for _ in range(50)}
 
     assert len(waits) > 1

@@ -3,6 +3,7 @@
 import base64
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -35,10 +36,10 @@ def store(seconds: list[int]) -> None:
     )
 
 
-def walk(client: TestClient, **params) -> list[list[str]]:
+def walk(client: TestClient, **params: Any) -> list[list[str]]:
     """The ids of every page, following the cursors."""
     pages: list[list[str]] = []
-    cursor = {}
+    cursor: dict[str, str] = {}
     while True:
         page = client.simulate_get("/api/v1/events", params=params | cursor).json
         pages.append([event["event_id"] for event in page["data"]])
@@ -49,7 +50,9 @@ def walk(client: TestClient, **params) -> list[list[str]]:
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seconds=st.lists(st.integers(0, 5), max_size=15), limit=st.integers(1, 6))
-def test_the_pages_together_are_the_list_without_gap_or_repeat(client, db, seconds, limit):
+def test_the_pages_together_are_the_list_without_gaps_or_repeats(
+    client: TestClient, db: None, seconds: list[int], limit: int
+) -> None:
     store(seconds)
     pages = walk(client, limit=limit)
     (whole,) = walk(client, limit=500)
@@ -57,7 +60,7 @@ def test_the_pages_together_are_the_list_without_gap_or_repeat(client, db, secon
     assert all(len(page) == limit for page in pages[:-1])
 
 
-def test_events_that_arrive_meanwhile_move_nothing(client, db):
+def test_events_that_arrive_meanwhile_do_not_shift_the_pages(client: TestClient, db: None) -> None:
     store([0, 1, 2, 3])
     page = client.simulate_get("/api/v1/events", params={"limit": 2}).json
     store([0, 1, 2, 3, 9, 9])
@@ -65,7 +68,7 @@ def test_events_that_arrive_meanwhile_move_nothing(client, db):
     assert [event["event_id"] for event in page["data"] + rest["data"]] == [str(UUID(int=n)) for n in (3, 2, 1, 0)]
 
 
-def test_a_cursor_goes_together_with_the_filters(client, db):
+def test_a_cursor_can_be_combined_with_filters(client: TestClient, db: None) -> None:
     store([0, 1, 2, 3, 4])
     pages = walk(client, limit=2, source="web", to="2026-11-20T12:00:03Z")
     assert [event_id for page in pages for event_id in page] == [str(UUID(int=n)) for n in (2, 1, 0)]
@@ -75,7 +78,7 @@ def test_a_cursor_goes_together_with_the_filters(client, db):
     ("moment", "status"),
     [("2026-01-01T00:00:00+23:59", 200), ("9999-12-31T23:59:59-10:00", 400), ("0001-01-01T00:00:00Z", 400)],
 )
-def test_a_forged_cursor_is_read_like_any_time(client, db, moment, status):
+def test_the_time_in_a_forged_cursor_is_validated(client: TestClient, db: None, moment: str, status: int) -> None:
     key = json.dumps([moment, "00000000-0000-7000-8000-000000000001"]).encode()
     answer = client.simulate_get("/api/v1/events", params={"cursor": base64.urlsafe_b64encode(key).decode()})
     assert answer.status_code == status

@@ -1,6 +1,7 @@
 """Stored events, listed and read one by one."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
@@ -13,7 +14,7 @@ from models.event import Event
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
-def store(n: int, second: int | None = None, **fields) -> str:
+def store(n: int, second: int | None = None, **fields: Any) -> str:
     """Store event number n, at n seconds past noon or another second; returns its id."""
     at = NOON + timedelta(seconds=n if second is None else second)
     event = {
@@ -29,25 +30,25 @@ def store(n: int, second: int | None = None, **fields) -> str:
     return str(UUID(int=n))
 
 
-def get(client: TestClient, **params) -> Result:
+def get(client: TestClient, **params: Any) -> Result:
     return client.simulate_get("/api/v1/events", params={name.rstrip("_"): value for name, value in params.items()})
 
 
-def numbers(client: TestClient, **params) -> list[int]:
+def numbers(client: TestClient, **params: Any) -> list[int]:
     answer = get(client, **params)
     assert answer.status_code == 200, answer.text
     return [event["payload"]["n"] for event in answer.json["data"]]
 
 
 @pytest.fixture
-def ten(client: TestClient, db) -> TestClient:
+def ten(client: TestClient, db: None) -> TestClient:
     """Ten events, a second apart; the even ones are errors, those from 5 on come from payments."""
     for n in range(10):
         store(n, event_type="error" if n % 2 == 0 else "login", source="payments" if n >= 5 else "web")
     return client
 
 
-def test_an_event_is_shown_whole_with_times_in_utc(client, db):
+def test_an_event_is_returned_completely_with_times_in_utc(client: TestClient, db: None) -> None:
     event_id = store(1, timestamp="2026-11-20T13:00:00.25+01:00", payload={"a": [1, None]}, metadata={"b": "ü"})
     expected = {
         "event_id": event_id,
@@ -62,13 +63,13 @@ def test_an_event_is_shown_whole_with_times_in_utc(client, db):
     assert get(client).json["data"] == [expected]
 
 
-def test_an_id_is_found_in_upper_case_too(client, db):
+def test_an_id_in_upper_case_is_found(client: TestClient, db: None) -> None:
     event_id = str(uuid4())
     store(1, event_id=event_id)
     assert client.simulate_get(f"/api/v1/events/{event_id.upper()}").json["event_id"] == event_id
 
 
-def test_an_unknown_id_is_not_found(client):
+def test_an_unknown_event_is_not_found(client: TestClient) -> None:
     answer = client.simulate_get(f"/api/v1/events/{uuid4()}")
     assert answer.status_code == 404
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -78,40 +79,40 @@ def test_an_unknown_id_is_not_found(client):
     "event_id",
     ["7", "no-uuid", "00000000-0000-0000-0000-00000000000g", "{00000000-0000-7000-8000-000000000001}", "%00"],
 )
-def test_what_is_no_uuid_is_refused_by_name(client, event_id):
+def test_an_invalid_id_is_named_in_the_error(client: TestClient, event_id: str) -> None:
     answer = client.simulate_get(f"/api/v1/events/{event_id}")
     assert answer.status_code == 400
     assert [error["field"] for error in answer.json["errors"]] == ["event_id"]
 
 
-def test_the_newest_come_first_and_equal_times_by_id(client, db):
+def test_events_are_listed_newest_first_and_by_id_at_equal_times(client: TestClient, db: None) -> None:
     for n, second in [(1, 0), (2, 5), (3, 0), (4, 9)]:
         store(n, second)
     assert numbers(client) == [4, 2, 3, 1]
 
 
-def test_an_empty_list_has_no_next_page(client):
+def test_an_empty_list_has_no_next_page(client: TestClient) -> None:
     assert get(client).json == {
         "data": [],
         "pagination": {"limit": 50, "offset": 0, "count": 0, "next_cursor": None},
     }
 
 
-def test_filters_narrow_the_list_each_and_together(ten):
+def test_filters_apply_alone_and_in_combination(ten: TestClient) -> None:
     assert numbers(ten, event_type="error") == [8, 6, 4, 2, 0]
     assert numbers(ten, source="payments") == [9, 8, 7, 6, 5]
     assert numbers(ten, event_type="error", source="payments") == [8, 6]
     assert numbers(ten, event_type="nothing of the kind") == []
 
 
-def test_both_ends_of_a_period_belong_to_it(ten):
+def test_from_and_to_are_inclusive(ten: TestClient) -> None:
     assert numbers(ten, from_="2026-11-20T12:00:07Z") == [9, 8, 7]
     assert numbers(ten, to="2026-11-20T12:00:02Z") == [2, 1, 0]
     assert numbers(ten, from_="2026-11-20T12:00:04Z", to="2026-11-20T12:00:04Z") == [4]
     assert numbers(ten, from_="2026-11-20T13:00:04+01:00", to="2026-11-20T12:00:05Z", event_type="error") == [4]
 
 
-def test_the_count_is_that_of_the_page(ten):
+def test_count_is_the_number_of_rows_in_the_page(ten: TestClient) -> None:
     page = get(ten, limit=3, offset=1).json
     assert [event["payload"]["n"] for event in page["data"]] == [8, 7, 6]
     assert page["pagination"] | {"next_cursor": None} == {"limit": 3, "offset": 1, "count": 3, "next_cursor": None}
@@ -119,16 +120,16 @@ def test_the_count_is_that_of_the_page(ten):
 
 
 @pytest.mark.parametrize(("asked", "given"), [("0", 1), ("-5", 1), ("500", 500), ("501", 500), ("9" * 30, 500)])
-def test_a_limit_out_of_range_is_clamped(client, asked, given):
+def test_a_limit_out_of_range_is_clamped(client: TestClient, asked: str, given: int) -> None:
     assert get(client, limit=asked).json["pagination"]["limit"] == given
 
 
-def test_a_limit_cuts_the_list_and_its_end_has_no_cursor(ten):
+def test_the_last_page_has_no_cursor(ten: TestClient) -> None:
     assert get(ten, limit=9).json["pagination"]["next_cursor"] is not None
     assert get(ten, limit=10).json["pagination"]["next_cursor"] is None
 
 
-def test_a_parameter_that_is_not_known_is_ignored(ten):
+def test_an_unknown_parameter_is_ignored(ten: TestClient) -> None:
     assert len(numbers(ten, colour="red")) == 10
 
 
@@ -157,7 +158,7 @@ def test_a_parameter_that_is_not_known_is_ignored(ten):
     ],
     ids=str,
 )
-def test_a_bad_parameter_is_refused_by_name(client, params, field):
+def test_an_invalid_parameter_is_named_in_the_error(client: TestClient, params: dict[str, Any], field: str) -> None:
     answer = client.simulate_get(
         "/api/v1/events",
         params={name.rstrip("_"): value for name, value in params.items()},
@@ -168,12 +169,12 @@ def test_a_bad_parameter_is_refused_by_name(client, params, field):
 
 
 @pytest.mark.parametrize("text", ["x", "!!!", "bm90aGluZw", "W10", "é", "WyIyMDI2LTExLTIwVDEyOjAwOjAwIiwgInh5eiJd", ""])
-def test_a_cursor_we_never_gave_is_refused_by_name(client, text):
+def test_an_invalid_cursor_is_named_in_the_error(client: TestClient, text: str) -> None:
     answer = client.simulate_get("/api/v1/events", query_string=f"cursor={quote(text)}")
     assert answer.status_code == 400
     assert [error["field"] for error in answer.json["errors"]] == ["cursor"]
 
 
-def test_several_bad_parameters_are_named_at_once(client):
+def test_all_invalid_parameters_are_named_together(client: TestClient) -> None:
     answer = get(client, limit="many", offset="-1", from_="then")
     assert {error["field"] for error in answer.json["errors"]} == {"limit", "offset", "from"}

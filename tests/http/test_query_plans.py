@@ -1,5 +1,6 @@
 """Every question that the API takes is answered by an index, at a size where that matters."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -34,7 +35,7 @@ PERIODS: list[dict[str, Any]] = [{}, {"from": FROM}, {"to": TO}, {"from": FROM, 
 
 
 @pytest.fixture(scope="module")
-def filled(database_url: str):
+def filled(database_url: str) -> Iterator[None]:
     """Twenty thousand rows of each, with the statistics that the planner goes by."""
     configure(database_url, name="tests")
     database.connect()
@@ -52,21 +53,23 @@ def plan(rows: Any) -> str:
 
 @pytest.mark.parametrize("period", PERIODS, ids="-".join)
 @pytest.mark.parametrize("filters", [{}, {"event_type": "type 3"}, {"source": "source 3"}], ids=str)
-def test_a_page_of_events_is_read_from_an_index(filled, filters, period):
+def test_a_page_of_events_is_read_from_an_index(filled: None, filters: dict[str, str], period: dict[str, str]) -> None:
     rows = matching(events.EventQuery().load(filters | period), events.NEWEST_FIRST, events.FILTERS).limit(51)
     assert_indexed(plan(rows))
 
 
 @pytest.mark.parametrize("period", PERIODS, ids="-".join)
 @pytest.mark.parametrize("filters", [{}, {"rule_id": UUID}, {"severity": "info"}], ids=str)
-def test_a_page_of_anomalies_is_read_from_an_index(filled, filters, period):
+def test_a_page_of_anomalies_is_read_from_an_index(
+    filled: None, filters: dict[str, str], period: dict[str, str]
+) -> None:
     rows = matching(anomalies.AnomalyQuery().load(filters | period), anomalies.NEWEST_FIRST, anomalies.FILTERS).limit(
         51
     )
     assert_indexed(plan(rows))
 
 
-def test_the_few_anomalies_of_an_event_are_found_by_an_index(filled):
+def test_the_anomalies_of_an_event_are_found_by_an_index(filled: None) -> None:
     rows = matching(anomalies.AnomalyQuery().load({"event_id": UUID}), anomalies.NEWEST_FIRST, anomalies.FILTERS).limit(
         51
     )
@@ -74,11 +77,11 @@ def test_the_few_anomalies_of_an_event_are_found_by_an_index(filled):
 
 
 @pytest.mark.parametrize("period", PERIODS, ids="-".join)
-def test_a_page_of_minutes_is_read_from_an_index(filled, period):
+def test_a_page_of_minutes_is_read_from_an_index(filled: None, period: dict[str, str]) -> None:
     assert_indexed(plan(matching(throughput.ThroughputQuery().load(period), throughput.NEWEST_FIRST, {}).limit(51)))
 
 
-def test_the_page_after_a_cursor_starts_in_the_index(filled):
+def test_the_page_after_a_cursor_starts_in_the_index(filled: None) -> None:
     """Not by reading and dropping the pages before it."""
     middle = Anomaly.select().order_by(Anomaly.detected_at).offset(10_000).get()
     query = anomalies.AnomalyQuery().load({"severity": "info"}) | {"cursor": (middle.detected_at, middle.anomaly_id)}

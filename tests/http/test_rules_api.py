@@ -9,11 +9,11 @@ import msgspec
 import pytest
 import redis
 from falcon.testing import Result, TestClient
+from support.api_server import api_settings
 from support.waiting import until
 
 from actors.rule_state.rulebook import REVISION, SNAPSHOT
 from api.app import create_app
-from eventpulse.settings import Settings
 from models.database import database
 from models.rule import Rule
 
@@ -48,12 +48,13 @@ def fields_named(answer: Result) -> list[str]:
     return [error["field"] for error in answer.json["errors"]]
 
 
-def in_redis(client: redis.Redis) -> dict[str, Any]:
-    """The published rules by their names."""
-    return {rule["name"]: rule for rule in msgspec.json.decode(client.get(SNAPSHOT))["rules"]}
+def published(client: redis.Redis) -> dict[str, Any]:
+    """Return the published rules by their names."""
+    snapshot: Any = client.get(SNAPSHOT)
+    return {rule["name"]: rule for rule in msgspec.json.decode(snapshot)["rules"]}
 
 
-def test_a_created_rule_is_shown_with_what_we_add(client):
+def test_a_created_rule_is_returned_with_the_fields_of_the_server(client: TestClient) -> None:
     answer = client.simulate_post("/api/v1/rules", json=RULE)
     rule = answer.json
     assert answer.status_code == 201
@@ -70,7 +71,7 @@ def test_a_created_rule_is_shown_with_what_we_add(client):
     assert (read.json, read.headers["ETag"]) == (rule, '"1"')
 
 
-def test_rules_are_listed_by_pages_newest_first(client):
+def test_rules_are_listed_by_pages_newest_first(client: TestClient) -> None:
     names = [add(client, name=f"rule {n}")["name"] for n in range(3)]
     page = client.simulate_get("/api/v1/rules", params={"limit": 2}).json
     assert [rule["name"] for rule in page["data"]] == names[:0:-1]
@@ -78,7 +79,7 @@ def test_rules_are_listed_by_pages_newest_first(client):
     assert [rule["name"] for rule in rest["data"]] == names[:1]
 
 
-def test_put_replaces_the_whole_rule_and_what_is_left_out_gets_its_default(client):
+def test_put_replaces_the_rule_and_omitted_fields_get_their_defaults(client: TestClient) -> None:
     rule = add(client, cooldown_seconds=7, enabled=False)
     changed = {name: RULE[name] for name in ("severity", "window_seconds", "condition")} | {"name": "Renamed"}
     answer = client.simulate_put(path(rule), json=changed)
@@ -89,13 +90,13 @@ def test_put_replaces_the_whole_rule_and_what_is_left_out_gets_its_default(clien
     assert client.simulate_get(path(rule)).json == answer.json
 
 
-def test_a_rule_may_be_put_back_as_it_was_read(client):
+def test_a_rule_can_be_sent_back_as_it_was_read(client: TestClient) -> None:
     rule = add(client)
     answer = client.simulate_put(path(rule), json=rule | {"version": 99, "status": "error"})
     assert (answer.status_code, answer.json["version"], answer.json["status"]) == (200, 2, "active")
 
 
-def test_patch_changes_what_it_names_and_replaces_the_condition_whole(client):
+def test_patch_changes_the_given_fields_and_replaces_the_condition_as_a_whole(client: TestClient) -> None:
     rule = add(client)
     patched = client.simulate_patch(path(rule), json={"enabled": False, "severity": "info"}).json
     assert patched == rule | {
@@ -109,7 +110,7 @@ def test_patch_changes_what_it_names_and_replaces_the_condition_whole(client):
     assert "source" not in str(client.simulate_patch(path(rule), json={"condition": condition}).json["condition"])
 
 
-def test_a_deleted_rule_is_gone(client):
+def test_a_deleted_rule_is_not_found(client: TestClient) -> None:
     rule = add(client)
     answer = client.simulate_delete(path(rule))
     assert (answer.status_code, answer.text) == (204, "")
@@ -118,7 +119,7 @@ def test_a_deleted_rule_is_gone(client):
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
-def test_an_unknown_rule_is_not_found_and_what_is_no_uuid_is_refused(client, method):
+def test_an_unknown_rule_answers_404_and_an_invalid_id_400(client: TestClient, method: str) -> None:
     assert client.simulate_request(method, f"/api/v1/rules/{uuid4()}", json=RULE).status_code == 404
     answer = client.simulate_request(method, "/api/v1/rules/7", json=RULE)
     assert (answer.status_code, fields_named(answer)) == (400, ["rule_id"])
@@ -148,14 +149,16 @@ def test_an_unknown_rule_is_not_found_and_what_is_no_uuid_is_refused(client, met
     ],
     ids=str,
 )
-def test_what_is_wrong_with_a_rule_is_named_by_its_path_and_nothing_is_stored(client, db, change, field):
+def test_an_invalid_field_of_a_rule_is_named_by_its_path_and_nothing_is_stored(
+    client: TestClient, db: None, change: dict[str, Any], field: str
+) -> None:
     body = json.dumps(RULE | change)  # a lone surrogate is escaped
     answer = client.simulate_post("/api/v1/rules", body=body, content_type="application/json")
     assert (answer.status_code, fields_named(answer)) == (400, [field])
     assert Rule.select().count() == 0
 
 
-def test_a_patch_is_checked_as_the_whole_rule_it_makes(client):
+def test_a_patch_is_validated_as_the_resulting_rule(client: TestClient) -> None:
     rule = add(client)
     answer = client.simulate_patch(path(rule), json={"window_seconds": -1, "name": None})
     assert (answer.status_code, sorted(fields_named(answer))) == (400, ["name", "window_seconds"])
@@ -163,20 +166,20 @@ def test_a_patch_is_checked_as_the_whole_rule_it_makes(client):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "7", '"rule"'])
-def test_a_body_that_is_no_object_is_refused(client, text):
+def test_a_body_that_is_not_an_object_is_rejected(client: TestClient, text: str) -> None:
     headers = {"Content-Type": "application/json"}
     answer = client.simulate_post("/api/v1/rules", body=text, headers=headers)
     assert (answer.status_code, fields_named(answer)) == (400, ["body"])
 
 
-def test_only_json_is_taken_and_not_too_much_of_it(client):
+def test_only_json_of_limited_size_is_accepted(client: TestClient) -> None:
     answer = client.simulate_post("/api/v1/rules", body="name=x", headers={"Content-Type": "text/plain"})
     assert (answer.status_code, answer.headers["Accept"]) == (415, "application/json")
     assert client.simulate_post("/api/v1/rules", json=RULE | {"name": "x" * 70_000}).status_code == 413
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
-def test_if_match_holds_a_change_to_the_version_it_was_made_for(client, method):
+def test_if_match_rejects_a_change_of_an_older_version(client: TestClient, method: str) -> None:
     rule = add(client)
     client.simulate_patch(path(rule), json={"name": "changed meanwhile"})
     answer = client.simulate_request(method, path(rule), json=RULE, headers={"If-Match": '"1"'})
@@ -186,13 +189,15 @@ def test_if_match_holds_a_change_to_the_version_it_was_made_for(client, method):
     assert answer.status_code in (200, 204)
 
 
-def test_any_version_matches_a_star(client):
+def test_an_if_match_of_a_star_matches_every_version(client: TestClient) -> None:
     assert client.simulate_put(path(add(client)), json=RULE, headers={"If-Match": "*"}).status_code == 200
 
 
 @pytest.mark.parametrize(("headers", "status"), [({}, 409), ({"If-Match": '"1"'}, 412)])
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
-def test_of_two_changes_at_once_the_second_is_told(client, db, method, headers, status):
+def test_the_second_of_two_concurrent_changes_is_rejected(
+    client: TestClient, db: None, method: str, headers: dict[str, str], status: int
+) -> None:
     """The second has read the rule when the first is stored: it is seen waiting for the first in `pg_locks`."""
     rule = add(client)
     with ThreadPoolExecutor(1) as pool, database.atomic():
@@ -204,7 +209,7 @@ def test_of_two_changes_at_once_the_second_is_told(client, db, method, headers, 
     assert client.simulate_get(path(rule)).json["name"] == "the first"
 
 
-def test_a_suspended_rule_says_why_and_a_change_puts_it_in_force_again(client, db):
+def test_a_suspended_rule_has_a_reason_and_a_change_activates_it_again(client: TestClient, db: None) -> None:
     rule = add(client)
     Rule.suspend(UUID(rule["rule_id"]), 1, "division by zero")
     shown = client.simulate_get(path(rule)).json
@@ -213,35 +218,35 @@ def test_a_suspended_rule_says_why_and_a_change_puts_it_in_force_again(client, d
     assert (changed["status"], changed["status_reason"]) == ("active", None)
 
 
-def test_every_change_is_published_at_once(client, redis_client):
+def test_every_change_is_published_immediately(client: TestClient, redis_client: redis.Redis) -> None:
     rule = add(client, name="first")
-    assert in_redis(redis_client)["first"]["version"] == 1
+    assert published(redis_client)["first"]["version"] == 1
     client.simulate_patch(path(rule), json={"name": "second"})
-    assert in_redis(redis_client).keys() == {"second"}
+    assert published(redis_client).keys() == {"second"}
     client.simulate_patch(path(rule), json={"enabled": False})
-    assert in_redis(redis_client) == {}
+    assert published(redis_client) == {}
     client.simulate_patch(path(rule), json={"enabled": True})
     before = redis_client.get(REVISION)
     client.simulate_delete(path(rule))
-    assert in_redis(redis_client) == {}
+    assert published(redis_client) == {}
     assert redis_client.get(REVISION) != before
 
 
-def test_without_redis_a_change_is_stored_all_the_same(empty_database):
-    client = TestClient(create_app(Settings(redis_url="redis://127.0.0.1:1", database_url=empty_database)))
+def test_without_redis_a_change_is_still_stored(empty_database: str) -> None:
+    client = TestClient(create_app(api_settings("redis://127.0.0.1:1", empty_database)))
     rule = add(client)
     assert client.simulate_patch(path(rule), json={"name": "Renamed"}).json["version"] == 2
     assert client.simulate_delete(path(rule)).status_code == 204
 
 
-def test_without_postgresql_the_answer_is_to_come_back_later(door):
-    answer = door.simulate_get("/api/v1/rules")
+def test_without_postgresql_rules_answer_503_with_retry_after(ingest_client: TestClient) -> None:
+    answer = ingest_client.simulate_get("/api/v1/rules")
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) >= 1
     assert "127.0.0.1" not in answer.text
 
 
-def test_a_field_name_that_is_no_text_is_shown_escaped(client: TestClient, db: None) -> None:
+def test_a_field_name_that_is_not_text_is_escaped_in_the_error(client: TestClient, db: None) -> None:
     answer = client.simulate_post("/api/v1/rules", body=b'{"\\ud800":1}', headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
     assert answer.json["errors"][0]["field"] == "\\ud800"

@@ -9,20 +9,20 @@ from eventpulse.settings import Settings
 EVENT = '{"source":%s,"event_type":"t","timestamp":"2026-01-01T00:00:00Z","source":%s}'
 
 
-def test_of_a_field_given_twice_the_last_counts() -> None:
+def test_the_last_value_of_a_repeated_field_is_used() -> None:
     accepted = decode.decode((EVENT % ('"a"', '"b"')).encode(), decode.SINGLE, Settings())
     assert b'"source":"b"' in accepted.encoded[0]
 
 
 @pytest.mark.parametrize("values", [("1", '"b"'), ('"a"', "1")])
-def test_a_field_given_twice_must_be_right_both_times(values: tuple[str, str]) -> None:
+def test_every_value_of_a_repeated_field_must_be_valid(values: tuple[str, str]) -> None:
     with pytest.raises(problems.Problem) as refused:
         decode.decode((EVENT % values).encode(), decode.SINGLE, Settings())
     assert refused.value.status == 400
     assert refused.value.errors
 
 
-def test_events_that_only_look_suspicious_pass() -> None:
+def test_many_brackets_and_an_escaped_backslash_before_u0000_are_accepted() -> None:
     """Many brackets are no depth, and an escaped backslash before u0000 is no NUL."""
     payload = '{"wide":[' + ",".join(["[]"] * 100) + r'],"text":"\\\\u0000"}'
     text = f'{{"source":"s","event_type":"t","timestamp":"2026-01-01T00:00:00Z","payload":{payload}}}'
@@ -31,7 +31,7 @@ def test_events_that_only_look_suspicious_pass() -> None:
 
 
 @pytest.mark.parametrize(("size", "fits"), [(65_536, True), (65_536 + decode.ADDED_BYTES, False)])
-def test_an_event_may_have_64_kib_and_what_we_add_does_not_count(size: int, fits: bool) -> None:
+def test_an_event_may_have_64_kib_without_the_bytes_that_the_server_adds(size: int, fits: bool) -> None:
     head, tail = b'{"source":"s","event_type":"t","timestamp":"2026-01-01T00:00:00Z","payload":{"text":"', b'"}}'
     body = head + b"x" * (size - len(head + tail)) + tail
     if fits:
@@ -42,7 +42,7 @@ def test_an_event_may_have_64_kib_and_what_we_add_does_not_count(size: int, fits
         assert refused.value.status == 413
 
 
-def test_a_text_that_looks_like_nul_may_be_as_deep_as_any() -> None:
+def test_an_escaped_backslash_before_u0000_is_accepted_at_depth_32() -> None:
     payload = '{"a":' * 31 + r'{"b":"\\u0000"}' + "}" * 31
     text = f'{{"source":"s","event_type":"t","timestamp":"2026-01-01T00:00:00Z","payload":{payload}}}'
     assert decode.decode(text.encode(), decode.SINGLE, Settings()).encoded

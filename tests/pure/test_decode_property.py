@@ -79,7 +79,7 @@ changed = {
     "received_at": timestamp,
     "paylod": obj,
 }
-MISSING = object()
+MISSING: Any = object()
 
 
 @st.composite
@@ -125,7 +125,7 @@ def test_decoder_and_schema_accept_the_same_events(event: dict[str, Any], escape
 
 @settings(max_examples=200, deadline=None)
 @given(events(), st.data())
-def test_decoder_and_schema_accept_the_same_texts(event: dict[str, Any], data: st.DataObject) -> None:
+def test_decoder_and_schema_accept_the_same_damaged_events(event: dict[str, Any], data: st.DataObject) -> None:
     """One byte lost, doubled or replaced; that is mostly no JSON."""
     body = json.dumps(event).encode()
     at = data.draw(st.integers(0, len(body) - 1))

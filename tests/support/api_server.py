@@ -1,4 +1,4 @@
-"""The API in processes of its own, as users run it."""
+"""The API in its own processes, as users run it, and settings for an API inside the test process."""
 
 import os
 import signal
@@ -11,29 +11,39 @@ from dataclasses import dataclass
 
 import psutil
 
+from eventpulse.settings import ConnectedSettings, Settings
 from support.waiting import until
+
+#: No PostgreSQL listens here. The password must not appear in any answer.
+UNREACHABLE_POSTGRES = "postgresql://nobody:hunter2@127.0.0.1:1/nothing"
+
+
+def api_settings(redis_url: str, database_url: str = UNREACHABLE_POSTGRES, **limits: int) -> ConnectedSettings:
+    """Return the settings of an API; by default without a reachable PostgreSQL."""
+    return ConnectedSettings.of(Settings(**limits), redis_url, database_url)  # type: ignore[arg-type] # limits are integers
 
 
 @dataclass(frozen=True)
 class Server:
-    """A served API."""
+    """A running API."""
 
     process: psutil.Process
     port: int
 
     @property
     def worker(self) -> psutil.Process:
-        """The one process that answers requests."""
+        """Return the only process that answers requests."""
         (child,) = self.process.children()
         return child
 
     def connect(self) -> socket.socket:
+        """Open a connection."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=10)
 
 
 @contextmanager
 def serve(**environment: str) -> Iterator[Server]:
-    """Run `eventpulse api` in one worker process until the block ends."""
+    """Run `eventpulse api` with one worker process inside the block."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     own = {"EVENTPULSE_PORT": str(port), "EVENTPULSE_API_WORKERS": "1", "LOG_LEVEL": "warning"}

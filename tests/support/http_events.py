@@ -1,12 +1,16 @@
-"""Events as clients send them."""
+"""Events as HTTP clients send them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+#: Returns the queued events that wait to be stored, in the order of the queue.
+Queued = Callable[[], list[dict[str, Any]]]
+
 
 def event(event_id: str | None = None, **fields: Any) -> dict[str, Any]:
-    """A valid event. Fields that are not of an event go into its payload."""
+    """Return a valid event. Fields that an event does not have go into its payload."""
     made = {"event_type": "order.paid", "source": "checkout", "timestamp": "2026-11-20T12:00:00Z"}
     if event_id is not None:
         made["event_id"] = event_id
@@ -15,5 +19,5 @@ def event(event_id: str | None = None, **fields: Any) -> dict[str, Any]:
 
 
 def lines(*events: Any) -> bytes:
-    """Events as NDJSON."""
+    """Return events as NDJSON."""
     return b"\n".join(msgspec.json.encode(each) for each in events)
