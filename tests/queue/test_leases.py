@@ -11,6 +11,7 @@ from support.broker_factory import StartWorker, enqueue, enqueue_numbers, number
 from support.waiting import until
 
 from actors.transport.consumer import Consumer
+from actors.transport.middleware import stopping
 from actors.transport.redis_broker import RedisBroker
 
 
@@ -38,6 +39,19 @@ def test_a_consumer_that_closes_releases_its_leases(broker: RedisBroker) -> None
     lease_numbers(broker, 10).close()
     assert broker.client.llen("eventpulse:stage") == 10
     assert broker.client.zcard("eventpulse:__heartbeats__") == 0
+
+
+def test_a_consumer_of_a_stopping_worker_leases_nothing_and_sends_heartbeats(broker: RedisBroker) -> None:
+    declare_stage(broker)
+    enqueue_numbers(broker, "stage", 1)
+    consumer = Consumer(broker, "stage", 100, 1, 20)
+    stopping.set()
+    try:
+        assert next(consumer) is None
+    finally:
+        stopping.clear()
+    assert broker.client.llen("eventpulse:stage") == 1
+    assert broker.client.zscore("eventpulse:__heartbeats__", consumer.lease)
 
 
 def test_messages_of_a_crashed_worker_are_requeued_as_a_batch(broker: RedisBroker) -> None:
