@@ -9,6 +9,8 @@ import structlog
 from dramatiq.message import Message
 
 from actors.pipeline.records import event_of, event_records, request_id_of
+from actors.transport.batch import Batch
+from actors.transport.messages import Bundle, make_bundles
 from models.dead_letter import DeadLetter
 from models.event import Conflict
 
@@ -16,7 +18,7 @@ log = structlog.get_logger()
 
 
 def dead_letter(conflicts: Sequence[Conflict], records: Sequence[bytes]) -> None:
-    """Keep each conflicting event as a dead letter, and log it. `records` are those of the whole batch.
+    """Store each conflicting event as a dead letter, and log it. `records` are those of the whole batch.
 
     The id of a dead letter derives from the event id and the digest: redelivery writes it once.
     """
@@ -31,10 +33,16 @@ def dead_letter(conflicts: Sequence[Conflict], records: Sequence[bytes]) -> None
         )
 
 
-def with_stored_events(records: Sequence[bytes], conflicts: Sequence[Conflict]) -> list[bytes]:
-    """Return the records with the stored event in place of each conflicting one: rules see what is stored."""
-    stored = {conflict.position: event_records([conflict.stored], None)[0] for conflict in conflicts}
-    return [stored.get(position, record) for position, record in enumerate(records)]
+def with_stored_events(evaluations: Sequence[Bundle], conflicts: Sequence[Conflict], batch: Batch) -> list[Bundle]:
+    """Return the bundles with the stored event in place of each conflicting one, so that rules see what is stored.
+
+    The ids of the bundles stay, because the pending evaluations have them already.
+    """
+    records = list(batch.records)
+    for conflict in conflicts:
+        (records[conflict.position],) = event_records([conflict.stored], None)
+    corrected = make_bundles("evaluate", records, batch.consumer.batch)
+    return [Bundle(before.id, after.data) for before, after in zip(evaluations, corrected, strict=True)]
 
 
 def _letter(conflict: Conflict, record: bytes) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from actors.outages import retry_on_outage
 from actors.pipeline import conflicts
 from actors.pipeline.records import event_ids
 from actors.transport.batch import current_batch
-from actors.transport.messages import Bundle, make_bundles
+from actors.transport.messages import make_bundles
 from models.database import connection
 from models.event import Event
 
@@ -22,18 +22,13 @@ def persist(*events: msgspec.Raw) -> None:
     """
     batch = current_batch()
     assert batch is not None
-    bundled = list(make_bundles("evaluate", batch.records, batch.consumer.batch))
+    evaluations = list(make_bundles("evaluate", batch.records, batch.consumer.batch))
     with connection():
-        stored = Event.store(events, event_ids(bundled, batch.records))
-        conflicting = Event.conflicts(events) if stored < len(events) else []
-        if conflicting:
+        stored = Event.store(events, event_ids(evaluations, batch.records))
+        if stored < len(events) and (conflicting := Event.conflicts(events)):
             conflicts.dead_letter(conflicting, batch.records)
-    if conflicting:
-        records = conflicts.with_stored_events(batch.records, conflicting)
-        corrected = make_bundles("evaluate", records, batch.consumer.batch)
-        # The ids stay: the pending evaluations name them.
-        bundled = [Bundle(before.id, after.data) for before, after in zip(bundled, corrected, strict=True)]
-        batch.outbox.counts["conflicting"] = len(conflicting)
-    for bundle in bundled:
+            evaluations = conflicts.with_stored_events(evaluations, conflicting, batch)
+            batch.outbox.counts["conflicting"] = len(conflicting)
+    for bundle in evaluations:
         batch.outbox.add("evaluate", bundle.id, bundle.data)
     batch.outbox.counts["persisted"] = len(events)
