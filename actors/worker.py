@@ -14,6 +14,7 @@ from actors.broker import broker
 from actors.transport.redis_broker import is_unavailable
 from eventpulse import preflight
 from eventpulse.settings import ConnectedSettings
+from models import migrations
 from notifiers.http import TOTAL_SECONDS as LONGEST_SEND_SECONDS
 
 log = structlog.get_logger()
@@ -33,7 +34,7 @@ def run(settings: ConnectedSettings) -> int:
     Raises `PreflightError` if a server would lose events, and `redis.ConnectionError` if Redis is unavailable at the
     start.
     """
-    preflight.ensure_ready(settings)
+    preflight.ensure_ready(settings, migrations.pending)
     runtime.setup(settings)
     broker.client.ping()
     stop = _stop_on_signals()

@@ -26,7 +26,8 @@ def run(settings: ConnectedSettings) -> int:
     Raises `PortError` if the address is in use, and `PreflightError` if Redis could lose events.
     """
     ports.ensure_free(settings.host, settings.port, "EVENTPULSE_PORT")
-    preflight.ensure(preflight.check_redis(settings.redis_url))  # ingest does not need PostgreSQL
+    # Ingest does not need PostgreSQL.
+    preflight.ensure(preflight.check_redis(settings.redis_url, settings.max_redis_memory_percent))
     gunicorn.http.wsgi.SERVER = "EventPulse"  # hides the server software in the Server header
     try:
         _Server(settings).run()

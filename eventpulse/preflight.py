@@ -1,9 +1,10 @@
-"""Whether the servers are fit to keep what is accepted: what `eventpulse doctor` and every starting process ask."""
+"""Preflight checks of Redis and PostgreSQL, made by `eventpulse doctor` and by every process when it starts."""
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import psycopg2
@@ -16,21 +17,23 @@ from eventpulse.settings import ConnectedSettings
 
 log = structlog.get_logger()
 
-MAX_SKEW_SECONDS = 5.0  # above it, events seem late or early to the rules, and no two logs agree
-ROOM = 0.8  # the share of its memory that the backlog may use, unless told otherwise
-OLDEST_REDIS = (6, 2)  # BLMOVE, and LPOP of several
+MAX_CLOCK_SKEW_SECONDS = 5.0  # with more, rules would take events for late, and the logs of two machines would disagree
+OLDEST_REDIS = (6, 2)  # BLMOVE, and LPOP with a count
 TIMEOUT_SECONDS = 5
+UNKNOWN = "unknown"
 
 State = Literal["ok", "warning", "fatal", "unreachable"]
+#: Takes the URL of a database and returns the names of its pending migrations. Raises `psycopg2.Error`.
+SchemaState = Callable[[str], list[str]]
 
 
 class PreflightError(UserError):
-    """A server is set up so that accepted events would be lost; the message says what to change."""
+    """A server is set up so that accepted events would be lost. The message names the setting to change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found. `fatal`: no process of ours starts like this."""
+    """The result of one check. With the state `fatal` no process starts."""
 
     server: str
     check: str
@@ -42,109 +45,175 @@ class Finding:
         return f"{self.server}: {self.check}: {self.found}; {self.remedy}"
 
 
+def finding(server: str, check: str, ok: bool, found: str, remedy: str, otherwise: State = "fatal") -> Finding:
+    """Return the result of a check: `ok`, or `otherwise` with its remedy."""
+    return Finding(server, check, "ok" if ok else otherwise, found, "" if ok else remedy)
+
+
+def ensure_ready(settings: ConnectedSettings, schema_state: SchemaState) -> None:
+    """Check both servers; log warnings. Raises `PreflightError`."""
+    ensure(check_redis(settings.redis_url, settings.max_redis_memory_percent))
+    ensure(check_postgres(settings.database_url, schema_state))
+
+
 def ensure(findings: Iterator[Finding]) -> None:
-    """Log what is not as it should be. Raises `PreflightError` on what is fatal; a server that is away will be back."""
-    for finding in findings:
-        if finding.state == "fatal":
-            raise PreflightError(str(finding))
-        if finding.state != "ok":
-            log.warning("unfit", server=finding.server, check=finding.check, found=finding.found, do=finding.remedy)
+    """Log the findings that are not ok. Raises `PreflightError` for a fatal one.
+
+    An unavailable server is not fatal: processes wait for it.
+    """
+    for each in findings:
+        if each.state == "fatal":
+            raise PreflightError(str(each))
+        if each.state != "ok":
+            log.warning("preflight_warning", server=each.server, check=each.check, found=each.found, remedy=each.remedy)
 
 
-def ensure_ready(settings: ConnectedSettings) -> None:
-    """See `ensure`; `settings` must have both URLs."""
-    ensure(check_redis(settings.redis_url))
-    ensure(check_postgres(settings.database_url))
-
-
-def check_redis(url: str) -> Iterator[Finding]:
-    """The checks of the Redis of `url`."""
+def check_redis(url: str, max_memory_percent: int) -> Iterator[Finding]:
+    """Yield the checks of the Redis at `url`. Above `max_memory_percent` of its memory, ingest answers 503."""
     try:
-        with redis.Redis.from_url(
-            url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS
-        ) as client:
-            info = client.info()
-            seconds, microseconds = client.time()
-            skew = abs(time.time() - (seconds + microseconds / 1_000_000))
-            fsync = _configured(client, "appendfsync")
+        state = _redis_state(url)
     except redis.exceptions.NoPermissionError as error:
-        remedy = "allow INFO, TIME and CONFIG GET, so that it can be seen whether it is fit"
+        remedy = "allow INFO and TIME: its settings cannot be checked without them"
         yield Finding("Redis", "permissions", "warning", str(error), remedy)
-        return
     except redis.RedisError as error:
-        yield _away("Redis", error, "REDIS_URL")
-        return
-
-    def result(check: str, ok: bool, found: str, remedy: str, otherwise: State = "fatal") -> Finding:
-        return Finding("Redis", check, "ok" if ok else otherwise, found, "" if ok else remedy)
-
-    version, policy = str(info.get("redis_version", "not told")), info.get("maxmemory_policy", "not told")
-    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
-    yield result("version", not numbers or numbers >= OLDEST_REDIS, version, "use 6.2 or newer")
-    role = info.get("role", "master")
-    yield result("role", role == "master", role, "take its primary: a replica takes no writes", "warning")
-    unknown: State = "warning" if policy == "not told" else "fatal"
-    keeps = policy == "noeviction"
-    yield result("eviction", keeps, f"maxmemory-policy {policy}", "set noeviction: it would drop events", unknown)
-    yield result("clock", skew <= MAX_SKEW_SECONDS, f"{skew:.1f} s from ours", "synchronize the machines' clocks")
-    logs_writes = bool(info.get("aof_enabled"))
-    kept = f"appendonly {'yes' if logs_writes else 'no'}, appendfsync {fsync or 'not told'}"
-    durable = logs_writes and fsync in (None, "always")
-    remedy = "set appendonly yes and appendfsync always: a crash forgets events that were accepted"
-    yield result("durability", durable, kept, remedy, "warning")
-    written = info.get("aof_last_write_status", "ok")
-    yield result("disk", written == "ok", f"last write {written}", "its log tells why it cannot write", "warning")
-    most, used = info.get("maxmemory", 0), info.get("used_memory", 0)
-    memory = f"{used >> 20} MiB of {f'{most >> 20} MiB' if most else 'no limit'}"
-    unlimited = "set maxmemory: without it the machine runs out of memory before ingest is refused"
-    remedy = "ingest is refused until workers have made room, or give it more" if most else unlimited
-    yield result("memory", used < most * ROOM, memory, remedy, "warning")
+        yield _unreachable("Redis", error, "REDIS_URL")
+    else:
+        yield _redis_version(state)
+        yield _redis_role(state)
+        yield _redis_eviction(state)
+        yield _redis_clock(state)
+        yield _redis_durability(state)
+        yield _redis_disk(state)
+        yield _redis_memory(state, max_memory_percent)
 
 
-def check_postgres(url: str) -> Iterator[Finding]:
-    """The checks of the PostgreSQL of `url`; points this process's models at it."""
-    # The API must not import these before gevent has patched its process.
-    import peewee
+@dataclass(frozen=True, slots=True)
+class _RedisState:
+    """The answer of INFO, the difference of the clocks, and `appendfsync`, which is None if CONFIG is not allowed."""
 
-    from models import database, migrations
+    info: dict[str, Any]
+    skew_seconds: float
+    appendfsync: str | None
 
+
+def _redis_state(url: str) -> _RedisState:
+    with redis.Redis.from_url(url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS) as client:
+        info: dict[str, Any] = client.info()
+        seconds, microseconds = client.time()
+        skew = abs(time.time() - (seconds + microseconds / 1_000_000))
+        return _RedisState(info, skew, _redis_setting(client, "appendfsync"))
+
+
+def _redis_setting(client: "redis.Redis", name: str) -> str | None:
+    """Return a setting of Redis, or None if the provider does not allow CONFIG."""
     try:
-        with psycopg2.connect(url, connect_timeout=TIMEOUT_SECONDS) as connection, connection.cursor() as cursor:
-            names = ("fsync", "full_page_writes", "synchronous_commit", "transaction_read_only")
-            cursor.execute(f"SELECT {', '.join(f'current_setting({name!r})' for name in names)}")
-            settings = dict(zip(names, next(cursor), strict=True))
-        connection.close()
-        database.configure(url, name="eventpulse")
-        pending = [migration.name for migration in migrations.status() if not migration.applied]
-        database.database.close_all()
-    except (psycopg2.Error, peewee.PeeweeException) as error:
-        yield _away("PostgreSQL", error, "DATABASE_URL")
-        return
-
-    def result(check: str, ok: bool, found: str, remedy: str, otherwise: State = "fatal") -> Finding:
-        return Finding("PostgreSQL", check, "ok" if ok else otherwise, found, "" if ok else remedy)
-
-    missing = f"pending: {', '.join(pending)}" if pending else "up to date"
-    yield result("schema", not pending, missing, "run `eventpulse migrate`")
-    writes = settings.pop("transaction_read_only") == "off"
-    yield result("writes", writes, "taken" if writes else "refused", "it is read-only, or a standby", "warning")
-    unsafe = [name for name, value in settings.items() if value == "off"]
-    found = f"off: {', '.join(unsafe)}" if unsafe else "on"
-    yield result("durability", not unsafe, found, "set them on: a crash forgets what was stored", "warning")
-
-
-def _away(server: str, error: Exception, variable: str) -> Finding:
-    reason = masked(" ".join(str(error).split()))
-    return Finding(
-        server, "answer", "unreachable", f"does not answer as it should ({reason})", f"start it, or correct {variable}"
-    )
-
-
-def _configured(client: "redis.Redis", name: str) -> str | None:
-    """A setting of Redis; None when its provider does not let us ask."""
-    try:
-        found: Any = client.config_get(name)
+        settings: Any = client.config_get(name)
     except redis.ResponseError:
         return None
-    value = found.get(name)
+    value = settings.get(name)
     return None if value is None else str(value)
+
+
+_redis = partial(finding, "Redis")
+_postgres = partial(finding, "PostgreSQL")
+
+
+def _redis_version(state: _RedisState) -> Finding:
+    version = str(state.info.get("redis_version", UNKNOWN))
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    return _redis("version", not numbers or numbers >= OLDEST_REDIS, version, "use 6.2 or newer")
+
+
+def _redis_role(state: _RedisState) -> Finding:
+    role = state.info.get("role", "master")
+    return _redis("role", role == "master", role, "connect to its primary: a replica rejects writes", "warning")
+
+
+def _redis_eviction(state: _RedisState) -> Finding:
+    policy = state.info.get("maxmemory_policy", UNKNOWN)
+    remedy = "set noeviction: otherwise Redis deletes events when its memory is full"
+    otherwise: State = "warning" if policy == UNKNOWN else "fatal"
+    return _redis("eviction", policy == "noeviction", f"maxmemory-policy {policy}", remedy, otherwise)
+
+
+def _redis_clock(state: _RedisState) -> Finding:
+    difference = f"differs by {state.skew_seconds:.1f} s from this machine"
+    return _redis("clock", state.skew_seconds <= MAX_CLOCK_SKEW_SECONDS, difference, "synchronize the machines' clocks")
+
+
+def _redis_durability(state: _RedisState) -> Finding:
+    appends = bool(state.info.get("aof_enabled"))
+    settings = f"appendonly {'yes' if appends else 'no'}, appendfsync {state.appendfsync or UNKNOWN}"
+    remedy = "set appendonly yes and appendfsync always: otherwise a crash loses accepted events"
+    return _redis("durability", appends and state.appendfsync in (None, "always"), settings, remedy, "warning")
+
+
+def _redis_disk(state: _RedisState) -> Finding:
+    written = state.info.get("aof_last_write_status", "ok")
+    return _redis("disk", written == "ok", f"last write {written}", "see its log for the reason", "warning")
+
+
+def _redis_memory(state: _RedisState, max_percent: int) -> Finding:
+    limit, used = state.info.get("maxmemory", 0), state.info.get("used_memory", 0)
+    memory = f"{used >> 20} MiB of {f'{limit >> 20} MiB' if limit else 'no limit'}"
+    if limit:
+        remedy = f"above {max_percent} % ingest answers 503: wait for the workers, or raise maxmemory"
+    else:
+        remedy = "set maxmemory: otherwise the machine runs out of memory before ingest answers 503"
+    return _redis("memory", used < limit * max_percent / 100, memory, remedy, "warning")
+
+
+def check_postgres(url: str, schema_state: SchemaState) -> Iterator[Finding]:
+    """Yield the checks of the PostgreSQL at `url`."""
+    try:
+        settings = _postgres_settings(url)
+        if not (session := _postgres_session(settings)).state == "ok":
+            yield session
+            return
+        pending = schema_state(url)
+    except psycopg2.Error as error:
+        rejected = "unsupported startup parameter" in str(error)
+        yield _session(False, "rejected") if rejected else _unreachable("PostgreSQL", error, "DATABASE_URL")
+        return
+    yield session
+    schema = f"pending: {', '.join(pending)}" if pending else "up to date"
+    yield _postgres("schema", not pending, schema, "run `eventpulse migrate`")
+    writable = settings["transaction_read_only"] == "off"
+    accepted = "accepted" if writable else "rejected"
+    yield _postgres("writes", writable, accepted, "it is read-only, or a standby: connect to its primary", "warning")
+    unsafe = [name for name in ("fsync", "full_page_writes", "synchronous_commit") if settings[name] == "off"]
+    off = f"off: {', '.join(unsafe)}" if unsafe else "on"
+    yield _postgres("durability", not unsafe, off, "turn them on: otherwise a crash loses stored events", "warning")
+
+
+def _postgres_settings(url: str) -> dict[str, str]:
+    """Return settings of PostgreSQL as a session with a start parameter sees them. Raises `psycopg2.Error`."""
+    names = ("fsync", "full_page_writes", "synchronous_commit", "transaction_read_only", "statement_timeout")
+    start = f"-c statement_timeout={TIMEOUT_SECONDS}s"
+    connection = psycopg2.connect(url, connect_timeout=TIMEOUT_SECONDS, options=start)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT {', '.join(f'current_setting({name!r})' for name in names)}")
+            return dict(zip(names, next(cursor), strict=True))
+    finally:
+        connection.close()
+
+
+def _postgres_session(settings: dict[str, str]) -> Finding:
+    kept = settings["statement_timeout"] == f"{TIMEOUT_SECONDS}s"
+    return _session(kept, "accepted" if kept else "ignored")
+
+
+def _session(ok: bool, treated: str) -> Finding:
+    """Return the check of the start parameter `options`, which PgBouncer rejects or ignores.
+
+    In its transaction mode the advisory lock of the leading scheduler would not hold either.
+    """
+    remedy = "connect DATABASE_URL to PostgreSQL itself, or to a pool in session mode that passes `options` on"
+    return _postgres("session", ok, f"the start parameter `options` is {treated}", remedy)
+
+
+def _unreachable(server: str, error: Exception, variable: str) -> Finding:
+    reason = masked(" ".join(str(error).split()))
+    remedy = f"start it, or correct {variable}"
+    return Finding(server, "connection", "unreachable", f"does not answer as expected ({reason})", remedy)

@@ -14,6 +14,7 @@ from actors.broker import broker
 from actors.worker import exit_within
 from eventpulse import preflight
 from eventpulse.settings import ConnectedSettings
+from models import migrations
 from schedules.leader import Leadership
 from schedules.timetable import PeriodicJob, timetable
 
@@ -30,7 +31,7 @@ def run(settings: ConnectedSettings) -> int:
 
     Raises `PreflightError` if a server would lose events.
     """
-    preflight.ensure_ready(settings)
+    preflight.ensure_ready(settings, migrations.pending)
     runtime.setup(settings, name="scheduler")
     stop = threading.Event()
 

@@ -38,7 +38,7 @@ def up(settings: Settings) -> int:
         connected = _connected(settings, servers)
         _verify(connected)
         _prepare_database(connected)
-        preflight.ensure_ready(connected)
+        preflight.ensure_ready(connected, migrations.pending)
         supervisor = Supervisor(_phases(connected, servers, board), board)
         supervisor.start()
         _supervise(supervisor, connected)

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import peewee
+import psycopg2
 from playhouse.migrations import Migration, Runner
 
-from models.database import connection, database
+from models.database import configure, connection, database
 
 #: Key of the lock that migrating processes take. It must never change.
 ADVISORY_LOCK = 7_307_309_101
@@ -28,6 +30,20 @@ def status() -> list[Migration]:
     """Return all migrations in order; `applied` is None if a migration is pending."""
     with connection():
         return list(_runner().status())
+
+
+def pending(database_url: str) -> list[str]:
+    """Return the names of the migrations that this database lacks, in order; the models use this database from then on.
+
+    Raises `psycopg2.OperationalError` if PostgreSQL is unavailable.
+    """
+    configure(database_url)
+    try:
+        return [migration.name for migration in status() if not migration.applied]
+    except peewee.PeeweeException as error:
+        raise psycopg2.OperationalError(str(error)) from error
+    finally:
+        database.close_all()
 
 
 def _runner() -> Runner:
