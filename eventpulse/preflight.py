@@ -167,7 +167,7 @@ def check_postgres(url: str, schema_state: SchemaState) -> Iterator[Finding]:
     """Yield the checks of the PostgreSQL at `url`."""
     try:
         settings = _postgres_settings(url)
-        if not (session := _postgres_session(settings)).state == "ok":
+        if (session := _postgres_session(settings)).state != "ok":
             yield session
             return
         pending = schema_state(url)

@@ -1,4 +1,4 @@
-"""`eventpulse bench`: how fast a running EventPulse takes events in, and how soon it has stored them."""
+"""`eventpulse bench`: how fast a running EventPulse accepts events, and how soon it has stored them."""
 
 import time
 from datetime import UTC, datetime
@@ -9,50 +9,65 @@ import httpx
 from uuid_utils.compat import uuid7
 
 from eventpulse.cli import load_generator, output
+from eventpulse.cli.connection import api_url
+from eventpulse.cli.load_generator import Outcome
+from eventpulse.cli.options import Positive, exit_on_interrupt, url_option
 from eventpulse.errors import OK, PARTIAL, Unreachable, UserError
 
 STORED_SECONDS = 120.0
 POLL_SECONDS = 0.01
 
 
-def run(url: str, *, batch: int, rate: float | None, seconds: float, connections: int, form: str) -> int:
-    """Offer `rate` events a second (None: as many as are answered), and print what came of them.
+@click.command()
+@url_option
+@click.option("--batch", type=click.IntRange(1, 1_000), default=100, show_default=True, help="Events per request.")
+@click.option("--rate", type=Positive(), help="Events per second; by default as many as are accepted.")
+@click.option("--seconds", type=Positive(), default=10, show_default=True, help="Duration.")
+@click.option("--connections", type=click.IntRange(1, 500), default=8, show_default=True, help="HTTP connections.")
+@output.format_option
+def bench(url: str | None, batch: int, rate: float | None, seconds: float, connections: int, form: str) -> int:
+    """Measure a running EventPulse. It stores the events that are sent, with the sources bench-00 to bench-19.
 
-    Returns the exit code: 5 when not every request was accepted. Raises `Unreachable` when nothing answers at `url`,
-    `UserError` when what was accepted is not stored after two minutes.
+    Exits with 5 if not every request was accepted.
     """
-    api = f"{url}/api/v1"
+    exit_on_interrupt()
+    url = api_url(url)
     click.echo(f"{seconds:g} s of events in batches of {batch}, to {url}", err=True)
     started = time.perf_counter()
     try:
-        found = load_generator.drive(
-            api, batch, seconds=seconds, rate=rate / batch if rate else None, connections=connections
+        outcome = load_generator.drive(
+            f"{url}/api/v1", batch, seconds=seconds, rate=rate / batch if rate else None, connections=connections
         )
-        stored = _seconds_until_stored(api, started)
+        stored_seconds = _seconds_until_stored(f"{url}/api/v1", started)
     except (OSError, httpx.TransportError, httpx.InvalidURL) as error:
         raise Unreachable(f"no API answers at {url} ({error}): start `eventpulse up`, or give --url") from error
-    figures: dict[str, Any] = {
-        "accepted, events": found.accepted * batch,
-        "accepted, events/s": round(found.accepted * batch / found.seconds),
-        "stored, events/s": round(found.accepted * batch / stored),
-        "latency p50, ms": round(found.percentile(0.50), 2),
-        "latency p95, ms": round(found.percentile(0.95), 2),
-        "latency p99, ms": round(found.percentile(0.99), 2),
-    }
-    refused = {status: count for status, count in sorted(found.statuses.items()) if status != 202 and count}
-    figures |= {f"requests answered {status or 'nothing'}": count for status, count in refused.items()}
+    figures = _figures(outcome, batch, stored_seconds)
     output.emit([{"figure": name, "value": value} for name, value in figures.items()], form, ("figure", "value"))
-    return PARTIAL if refused else OK
+    return OK if outcome.accepted == outcome.statuses.total() else PARTIAL
+
+
+def _figures(outcome: Outcome, batch: int, stored_seconds: float) -> dict[str, Any]:
+    events = outcome.accepted * batch
+    figures: dict[str, Any] = {
+        "accepted, events": events,
+        "accepted, events/s": round(events / outcome.seconds),
+        "stored, events/s": round(events / stored_seconds),
+        "latency p50, ms": round(outcome.percentile(0.50), 2),
+        "latency p95, ms": round(outcome.percentile(0.95), 2),
+        "latency p99, ms": round(outcome.percentile(0.99), 2),
+    }
+    rejected = {status: count for status, count in sorted(outcome.statuses.items()) if status != 202 and count}
+    return figures | {f"requests answered {status or 'nothing'}": count for status, count in rejected.items()}
 
 
 def _seconds_until_stored(api: str, started: float) -> float:
-    """Send a last event, and wait until it is stored: those before it are, or are about to be."""
+    """Return the seconds from `started` until everything is stored, known from one more event that is sent last."""
     event_id = str(uuid7())
     now = datetime.now(UTC).isoformat()
     last = {"event_id": event_id, "event_type": "bench.end", "source": "bench", "timestamp": now}
     deadline = time.perf_counter() + STORED_SECONDS
     with httpx.Client(base_url=api, timeout=10, trust_env=False) as client:
-        while client.post("/events", json=last).status_code != httpx.codes.ACCEPTED:  # it may be full just now
+        while client.post("/events", json=last).status_code != httpx.codes.ACCEPTED:  # the queue may be full
             _pause(deadline)
         while client.get(f"/events/{event_id}").status_code != httpx.codes.OK:
             _pause(deadline)
@@ -61,5 +76,5 @@ def _seconds_until_stored(api: str, started: float) -> float:
 
 def _pause(deadline: float) -> None:
     if time.perf_counter() > deadline:
-        raise UserError(f"what was sent is not stored after {STORED_SECONDS:g} s: does a worker run?")
+        raise UserError(f"the accepted events are not stored after {STORED_SECONDS:g} s: is a worker running?")
     time.sleep(POLL_SECONDS)

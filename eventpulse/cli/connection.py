@@ -1,5 +1,6 @@
-"""The servers that a command uses: those of the environment, or the embedded ones of a running `eventpulse up`."""
+"""The servers that a command uses: those of the settings, or the embedded ones of a running `eventpulse up`."""
 
+from eventpulse import ports
 from eventpulse.errors import Unreachable
 from eventpulse.masking import masked
 from eventpulse.settings import ConnectedSettings, Settings
@@ -26,9 +27,37 @@ def database_settings() -> tuple[Settings, str]:
     return settings, str(settings.database_url)
 
 
+def api_url(url: str | None) -> str:
+    """Return `url` without a final slash, or the address of the API on this machine. Raises `SettingsError`."""
+    if url is not None:
+        return url.rstrip("/")
+    settings = Settings.from_environ()
+    return f"http://{ports.reachable_host(settings.host)}:{settings.port}"
+
+
+def explained(error: Exception) -> Unreachable | None:
+    """Return the user error for an exception that means that a server is unavailable, or None for any other one."""
+    import peewee  # these take long to import, and few commands fail
+    import psycopg2
+    import redis
+
+    from models.database import is_outage
+
+    if isinstance(error, redis.RedisError):  # whatever it is: the server at that address does not work as a Redis
+        server, variable = "Redis", "REDIS_URL"
+    elif isinstance(error, psycopg2.OperationalError) or (
+        isinstance(error, peewee.PeeweeException) and is_outage(error)
+    ):
+        server, variable = "PostgreSQL", "DATABASE_URL"
+    else:
+        return None
+    reason = masked(" ".join(str(error).split()))
+    return Unreachable(f"{server} does not answer as expected ({reason}): start it, or correct {variable}")
+
+
 def _with_embedded(settings: Settings, *needed: str) -> Settings:
     if _missing(settings, needed):
-        from eventpulse.local import embedded  # imports both client libraries, which takes long
+        from eventpulse.local import embedded  # takes long to import, and is not needed with servers of one's own
 
         settings = embedded.find(settings)
     if missing := _missing(settings, needed):
@@ -42,23 +71,3 @@ def _with_embedded(settings: Settings, *needed: str) -> Settings:
 def _missing(settings: Settings, needed: tuple[str, ...]) -> list[str]:
     urls = {"REDIS_URL": settings.redis_url, "DATABASE_URL": settings.database_url}
     return [variable for variable in needed if urls[variable] is None]
-
-
-def explained(error: Exception) -> Unreachable | None:
-    """Return the user error for an exception that means that a server is unavailable, or None for any other one."""
-    import peewee
-    import psycopg2
-    import redis
-
-    from models.database import is_outage
-
-    if isinstance(error, redis.RedisError):  # any of them: what answers there does not work as a Redis
-        server, variable = "Redis", "REDIS_URL"
-    elif isinstance(error, psycopg2.OperationalError) or (
-        isinstance(error, peewee.PeeweeException) and is_outage(error)
-    ):
-        server, variable = "PostgreSQL", "DATABASE_URL"
-    else:
-        return None
-    reason = masked(" ".join(str(error).split()))
-    return Unreachable(f"{server} does not answer as expected ({reason}): start it, or correct {variable}")

@@ -1,4 +1,4 @@
-"""`eventpulse demo`: an ordinary minute of a shop, then its payments fail."""
+"""`eventpulse demo`: ordinary traffic of a shop, then a burst of payment errors, and the alert that follows."""
 
 import random
 import time
@@ -9,17 +9,16 @@ from typing import Any
 import click
 import httpx
 
-from eventpulse import ports
+from eventpulse.cli.connection import api_url
+from eventpulse.cli.options import exit_on_interrupt, url_option
 from eventpulse.errors import OK, Unreachable, UserError
-from eventpulse.settings import Settings
-from eventpulse.times import iso_utc
 
 RULE: dict[str, Any] = {
     "name": "Payment errors",
     "enabled": True,
     "severity": "critical",
     "window_seconds": 60,
-    "cooldown_seconds": 3,  # shorter than the calm before the burst, so that the demo can be repeated at once
+    "cooldown_seconds": 3,  # shorter than the ordinary traffic before the burst, so that a second demo alerts as well
     "condition": {
         "type": "threshold",
         "metric": "count",
@@ -29,8 +28,8 @@ RULE: dict[str, Any] = {
         "value": 5,
     },
 }
-CALM_BATCHES = 25
-CALM_PAUSE_SECONDS = 0.2
+BASELINE_BATCHES = 25
+BASELINE_PAUSE_SECONDS = 0.2
 BURST_EVENTS = 12
 ALERT_SECONDS = 20
 POLL_SECONDS = 0.02
@@ -39,80 +38,78 @@ MILLISECOND = timedelta(milliseconds=1)
 Event = dict[str, Any]
 
 
-def default_url(settings: Settings) -> str:
-    """The API as a client on this machine reaches it."""
-    return f"http://{ports.reachable_host(settings.host)}:{settings.port}"
+@click.command()
+@url_option
+def demo(url: str | None) -> int:
+    """Send realistic traffic, then a burst of payment errors, and show the alert that follows.
 
-
-def run(url: str) -> int:
-    """Play the demo against the API at `url`; returns the exit code.
-
-    Raises `Unreachable` when it does not answer, `UserError` when it refuses or no alert comes.
+    Creates the rule "Payment errors" if it does not exist.
     """
+    exit_on_interrupt()
+    url = api_url(url)
     try:
         with httpx.Client(base_url=f"{url}/api/v1", timeout=10, trust_env=False) as client:
-            rule_id = _ensure_rule(client)
-            _calm(client)
-            known = {anomaly["anomaly_id"] for anomaly in _anomalies(client, rule_id)}
-            sent_at = datetime.now(UTC)
-            _post(client, [_payment_error() for _ in range(BURST_EVENTS)])
-            click.echo(f"Burst     {BURST_EVENTS} payment errors at once", err=True)
-            anomaly = _await_alert(client, rule_id, known)
-            _show(anomaly, sent_at, url)
+            _run(client, url)
     except httpx.HTTPStatusError as error:
-        raise UserError(f"the API at {url} refused: {_said(error.response)}") from error
+        raise UserError(f"the API at {url} rejected a request: {_reason(error.response)}") from error
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise Unreachable(f"no API answers at {url} ({error}): start `eventpulse up`, or give --url") from error
     return OK
 
 
-def _said(response: httpx.Response) -> str:
-    """What a problem says; something that is not ours may say anything, and its status must do."""
+def _run(client: httpx.Client, url: str) -> None:
+    rule_id = _ensure_rule(client)
+    _send_baseline(client)
+    known = {anomaly["anomaly_id"] for anomaly in _anomalies(client, rule_id)}
+    sent_at = datetime.now(UTC)
+    _post(client, [_payment_error() for _ in range(BURST_EVENTS)])
+    click.echo(f"Burst     {BURST_EVENTS} payment errors in one request", err=True)
+    _show(_wait_for_alert(client, rule_id, known), sent_at, url)
+
+
+def _reason(response: httpx.Response) -> str:
+    """Return the detail of a problem document; for any other answer its status."""
     if response.headers.get("Content-Type") == "application/problem+json":
         return f"{response.status_code} {response.json()['detail']}"
     return f"{response.status_code} {response.reason_phrase} (is it EventPulse?)"
 
 
 def _ensure_rule(client: httpx.Client) -> str:
-    """The id of the demo's rule; it is made when it is not there yet."""
+    """Return the id of the demo's rule; create it if it does not exist."""
     offset = 0
     while page := _get(client, "/rules", limit=500, offset=offset)["data"]:
         for rule in page:
             if rule["name"] == RULE["name"]:
-                click.echo(f"Rule      {rule['name']} (there already)", err=True)
+                click.echo(f"Rule      {rule['name']} (exists)", err=True)
                 return str(rule["rule_id"])
         offset += len(page)
-    made = client.post("/rules", json=RULE).raise_for_status().json()
-    click.echo(f"Rule      {made['name']}: more than 5 errors of payment_service in 60 s (made)", err=True)
-    return str(made["rule_id"])
+    rule = client.post("/rules", json=RULE).raise_for_status().json()
+    click.echo(f"Rule      {rule['name']}: more than 5 errors of payment_service in 60 s (created)", err=True)
+    return str(rule["rule_id"])
 
 
-def _calm(client: httpx.Client) -> None:
-    """About five seconds in which everything is well."""
+def _send_baseline(client: httpx.Client) -> None:
+    """Send ordinary traffic for about five seconds."""
     sent = 0
     for batch in _baseline():
         sent += len(batch)
         _post(client, batch)
-        time.sleep(CALM_PAUSE_SECONDS)
-    click.echo(f"Baseline  {sent} events of a shop on a good day", err=True)
+        time.sleep(BASELINE_PAUSE_SECONDS)
+    click.echo(f"Baseline  {sent} ordinary events of a shop", err=True)
 
 
 def _baseline() -> Iterator[list[Event]]:
-    for _ in range(CALM_BATCHES):
-        yield [random.choice(ORDINARY)() for _ in range(random.randint(4, 12))]  # noqa: S311 - scenery
+    for _ in range(BASELINE_BATCHES):
+        yield [random.choice(ORDINARY)() for _ in range(random.randint(4, 12))]  # noqa: S311 - not for security
 
 
 def _event(event_type: str, source: str, **payload: Any) -> Event:
-    return {
-        "event_type": event_type,
-        "source": source,
-        "timestamp": iso_utc(datetime.now(UTC)),
-        "payload": payload,
-    }
+    now = datetime.now(UTC).isoformat()
+    return {"event_type": event_type, "source": source, "timestamp": now, "payload": payload}
 
 
 def _number(low: int, high: int) -> int:
-    return random.randint(low, high)  # noqa: S311 - scenery
+    return random.randint(low, high)  # noqa: S311 - not for security
 
 
 ORDINARY = (
@@ -141,14 +138,16 @@ def _anomalies(client: httpx.Client, rule_id: str) -> list[dict[str, Any]]:
     return list(_get(client, "/anomalies", rule_id=rule_id, limit=20)["data"])
 
 
-def _await_alert(client: httpx.Client, rule_id: str, known: set[str]) -> dict[str, Any]:
+def _wait_for_alert(client: httpx.Client, rule_id: str, known: set[str]) -> dict[str, Any]:
     deadline = time.monotonic() + ALERT_SECONDS
     while time.monotonic() < deadline:
         for anomaly in _anomalies(client, rule_id):
             if anomaly["anomaly_id"] not in known:
                 return anomaly
         time.sleep(POLL_SECONDS)
-    raise UserError(f"no alert within {ALERT_SECONDS} s: does a worker run, and is the rule {RULE['name']!r} enabled?")
+    raise UserError(
+        f"no alert within {ALERT_SECONDS} s: is a worker running, and is the rule {RULE['name']!r} enabled?"
+    )
 
 
 def _show(anomaly: dict[str, Any], sent_at: datetime, url: str) -> None:

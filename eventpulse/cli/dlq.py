@@ -1,39 +1,43 @@
-"""`eventpulse dlq`: what exhausted its retries, for an operator to read, run again or delete."""
+"""`eventpulse dlq`: dead letters, the messages that failed for the last time."""
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
 
+from actors import runtime
+from actors.recovery import dead_letters
 from eventpulse.cli import output
 from eventpulse.cli.connection import connected_settings
+from eventpulse.cli.options import dry_run_option, yes_option
 from eventpulse.errors import OK, PARTIAL, NotFound
+from models.dead_letter import DeadLetter
 
 COLUMNS = ("dead_letter_id", "dead_lettered_at", "queue", "event_id", "attempts", "error")
 
-ids = click.argument("ids", nargs=-1, metavar="[ID]...")
-everything = click.option("--all", "everything", is_flag=True, help="Every dead letter.")
-yes = click.option("--yes", is_flag=True, help="Do not ask.")
-dry_run = click.option("--dry-run", is_flag=True, help="Show what would happen; change nothing.")
+ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...")
+all_option = click.option("--all", "everything", is_flag=True, help="Every dead letter.")
 
 
 @click.group()
 def dlq() -> None:
-    """Dead letters: messages that exhausted their retries, with why."""
+    """List, show, requeue and delete dead letters: messages that failed after their last retry."""
 
 
 @dlq.command("list")
-@click.option("--queue", help="Only those of this queue: persist, evaluate or notify.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Most to show.")
+@click.option("--queue", help="Only dead letters of this queue: persist, evaluate or notify.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many to show.")
 @output.format_option
 def list_(queue: str | None, limit: int, form: str) -> None:
-    """The newest dead letters first."""
-    dead_letters = _dead_letters()
+    """List dead letters, newest first."""
+    _connect()
     output.emit([_row(letter) for letter in dead_letters.list_(limit, queue)], form, COLUMNS)
     total = dead_letters.count(queue)
     if total > limit:
-        click.echo(f"{limit} of {total} dead letters; --limit shows more.", err=True)
+        click.echo(f"{limit} of {total} dead letters; use --limit to show more.", err=True)
     elif total == 0:
         click.echo("No dead letters.", err=True)
 
@@ -42,8 +46,9 @@ def list_(queue: str | None, limit: int, form: str) -> None:
 @click.argument("dead_letter_id", metavar="ID")
 @click.option("-o", "--output", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def show(dead_letter_id: str, form: str) -> None:
-    """One dead letter: its message as it was, and the traceback of its last attempt."""
-    letter = _dead_letters().get(dead_letter_id)
+    """Show one dead letter with its message and the traceback of its last attempt."""
+    _connect()
+    letter = dead_letters.get(dead_letter_id)
     if letter is None:
         raise NotFound(f"there is no dead letter {dead_letter_id}")
     row = {**_row(letter), "request_id": letter.request_id, "message": _readable(bytes(letter.message))}
@@ -52,78 +57,110 @@ def show(dead_letter_id: str, form: str) -> None:
         return
     message = row.pop("message")
     for name, value in row.items():
-        click.echo(f"{name:<16}{'' if value is None else value}")
+        click.echo(f"{name:<16}  {'' if value is None else value}")
     click.echo(f"\nmessage\n{message if isinstance(message, str) else json.dumps(message, indent=2)}")
-    click.echo(f"\ntraceback\n{letter.traceback or '(none was recorded)'}")
+    click.echo(f"\ntraceback\n{letter.traceback or 'none recorded'}")
 
 
 @dlq.command()
-@ids
-@everything
-@yes
-@dry_run
+@ids_argument
+@all_option
+@yes_option
+@dry_run_option
 def retry(ids: tuple[str, ...], everything: bool, yes: bool, dry_run: bool) -> int:
-    """Queue dead letters again, as new as on their first day."""
-    dead_letters = _dead_letters()
-    letters, code = _chosen(dead_letters, ids, everything)
-    if _agreed("queue again", letters, yes=yes, dry_run=dry_run):
-        replay = dead_letters.replay([letter.dead_letter_id for letter in letters])
-        for error in replay.errors:
-            click.echo(error, err=True)
-        click.echo(f"{replay.queued} queued again, {len(replay.errors)} not.", err=True)
-        code = PARTIAL if replay.errors else code
-    return code
+    """Requeue dead letters with their retry count reset."""
+    _connect()
+    selection = _select(ids, everything)
+    if not _confirm("requeue", selection, yes=yes, dry_run=dry_run):
+        return selection.code
+    requeued = 0
+    errors: list[str] = []
+
+    def requeue(batch: Sequence[str]) -> None:
+        nonlocal requeued
+        result = dead_letters.replay(batch)
+        requeued += result.queued
+        errors.extend(result.errors)
+
+    _for_each_batch("Requeueing", selection, requeue)
+    for error in errors:
+        click.echo(error, err=True)
+    click.echo(f"{requeued} requeued, {len(errors)} not.", err=True)
+    return PARTIAL if errors else selection.code
 
 
 @dlq.command()
-@ids
-@everything
-@yes
-@dry_run
+@ids_argument
+@all_option
+@yes_option
+@dry_run_option
 def purge(ids: tuple[str, ...], everything: bool, yes: bool, dry_run: bool) -> int:
-    """Delete dead letters for good."""
-    dead_letters = _dead_letters()
-    letters, code = _chosen(dead_letters, ids, everything)
-    if _agreed("delete", letters, yes=yes, dry_run=dry_run):
-        click.echo(f"{dead_letters.purge([letter.dead_letter_id for letter in letters])} deleted.", err=True)
-    return code
+    """Delete dead letters permanently."""
+    _connect()
+    selection = _select(ids, everything)
+    if not _confirm("delete", selection, yes=yes, dry_run=dry_run):
+        return selection.code
+    deleted = 0
+
+    def delete(batch: Sequence[str]) -> None:
+        nonlocal deleted
+        deleted += dead_letters.purge(batch)
+
+    _for_each_batch("Deleting", selection, delete)
+    click.echo(f"{deleted} deleted.", err=True)
+    return selection.code
 
 
-def _dead_letters() -> Any:
-    settings = connected_settings()
-    from actors import runtime  # slow to import, and not needed for --help
-    from actors.recovery import dead_letters
+@dataclass(frozen=True)
+class _Selection:
+    """Dead letters to work on: how many, the first of them, and their ids in batches. `code`: the exit code so far."""
 
-    runtime.connect(settings, "dlq")
-    dead_letters.reconcile()  # those of the last seconds, too, and all of them when no scheduler runs
-    return dead_letters
+    total: int
+    sample: Sequence[DeadLetter]
+    batches: Iterable[Sequence[str]] = field(repr=False)
+    code: int = OK
 
 
-def _chosen(dead_letters: Any, ids: Sequence[str], everything: bool) -> tuple[list[Any], int]:
-    """The letters that are meant, and the exit code: some of the ids may name none."""
+def _connect() -> None:
+    runtime.connect(connected_settings(), "dlq")
+    dead_letters.reconcile()  # a scheduler may not have moved the newest ones yet, or none may be running
+
+
+def _select(ids: Sequence[str], everything: bool) -> _Selection:
+    """Return the selected dead letters; some of the ids may not exist."""
     if everything == bool(ids):
-        raise click.UsageError("name the dead letters, or say --all")
+        raise click.UsageError("give dead letter IDs, or --all")
     if everything:
-        return dead_letters.list_(dead_letters.count()), OK
-    found = [letter for letter in map(dead_letters.get, dict.fromkeys(ids)) if letter is not None]
-    missing = sorted(set(ids) - {letter.dead_letter_id for letter in found})
-    if not found:
-        raise NotFound(f"there is no dead letter {', '.join(missing)}")
-    if missing:
-        click.echo(f"There is no dead letter {', '.join(missing)}.", err=True)
-    return found, PARTIAL if missing else OK
-
-
-def _agreed(deed: str, letters: Sequence[Any], *, yes: bool, dry_run: bool) -> bool:
+        return _Selection(dead_letters.count(), dead_letters.list_(output.SAMPLE_SIZE), dead_letters.ids())
+    letters = dead_letters.get_many(ids)
+    existing = [letter.dead_letter_id for letter in letters]
+    missing = ", ".join(sorted(set(ids) - set(existing)))
     if not letters:
+        raise NotFound(f"there is no dead letter {missing}")
+    if missing:
+        click.echo(f"There is no dead letter {missing}.", err=True)
+    return _Selection(len(letters), letters, [existing], PARTIAL if missing else OK)
+
+
+def _confirm(verb: str, selection: _Selection, *, yes: bool, dry_run: bool) -> bool:
+    if not selection.total:
         click.echo("No dead letters.", err=True)
         return False
-    sample = [f"{letter.dead_letter_id}  {letter.queue_name}  {letter.error}" for letter in letters]
-    plural = "dead letter" if len(letters) == 1 else "dead letters"
-    return output.confirm(f"{deed} {len(letters)} {plural}", sample, len(letters), yes=yes, dry_run=dry_run)
+    sample = [f"{letter.dead_letter_id}  {letter.queue_name}  {letter.error}" for letter in selection.sample]
+    action = f"{verb} {output.plural(selection.total, 'dead letter')}"
+    return output.confirm(action, sample, selection.total, yes=yes, dry_run=dry_run)
 
 
-def _row(letter: Any) -> dict[str, Any]:
+def _for_each_batch(label: str, selection: _Selection, work: Callable[[Sequence[str]], None]) -> None:
+    """Call `work` for each batch of ids; a terminal shows how many are done."""
+    hidden = not sys.stderr.isatty()
+    with click.progressbar(length=selection.total, label=label, show_pos=True, file=sys.stderr, hidden=hidden) as bar:
+        for batch in selection.batches:
+            work(batch)
+            bar.update(len(batch))
+
+
+def _row(letter: DeadLetter) -> dict[str, Any]:
     return {
         "dead_letter_id": letter.dead_letter_id,
         "dead_lettered_at": letter.dead_lettered_at.isoformat(timespec="seconds"),
@@ -135,7 +172,7 @@ def _row(letter: Any) -> dict[str, Any]:
 
 
 def _readable(message: bytes) -> Any:
-    """The message as JSON; what is not JSON as text, with its odd bytes escaped."""
+    """Return the message decoded from JSON; otherwise as text, with undecodable bytes escaped."""
     try:
         return json.loads(message)
     except ValueError:

@@ -1,7 +1,7 @@
-"""`eventpulse doctor`: whether the servers are fit for use, and whether the work gets done."""
+"""`eventpulse doctor`: checks of the servers, and of the work that is done with them."""
 
-from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 
 import click
 
@@ -15,44 +15,59 @@ from eventpulse.cli.connection import connected_settings
 from eventpulse.errors import FINDINGS, OK, Unreachable
 from eventpulse.preflight import Finding
 from eventpulse.settings import ConnectedSettings
+from models import migrations
 
 COLUMNS = ("server", "check", "state", "found", "remedy")
 
 
-def run(form: str) -> int:
-    """Print every check; returns 0, 3 when something is wrong, and 69 when a server does not answer."""
-    settings = connected_settings()
-    findings = examine(settings)
+@click.command()
+@output.format_option
+def doctor(form: str) -> int:
+    """Check that the servers keep accepted events, that rules are evaluated and that the work gets done.
+
+    Exits with 3 if a check fails, and with 69 if a server is unavailable.
+    """
+    findings = examine(connected_settings())
     output.emit([asdict(finding) for finding in findings], form, COLUMNS)
-    wrong = [finding for finding in findings if finding.state != "ok"]
-    for finding in wrong:
+    failed = [finding for finding in findings if finding.state != "ok"]
+    for finding in failed:
         click.echo(f"Finding: {finding}", err=True)
-    if not wrong:
-        click.echo("All is well.", err=True)
-    if any(finding.state == "unreachable" for finding in wrong):
+    if not failed:
+        click.echo("All checks passed.", err=True)
+    if any(finding.state == "unreachable" for finding in failed):
         return Unreachable.exit_code
-    return FINDINGS if wrong else OK
+    return FINDINGS if failed else OK
 
 
 def examine(settings: ConnectedSettings) -> list[Finding]:
-    """Every check of both servers and, when both answer and have their tables, of what is done with them."""
-    found = [*preflight.check_redis(settings.redis_url), *preflight.check_postgres(settings.database_url)]
-    if not any(finding.state in ("unreachable", "fatal") for finding in found):
-        runtime.connect(settings, "doctor")
-        found += _at_work()
-    return found
+    """Return the checks of both servers and, if both can be used, the checks of the work."""
+    findings = [
+        *preflight.check_redis(settings.redis_url, settings.max_redis_memory_percent),
+        *preflight.check_postgres(settings.database_url, migrations.pending),
+    ]
+    if any(finding.state in ("unreachable", "fatal") for finding in findings):
+        return findings
+    runtime.connect(settings, "doctor")
+    return [*findings, _workers(), _backlog(), _dead_letters()]
 
 
-def _at_work() -> Iterator[Finding]:
-    alive, states = queues.workers_alive(broker), queues.depths(broker)
-    oldest = max((state.oldest_age_seconds for state in states.values()), default=0.0)
-    waiting = sum(state.depth for state in states.values())
-    dead = dead_letters.count() + sum(state.dead for state in states.values())
+_result = partial(preflight.finding, "EventPulse", otherwise="warning")
 
-    def result(check: str, ok: bool, found: str, remedy: str) -> Finding:
-        return Finding("EventPulse", check, "ok" if ok else "warning", found, "" if ok else remedy)
 
-    yield result("workers", alive > 0, f"{alive} at work", "start one: `eventpulse worker`")
-    keeps_up = oldest <= queues.LAGGING_SECONDS
-    yield result("backlog", keeps_up, f"{waiting} messages, the oldest {oldest:.0f} s", "start more workers")
-    yield result("dead letters", dead == 0, str(dead), "see why: `eventpulse dlq list`")
+def _workers() -> Finding:
+    alive = queues.workers_alive(broker)
+    return _result("workers", alive > 0, f"{alive} alive", "start one: `eventpulse worker`")
+
+
+def _backlog() -> Finding:
+    states = queues.depths(broker).values()
+    waiting = sum(state.depth for state in states)
+    oldest = max((state.oldest_age_seconds for state in states), default=0.0)
+    backlog = f"{waiting} messages, the oldest {oldest:.0f} s old"
+    return _result("backlog", oldest <= queues.LAGGING_SECONDS, backlog, "start more workers")
+
+
+def _dead_letters() -> Finding:
+    """Return the check of the dead letters in PostgreSQL and of those that are still in Redis."""
+    total = dead_letters.count() + sum(state.dead for state in queues.depths(broker).values())
+    return _result("dead letters", total == 0, str(total), "see the reasons: `eventpulse dlq list`")

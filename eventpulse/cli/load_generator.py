@@ -1,7 +1,7 @@
-"""Load on the API, offered on a schedule that does not wait for the answers.
+"""Open-loop load generator for the API.
 
-An open-loop generator: requests fall due at a fixed rate, and each one's latency counts from the moment it was due, so
-that a server which cannot keep up is seen to; a closed loop would send less instead ("coordinated omission", G. Tene).
+Requests are due at a fixed rate, whether or not earlier ones have been answered, and a latency counts from the moment
+its request was due. A closed loop would slow down with the server and hide the delay ("coordinated omission", G. Tene).
 """
 
 import asyncio
@@ -18,17 +18,17 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-KINDS, SOURCES = 10, 20
+EVENT_TYPES, SOURCES = 10, 20
 TIMESTAMP = "2026-01-31T12:00:00.000000Z"
-PREPARED = 16  # different bodies, sent in turn
+PREPARED_BODIES = 16  # sent in turn
 ANSWER_SECONDS = 30.0
 RECONNECT_SECONDS = 0.05
-NO_ANSWER = 0  # in place of a status
+NO_ANSWER = 0  # stands for a status
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of the requests: how many had which status (0: none), and how long each accepted one took, in s."""
+    """Number of requests by status (0: no answer), and the latency of each accepted one, in seconds."""
 
     seconds: float = 0.0
     statuses: Counter[int] = field(default_factory=Counter)
@@ -39,32 +39,32 @@ class Outcome:
         return self.statuses[202]
 
     def percentile(self, share: float) -> float:
-        """The latency, in ms, that `share` of the accepted requests did not exceed (nearest rank); NaN without any."""
+        """Return the latency in ms that `share` of the accepted requests did not exceed (nearest rank), or NaN."""
         ordered = sorted(self.latencies)
         return ordered[max(0, ceil(len(ordered) * share) - 1)] * 1000 if ordered else float("nan")
 
 
 def drive(url: str, batch: int, *, seconds: float, rate: float | None, connections: int) -> Outcome:
-    """Offer `rate` requests of `batch` events a second, for so long; without a rate, each as soon as one is answered.
+    """Send `rate` requests of `batch` events per second; without a rate, each when a connection is free.
 
-    `url` is that of the API's version, as http://127.0.0.1:8000/api/v1. Returns when the last answer is there, or
-    30 s later. Raises `OSError` when nothing listens.
+    `url` includes the version of the API, such as http://127.0.0.1:8000/api/v1. Returns after the last answer, or 30 s
+    after the last request. Raises `OSError` if no server listens.
     """
-    # Unlike epoll, select() waits for fractions of a millisecond.
+    # select() can wait for fractions of a millisecond, which epoll cannot.
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
         return runner.run(_Driver(url, requests(url, batch)).run(seconds, rate, connections))
 
 
 def requests(url: str, batch: int, seed: int = 0) -> Iterator[bytes]:
-    """Endless HTTP requests for `batch` events each, of `KINDS` types and `SOURCES` sources, timed when they are taken.
+    """Yield HTTP requests of `batch` events each, without end; the timestamps are those of the moment of sending.
 
-    A batch of 1 goes to the endpoint for one event. The events have no ids: the API mints them.
+    A batch of 1 goes to the endpoint for one event. The events have no ids: the API generates them.
     """
-    target, chance, numbers = urlsplit(url), random.Random(seed), itertools.count()  # noqa: S311 - scenery
+    target, rng, numbers = urlsplit(url), random.Random(seed), itertools.count()  # noqa: S311 - not for security
     path = f"{target.path}/events/batch" if batch > 1 else f"{target.path}/events"
     prepared = []
-    for _ in range(max(PREPARED, KINDS * SOURCES // batch)):
-        events = [_event(next(numbers), chance) for _ in range(batch)]
+    for _ in range(max(PREPARED_BODIES, EVENT_TYPES * SOURCES // batch)):
+        events = [_event(next(numbers), rng) for _ in range(batch)]
         body = msgspec.json.encode(events if batch > 1 else events[0])
         head = f"POST {path} HTTP/1.1\r\nHost: {target.netloc}\r\nContent-Type: application/json\r\n"
         prepared.append(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
@@ -72,18 +72,18 @@ def requests(url: str, batch: int, seed: int = 0) -> Iterator[bytes]:
         yield request.replace(TIMESTAMP.encode(), f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}".encode())
 
 
-def _event(number: int, chance: random.Random) -> dict[str, object]:
+def _event(number: int, rng: random.Random) -> dict[str, object]:
     return {
-        "event_type": f"bench.step-{number % KINDS}",
-        "source": f"bench-{number // KINDS % SOURCES:02d}",
+        "event_type": f"bench.step-{number % EVENT_TYPES}",
+        "source": f"bench-{number // EVENT_TYPES % SOURCES:02d}",
         "timestamp": TIMESTAMP,
-        "payload": {"order": chance.randrange(10**6), "amount": chance.randrange(10**4) / 100, "currency": "EUR"},
+        "payload": {"order": rng.randrange(10**6), "amount": rng.randrange(10**4) / 100, "currency": "EUR"},
         "metadata": {"region": "eu-west"},
     }
 
 
 class _Driver:
-    """Sends the requests of a source over connections that are free."""
+    """Sender of requests over the connections that are free."""
 
     def __init__(self, url: str, source: Iterator[bytes]) -> None:
         target = urlsplit(url)
@@ -91,7 +91,7 @@ class _Driver:
         self.source = source
         self.outcome = Outcome()
         self.free: asyncio.Queue[_Connection] = asyncio.Queue()
-        self.underway = 0
+        self.in_flight = 0
 
     async def run(self, seconds: float, rate: float | None, connections: int) -> Outcome:
         for _ in range(connections):
@@ -102,16 +102,16 @@ class _Driver:
                 await asyncio.sleep(early)
             await self._send(await self.free.get(), due if rate else None)
         deadline = time.perf_counter() + ANSWER_SECONDS
-        while self.underway and time.perf_counter() < deadline:
+        while self.in_flight and time.perf_counter() < deadline:
             await asyncio.sleep(0.002)
-        self.outcome.statuses[NO_ANSWER] += self.underway
+        self.outcome.statuses[NO_ANSWER] += self.in_flight
         self.outcome.seconds = time.perf_counter() - started
         return self.outcome
 
     async def _connect(self) -> "_Connection":
         loop = asyncio.get_running_loop()
-        _, made = await loop.create_connection(lambda: _Connection(self._answered), self.host, self.port)
-        return made
+        _, connection = await loop.create_connection(lambda: _Connection(self._answered), self.host, self.port)
+        return connection
 
     async def _send(self, connection: "_Connection", due: float | None) -> None:
         if connection.closed:
@@ -122,11 +122,11 @@ class _Driver:
                 self.free.put_nowait(connection)
                 await asyncio.sleep(RECONNECT_SECONDS)
                 return
-        self.underway += 1
+        self.in_flight += 1
         connection.send(next(self.source), due or time.perf_counter())
 
     def _answered(self, connection: "_Connection", status: int, due: float) -> None:
-        self.underway -= 1
+        self.in_flight -= 1
         self.outcome.statuses[status] += 1
         if status == 202:
             self.outcome.latencies.append(time.perf_counter() - due)
@@ -134,7 +134,7 @@ class _Driver:
 
 
 def _schedule(started: float, seconds: float, rate: float | None) -> Iterator[float]:
-    """When each request is due; without a rate: now, until the time is over."""
+    """Yield the time at which each request is due; without a rate, `started` until the duration is over."""
     if rate is None:
         while time.perf_counter() < started + seconds:
             yield started
@@ -143,7 +143,7 @@ def _schedule(started: float, seconds: float, rate: float | None) -> Iterator[fl
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, one request at a time; enough of HTTP/1.1 for answers that have a length."""
+    """HTTP/1.1 connection with one request at a time, for answers with a Content-Length."""
 
     def __init__(self, answered: Callable[["_Connection", int, float], None]) -> None:
         self.answered = answered

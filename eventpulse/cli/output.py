@@ -1,4 +1,4 @@
-"""Data on stdout in the form that was asked for, and the question before anything is destroyed."""
+"""Data on stdout as a table or as JSON, and the confirmation before data is deleted."""
 
 import json
 import sys
@@ -9,20 +9,20 @@ import click
 
 from eventpulse.errors import Declined
 
-SAMPLE = 5
+SAMPLE_SIZE = 5
 FORMATS = click.Choice(["table", "json", "ndjson"])
 
 Row = Mapping[str, Any]
 
 
 def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`-o`, for every command that prints data."""
-    option = click.option("-o", "--output", "form", type=FORMATS, default="table", show_default=True, help="The form.")
+    """Add `-o`, for every command that prints data."""
+    option = click.option("-o", "--output", "form", type=FORMATS, default="table", show_default=True, help="Format.")
     return option(command)
 
 
 def emit(rows: Sequence[Row], form: str, columns: Sequence[str]) -> None:
-    """Print the rows: the columns as a table, or whole as one JSON array or as one object a line."""
+    """Print the rows: `columns` as a table, or all fields as a JSON array (json) or one object per line (ndjson)."""
     if form == "json":
         click.echo(json.dumps([dict(row) for row in rows], indent=2, default=str))
     elif form == "ndjson":
@@ -36,30 +36,35 @@ def emit(rows: Sequence[Row], form: str, columns: Sequence[str]) -> None:
             click.echo("\t".join(_cell(row[column]) for column in columns))
 
 
-def confirm(deed: str, sample: Sequence[str], total: int, *, yes: bool, dry_run: bool) -> bool:
-    """Show what is about to happen, and ask; returns whether to go on. `deed` reads like "delete 3 dead letters".
+def confirm(action: str, sample: Sequence[str], total: int, *, yes: bool, dry_run: bool) -> bool:
+    """Show what is about to happen and ask; return whether to continue. `action` reads like "delete 3 dead letters".
 
-    A dry run shows and does not go on. Raises `Declined` when the answer is no, or nobody is there to answer.
+    A dry run shows it and returns False. Raises `Declined` if the answer is no, or without a terminal.
     """
-    click.echo(f"About to {deed}{':' if sample else '.'}", err=True)
-    for line in sample[:SAMPLE]:
+    click.echo(f"About to {action}{':' if sample else '.'}", err=True)
+    for line in sample[:SAMPLE_SIZE]:
         click.echo(f"  {line}", err=True)
-    if total > SAMPLE:
-        click.echo(f"  … and {total - SAMPLE} more", err=True)
+    if total > SAMPLE_SIZE:
+        click.echo(f"  … and {total - SAMPLE_SIZE} more", err=True)
     if dry_run:
         click.echo("Dry run: nothing was changed.", err=True)
         return False
     if yes:
         return True
     if not sys.stdin.isatty():
-        raise Declined("nothing was changed: without a terminal to ask on, this needs --yes")
-    if not click.confirm("Go on?", err=True):
+        raise Declined("nothing was changed: without a terminal to ask on, --yes is required")
+    if not click.confirm("Continue?", err=True):
         raise Declined("nothing was changed")
     return True
 
 
+def plural(count: int, noun: str) -> str:
+    """Return "1 letter", "2 letters"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def _rich_table(rows: Sequence[Row], columns: Sequence[str]) -> None:
-    from rich.console import Console  # only a terminal pays for it
+    from rich.console import Console  # slow to import, and only needed on a terminal
     from rich.table import Table
     from rich.text import Text
 

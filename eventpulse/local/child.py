@@ -1,4 +1,4 @@
-"""A process of ours under a supervisor: started in its own session, its lines passed on, gone when it should be."""
+"""A child process in its own session, whose lines are passed on; it stops when its supervisor is killed."""
 
 import ctypes
 import os
@@ -14,13 +14,13 @@ from typing import IO, TextIO
 LAST_LINES_SECONDS = 0.5
 PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 
-#: Takes the stream that a line belongs on, and the line.
+#: Takes the stream of this process to which a line belongs, and the line.
 Sink = Callable[[TextIO, str], None]
 
 
 @dataclass(eq=False)
 class Child:
-    """A command that writes lines; `sink` gets each with the stream of ours that it belongs on."""
+    """A command whose output goes to `sink`, line by line, with sys.stdout or sys.stderr."""
 
     name: str
     command: Sequence[str]
@@ -40,7 +40,7 @@ class Child:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for the supervisor alone, and killing the session spares no grandchild
+            start_new_session=True,  # only the supervisor receives the SIGINT of Ctrl-C, and `kill` ends the session
         )
         self._readers = [
             threading.Thread(target=self._pass_on, args=(pipe, stream), daemon=True)
@@ -50,6 +50,7 @@ class Child:
             reader.start()
 
     def exit_status(self) -> int | None:
+        """Return None while the process runs, then its exit status."""
         return 0 if self._process is None else self._process.poll()
 
     def terminate(self) -> None:
@@ -57,7 +58,7 @@ class Child:
             self._process.terminate()
 
     def kill(self) -> None:
-        """End the whole session: gunicorn's workers would outlive their killed parent. Its last lines are passed on."""
+        """Kill the whole session, since gunicorn's workers would outlive their parent; pass its last lines on."""
         if self._process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -72,8 +73,8 @@ class Child:
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel end this process in order when its parent is killed (Linux only)."""
+    """Let the kernel send SIGTERM to this process when the process `parent` exits (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it was killed before we asked
+        if os.getppid() != parent:  # it exited before this call
             os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What `eventpulse up` starts, in order: the servers, their schema, and every process of ours."""
+"""`eventpulse up`: start the embedded servers, update the schema, and supervise every process."""
 
 import os
 import signal
@@ -20,34 +20,38 @@ from eventpulse.local.supervisor import Phase, Supervisor, Unit
 from eventpulse.settings import ConnectedSettings, Settings
 from models import database, migrations
 
+CONNECT_SECONDS = 5
+#: A worker finishes a send in flight within 11 s and forces its own exit after 12 s.
+WORKER_GRACE_SECONDS = 13.0
+GRACE_SECONDS = 2.0
+
 
 def up(settings: Settings) -> int:
-    """Run all of EventPulse in this terminal until a signal asks it to stop; returns the exit code.
+    """Run all of EventPulse in this terminal until a signal stops it; return the exit code.
 
-    Raises `UserError` with one line when it cannot start; nothing of ours keeps running then.
+    Raises `UserError` if it cannot start; no process of it keeps running then.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):  # until the supervisor listens: unwind, and stop what runs
+    for number in (signal.SIGINT, signal.SIGTERM):  # until the supervisor handles them: stop what has been started
         signal.signal(number, signal.default_int_handler)
     ports.ensure_free(settings.host, settings.port, "EVENTPULSE_PORT")
     ports.ensure_free(settings.host, settings.live_port, "EVENTPULSE_LIVE_PORT")
-    board = ProcessOutput(
-        tagged=logs.resolve_format(settings.log_format) == "console", coloured=logs.use_colour(sys.stderr)
-    )
+    is_console = logs.resolve_format(settings.log_format) == "console"
+    output = ProcessOutput(labelled=is_console, coloured=logs.use_colour(sys.stderr))
     with ExitStack() as stack:
-        servers = _start_servers(settings, stack, board)
+        servers = _start_servers(settings, stack, output)
         connected = _connected(settings, servers)
         _verify(connected)
         _prepare_database(connected)
         preflight.ensure_ready(connected, migrations.pending)
-        supervisor = Supervisor(_phases(connected, servers, board), board)
+        supervisor = Supervisor(_phases(connected, servers, output), output)
         supervisor.start()
         _supervise(supervisor, connected)
         return supervisor.stop()
 
 
-def _start_servers(settings: Settings, stack: ExitStack, board: ProcessOutput) -> dict[str, Daemon]:
-    """The embedded servers in place of those that are not given, each to be stopped when `stack` unwinds."""
-    missing = []  # PostgreSQL first: it asks more of its folder
+def _start_servers(settings: Settings, stack: ExitStack, output: ProcessOutput) -> dict[str, Daemon]:
+    """Start an embedded server for each missing URL. `stack` stops them."""
+    missing = []  # PostgreSQL first: as root it changes permissions of the data folder
     if settings.database_url is None:
         missing.append(("postgres", embedded.start_postgres))
     if settings.redis_url is None:
@@ -58,7 +62,7 @@ def _start_servers(settings: Settings, stack: ExitStack, board: ProcessOutput) -
     for name, start in missing:
         servers[name] = server = start(settings.data_dir / name)
         stack.callback(server.stop)
-        board.state(name, f"runs (process {server.pid})")
+        output.state(name, f"running (process {server.pid})")
     return servers
 
 
@@ -71,10 +75,12 @@ def _connected(settings: Settings, servers: dict[str, Daemon]) -> ConnectedSetti
 
 
 def _verify(settings: ConnectedSettings) -> None:
-    """See that both servers answer, so that no process of ours has to fail for it."""
-    with redis.Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=5) as client:
+    """Connect to both servers, so that a wrong URL is one error and not one in every process."""
+    with redis.Redis.from_url(
+        settings.redis_url, socket_timeout=CONNECT_SECONDS, socket_connect_timeout=CONNECT_SECONDS
+    ) as client:
         client.ping()
-    psycopg2.connect(settings.database_url, connect_timeout=5).close()
+    psycopg2.connect(settings.database_url, connect_timeout=CONNECT_SECONDS).close()
 
 
 def _prepare_database(settings: ConnectedSettings) -> None:
@@ -84,21 +90,21 @@ def _prepare_database(settings: ConnectedSettings) -> None:
     database.database.close_all()
 
 
-def _phases(settings: ConnectedSettings, servers: dict[str, Daemon], board: ProcessOutput) -> list[Phase]:
-    """Who stops first, and how long each may take: what takes work in, what plans it, what does it, what keeps it."""
+def _phases(settings: ConnectedSettings, servers: dict[str, Daemon], output: ProcessOutput) -> list[Phase]:
+    """Return the shutdown phases: API and live gateway, scheduler, workers, servers."""
 
     def unit(name: str, command: str) -> Unit:
-        # -P: a folder called `rules` where `up` was called must not pass for ours.
+        # -P: a folder named `rules` in the current folder must not be imported in place of the package.
         argv = [sys.executable, "-P", "-m", "eventpulse", "--parent", str(os.getpid()), command]
-        return Unit(name, Child(name, argv, environ, lambda stream, text: board.line(name, stream, text)))
+        return Unit(name, Child(name, argv, environ, lambda stream, text: output.line(name, stream, text)))
 
     environ = _environ(settings)
     workers = [unit(f"worker-{number}", "worker") for number in range(1, settings.workers + 1)]
     return [
-        Phase([unit("api", "api"), unit("live", "live")], grace_seconds=2),
-        Phase([unit("scheduler", "scheduler")], grace_seconds=2),
-        Phase(workers, grace_seconds=3.5),
-        Phase([Unit(name, server) for name, server in servers.items()], grace_seconds=2),
+        Phase([unit("api", "api"), unit("live", "live")], GRACE_SECONDS),
+        Phase([unit("scheduler", "scheduler")], GRACE_SECONDS),
+        Phase(workers, WORKER_GRACE_SECONDS),
+        Phase([Unit(name, server) for name, server in servers.items()], GRACE_SECONDS),
     ]
 
 
@@ -116,6 +122,7 @@ def _environ(settings: ConnectedSettings) -> dict[str, str]:
 
 
 def _supervise(supervisor: Supervisor, settings: Settings) -> None:
+    """Supervise until a stop is requested; print the addresses once the API answers."""
     api = f"http://{ports.reachable_host(settings.host)}:{settings.port}"
     announced = False
     while not supervisor.stopping:

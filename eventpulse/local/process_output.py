@@ -1,4 +1,4 @@
-"""What a person sees of many processes in one terminal: every line under the name of its process."""
+"""Output of several processes in one terminal: each line is labelled with the name of its process."""
 
 import sys
 import threading
@@ -15,29 +15,29 @@ log = structlog.get_logger("eventpulse.local.supervisor")
 
 
 class ProcessOutput:
-    """Writes whole lines from many threads. With `tagged` off, lines pass unchanged: JSON must stay JSON."""
+    """Writer of whole lines from several threads. With `labelled` off, lines pass unchanged: JSON must stay JSON."""
 
-    def __init__(self, *, tagged: bool, coloured: bool) -> None:
-        self._tagged = tagged
+    def __init__(self, *, labelled: bool, coloured: bool) -> None:
+        self._labelled = labelled
         self._coloured = coloured
         self._lock = threading.Lock()
 
     def line(self, name: str, stream: TextIO, text: str) -> None:
-        """A line that the process wrote."""
-        if self._tagged:
-            text = f"{self._tag(name)} {text}"
-        with self._lock, suppress(OSError, ValueError):  # our reader may be gone; the process must not block on it
+        """Write a line of the process to `stream`."""
+        if self._labelled:
+            text = f"{self._label(name)} {text}"
+        with self._lock, suppress(OSError, ValueError):  # the reader may have exited; the process must not fail with it
             stream.write(f"{text}\n")
             stream.flush()
 
     def state(self, name: str, text: str) -> None:
-        """A change of the process's state."""
-        if self._tagged:
+        """Report a change of the state of the process."""
+        if self._labelled:
             self.line(name, sys.stderr, self._paint(text, "1"))
         else:
             log.info(text, process=name)
 
-    def _tag(self, name: str) -> str:
+    def _label(self, name: str) -> str:
         return self._paint(f"{name:<{WIDTH}}│", COLOURS.get(name, WORKER_COLOUR))
 
     def _paint(self, text: str, colour: str) -> str:

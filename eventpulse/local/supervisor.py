@@ -1,4 +1,4 @@
-"""Keeps processes alive, and stops them in order."""
+"""Supervision of processes: restart them with a backoff, and stop them in phases."""
 
 import signal
 import threading
@@ -14,12 +14,12 @@ from eventpulse.local.process_output import ProcessOutput
 
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 15.0
-STEADY_SECONDS = 10.0  # a process that lived this long has started well: its next restart is quick again
+STABLE_SECONDS = 10.0  # a process that ran this long starts with the first backoff again
 TICK_SECONDS = 0.1
 
 
 class Process(Protocol):
-    """A `Child` of ours or an embedded `Daemon`."""
+    """A `Child` or an embedded `Daemon`."""
 
     @property
     def pid(self) -> int: ...
@@ -31,7 +31,7 @@ class Process(Protocol):
 
 @dataclass(eq=False)
 class Unit:
-    """A process under supervision. It runs, or waits until `restart_at`, on the monotonic clock."""
+    """A supervised process. It runs, or is restarted at `restart_at`; both times are of the monotonic clock."""
 
     name: str
     process: Process
@@ -42,52 +42,52 @@ class Unit:
 
 @dataclass(frozen=True)
 class Phase:
-    """Units that stop together, and how long they may take."""
+    """Units that stop together, and the seconds that they have for it."""
 
     units: Sequence[Unit]
     grace_seconds: float
 
 
 class Supervisor:
-    """Runs phases of units; they start in reverse order of the phases and stop in order.
+    """Runner of the units of several phases. They start in reverse order of the phases, and stop in order.
 
-    The first SIGINT, SIGTERM or SIGHUP asks for the orderly stop, the second for a stop at once.
+    The first SIGINT, SIGTERM or SIGHUP requests an orderly stop, the second one an immediate stop.
     """
 
-    def __init__(self, phases: Sequence[Phase], board: ProcessOutput) -> None:
+    def __init__(self, phases: Sequence[Phase], output: ProcessOutput) -> None:
         self._phases = phases
-        self._board = board
+        self._output = output
         self._units = [unit for phase in reversed(phases) for unit in phase.units]
-        self._stopping = threading.Event()
-        self._hurrying = threading.Event()
+        self._stop_requested = threading.Event()
+        self._kill_requested = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it
-                signal.signal(number, self._asked_to_stop)
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
+                signal.signal(number, self._handle_signal)
 
     @property
     def stopping(self) -> bool:
-        return self._stopping.is_set()
+        return self._stop_requested.is_set()
 
     def start(self) -> None:
-        """Start every unit that does not run already."""
+        """Start every unit that is not running."""
         for unit in self._units:
             unit.started_at = time.monotonic()
             if unit.process.exit_status() is not None:
                 self._spawn(unit)
 
     def wait(self) -> None:
-        """One tick: restart what has died and is due, and leave early when asked to stop."""
+        """Restart exited units whose backoff is over, then wait for a tick or until a stop is requested."""
         for unit in self._units:
-            self._tend(unit)
-        self._stopping.wait(TICK_SECONDS)
+            self._restart_if_exited(unit)
+        self._stop_requested.wait(TICK_SECONDS)
 
     def stop(self) -> int:
-        """Stop every phase within its grace; returns the exit code."""
+        """Stop the phases in order, each within its grace; return the exit code."""
         for phase in self._phases:
             self._stop(phase)
-        return INTERRUPTED if self._hurrying.is_set() else OK
+        return INTERRUPTED if self._kill_requested.is_set() else OK
 
-    def _tend(self, unit: Unit) -> None:
+    def _restart_if_exited(self, unit: Unit) -> None:
         now = time.monotonic()
         if unit.restart_at is not None:
             if now >= unit.restart_at and not self.stopping:
@@ -97,16 +97,16 @@ class Supervisor:
         status = unit.process.exit_status()
         if status is None or self.stopping:
             return
-        unit.process.kill()  # what it may have left of its session
-        unit.failures = 1 if now - unit.started_at >= STEADY_SECONDS else unit.failures + 1
+        unit.process.kill()  # its session may contain processes that are still running
+        unit.failures = 1 if now - unit.started_at >= STABLE_SECONDS else unit.failures + 1
         delay = backoff_seconds(unit.failures, FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS)
         unit.restart_at = now + delay
-        self._board.state(unit.name, f"{ended(status)}; starting it again in {delay:.1f} s")
+        self._output.state(unit.name, f"{describe_exit(status)}; restarting in {delay:.1f} s")
 
     def _spawn(self, unit: Unit) -> None:
         unit.started_at = time.monotonic()
         unit.process.spawn()
-        self._board.state(unit.name, f"started (process {unit.process.pid})")
+        self._output.state(unit.name, f"started (process {unit.process.pid})")
 
     def _stop(self, phase: Phase) -> None:
         running = [unit for unit in phase.units if unit.process.exit_status() is None]
@@ -114,22 +114,22 @@ class Supervisor:
             unit.process.terminate()
         deadline = time.monotonic() + phase.grace_seconds
         while any(unit.process.exit_status() is None for unit in running):
-            if self._hurrying.is_set() or time.monotonic() > deadline:
+            if self._kill_requested.is_set() or time.monotonic() > deadline:
                 break
-            self._hurrying.wait(TICK_SECONDS / 5)
+            self._kill_requested.wait(TICK_SECONDS / 5)
         for unit in running:
-            late = unit.process.exit_status() is None
+            is_late = unit.process.exit_status() is None
             unit.process.kill()
-            self._board.state(unit.name, "killed: it did not stop in time" if late else "stopped")
+            self._output.state(unit.name, "killed: it did not stop in time" if is_late else "stopped")
 
-    def _asked_to_stop(self, _number: int, _frame: FrameType | None) -> None:
-        if self._stopping.is_set():
-            self._hurrying.set()
-        self._stopping.set()
+    def _handle_signal(self, _number: int, _frame: FrameType | None) -> None:
+        if self._stop_requested.is_set():
+            self._kill_requested.set()
+        self._stop_requested.set()
 
 
-def ended(status: int) -> str:
-    """How a process ended, in words."""
+def describe_exit(status: int) -> str:
+    """Return how a process ended, for its state line. A negative status is the number of a signal."""
     if status < 0:
-        return f"was ended by {signal.Signals(-status).name}"
-    return f"ended with exit code {status}"
+        return f"killed by {signal.Signals(-status).name}"
+    return f"exited with code {status}"

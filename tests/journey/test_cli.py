@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import click
 import psycopg2
 import pytest
 import yaml
@@ -20,11 +21,28 @@ from models import database
 ROOT = Path(__file__).parents[2]
 
 
-def test_help_needs_no_server_and_imports_no_heavy_room() -> None:
+@pytest.mark.parametrize("call", ["main(['--help'])", "shell_complete(click.Context(commands), '')"])
+def test_help_and_completion_need_no_server_and_import_nothing_heavy(call: str) -> None:
     heavy = ["actors", "api", "models", "peewee", "redis", "psycopg2", "gunicorn", "httpx"]
-    script = f"import sys, eventpulse.cli.main; print([name for name in {heavy} if name in sys.modules])"
+    script = f"""if True:
+        import click, sys
+        from eventpulse.cli.main import commands
+        try:
+            commands.{call}
+        finally:
+            print("imported", [name for name in {heavy} if name in sys.modules])
+    """
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert ended.stdout.strip() == "[]"
+    assert ended.stdout.splitlines()[-1] == "imported []"
+
+
+@pytest.mark.parametrize("name", main.REGISTRY)
+def test_every_command_of_the_registry_exists_and_is_listed_with_its_help(name: str, eventpulse: Run) -> None:
+    command = main.commands.get_command(click.Context(main.commands), name)
+    assert command is not None
+    assert command.name == name
+    assert command.help
+    assert main.REGISTRY[name].help in eventpulse("--help").out
 
 
 def test_the_version_is_printed(eventpulse: Run) -> None:
@@ -106,7 +124,7 @@ def test_migrate_goes_forward_and_back_and_says_where_it_is(eventpulse: Run, red
         assert eventpulse("migrate", "down", "none_such").code == 4
         assert eventpulse("migrate", "status").code == 0
         assert eventpulse("migrate", "down", "0001_initial", "--yes").code == 0
-        assert eventpulse("migrate", "down", "--yes").err == "Nothing has been applied.\n"
+        assert eventpulse("migrate", "down", "--yes").err == "No migration is applied.\n"
         assert eventpulse("migrate", "status").code == 3
     finally:
         database.database.close_all()
@@ -153,7 +171,7 @@ def test_the_compose_file_runs_commands_that_exist_and_waits_for_health() -> Non
     ours = {name: service for name, service in services.items() if service["image"] == "eventpulse"}
     assert set(ours) == {"migrate", "api", "live", "worker", "scheduler"}
     for name, service in ours.items():
-        assert service["command"][0] in main.commands.commands, name
+        assert service["command"][0] in main.REGISTRY, name
         for needed, how in service["depends_on"].items():
             if how["condition"] == "service_healthy":
                 assert "healthcheck" in services[needed]

@@ -97,7 +97,7 @@ def test_retried_dead_letters_are_queued_and_one_that_cannot_be_is_kept(
 ) -> None:
     ended = with_servers("dlq", "retry", "--all", "--yes")
     assert ended.code == 5
-    assert "2 queued again, 1 not." in ended.err
+    assert "2 requeued, 1 not." in ended.err
     assert remaining() == 1
     assert redis_client.llen("eventpulse:persist") == 2
 

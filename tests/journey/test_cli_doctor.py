@@ -43,7 +43,7 @@ def working(pipeline: redis.Redis) -> redis.Redis:
 def test_all_is_well(with_servers: Run, working: redis.Redis) -> None:
     with configured(working, maxmemory=10**9):
         ended = with_servers("doctor", "-o", "json")
-    assert (ended.code, ended.err) == (0, "All is well.\n")
+    assert (ended.code, ended.err) == (0, "All checks passed.\n")
     assert set(states(ended.out).values()) == {"ok"}
 
 
@@ -53,7 +53,7 @@ def test_all_is_well(with_servers: Run, working: redis.Redis) -> None:
         ({"maxmemory_policy": "allkeys-lru"}, "eviction", "fatal", "set noeviction"),
         ({"appendonly": "no"}, "durability", "warning", "set appendonly yes"),
         ({"appendfsync": "everysec"}, "durability", "warning", "appendfsync always"),
-        ({"maxmemory": 1}, "memory", "warning", "give it more"),
+        ({"maxmemory": 1}, "memory", "warning", "raise maxmemory"),
         ({"maxmemory": 0}, "memory", "warning", "set maxmemory"),
     ],
 )
@@ -77,7 +77,7 @@ def test_a_replica_is_no_place_for_a_queue(with_servers: Run, working: redis.Red
 
 
 @pytest.mark.parametrize(
-    ("forbidden", "check", "found"), [("config", "durability", "appendfsync not told"), ("info", "permissions", "info")]
+    ("forbidden", "check", "found"), [("config", "durability", "appendfsync unknown"), ("info", "permissions", "info")]
 )
 def test_a_redis_that_does_not_tell_all_is_no_reason_to_fail(
     forbidden: str, check: str, found: str, with_servers: Run, working: redis.Redis, tmp_path: Path
@@ -127,8 +127,8 @@ def test_work_that_is_not_done_and_what_died_is_found(with_servers: Run, pipelin
     pipeline.zadd("eventpulse:persist.XQ", {"an-id": 1})
     ended = with_servers("doctor")
     assert ended.code == 3
-    assert "workers: 0 at work; start one" in ended.err
-    assert "dead letters: 1; see why: `eventpulse dlq list`" in ended.err
+    assert "workers: 0 alive; start one" in ended.err
+    assert "dead letters: 1; see the reasons: `eventpulse dlq list`" in ended.err
 
 
 def test_a_server_that_is_away_is_told_and_the_other_examined_exit_69(with_servers: Run, pipeline: redis.Redis) -> None:
@@ -136,7 +136,7 @@ def test_a_server_that_is_away_is_told_and_the_other_examined_exit_69(with_serve
     ended = with_servers("doctor", "-o", "json", REDIS_URL=f"redis://:s3cret@127.0.0.1:{closed}")
     assert ended.code == 69
     found = states(ended.out)
-    assert (found["Redis answer"], found["PostgreSQL schema"]) == ("unreachable", "ok")
+    assert (found["Redis connection"], found["PostgreSQL schema"]) == ("unreachable", "ok")
     assert "s3cret" not in ended.out + ended.err
 
 

@@ -34,7 +34,10 @@ numbers = (st.integers(-2, 1_001) | st.floats()).map(str)
 
 def walk(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """Every command by the words that call it."""
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
         if isinstance(command, click.Group):
             yield from walk(command, (*path, name))
         yield (*path, name), command

@@ -45,7 +45,7 @@ def test_a_killed_process_is_started_again_and_nothing_is_lost(tmp_path: Path) -
             killed = running.pid_of(unit)
             os.kill(killed, signal.SIGKILL)
             until(lambda killed=killed, unit=unit: running.pid_of(unit) != killed)
-        assert "was ended by SIGKILL; starting it again in" in running.printed()
+        assert "killed by SIGKILL; restarting in" in running.printed()
 
         def accepted_again() -> str | None:
             try:
@@ -82,7 +82,7 @@ def test_the_demo_ends_with_an_alert_and_other_commands_find_the_servers(tmp_pat
         assert "Payment errors" in told.stdout
         again = run("demo", **running.settings)
         assert again.returncode == 0, again.stderr
-        assert "(there already)" in again.stderr
+        assert "(exists)" in again.stderr
         assert run("check", **running.settings).returncode == 0
         assert run("migrate", "status", **running.settings).returncode == 0
 

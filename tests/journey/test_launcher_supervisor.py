@@ -30,7 +30,7 @@ def handlers_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def board() -> ProcessOutput:
-    return ProcessOutput(tagged=True, coloured=False)
+    return ProcessOutput(labelled=True, coloured=False)
 
 
 def unit(name: str, script: str, board: ProcessOutput) -> Unit:
@@ -66,7 +66,7 @@ def test_every_change_of_state_is_one_line(
     supervisor.stop()
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("worker    │ started (process ")
-    assert lines[1].startswith("worker    │ ended with exit code 3; starting it again in 0.0 s")
+    assert lines[1].startswith("worker    │ exited with code 3; restarting in 0.0 s")
     assert lines[2].startswith("worker    │ started (process ")
 
 
@@ -85,7 +85,7 @@ def test_what_a_process_writes_stays_on_its_stream_under_its_name(
 
 
 def test_json_lines_pass_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
-    ProcessOutput(tagged=False, coloured=True).line("api", sys.stderr, '{"event":"x"}')
+    ProcessOutput(labelled=False, coloured=True).line("api", sys.stderr, '{"event":"x"}')
     assert capsys.readouterr().err == '{"event":"x"}\n'
 
 

@@ -1,0 +1,17 @@
+"""`eventpulse check`: the settings."""
+
+from dataclasses import asdict
+
+import click
+
+from eventpulse.cli import output
+from eventpulse.errors import OK
+from eventpulse.settings import describe
+
+
+@click.command()
+@output.format_option
+def check(form: str) -> int:
+    """Show every setting, its value and where the value comes from. Secrets are masked."""
+    output.emit([asdict(setting) for setting in describe()], form, ("variable", "value", "source", "meaning"))
+    return OK

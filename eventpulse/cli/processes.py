@@ -1,0 +1,72 @@
+"""The commands that run until they are stopped: `up`, `api`, `live`, `worker` and `scheduler`.
+
+Each imports its own part of the system only: the API must not import peewee before gevent has patched its process.
+"""
+
+import click
+
+from eventpulse import logs
+from eventpulse.cli.connection import connected_settings, redis_settings
+from eventpulse.settings import ConnectedSettings, Settings
+
+
+@click.command()
+def up() -> int:
+    """Run everything in this terminal: API, live gateway, workers, scheduler. Ctrl-C stops it.
+
+    Without REDIS_URL and DATABASE_URL, an embedded Redis and PostgreSQL run with it, with their data in
+    EVENTPULSE_DATA_DIR. Both outlive a killed `up`; the next one uses them.
+
+    As root: PostgreSQL refuses to run as root, so it runs as the system user `pgserver`, which is created if it does
+    not exist. That user must pass through the folders above the data, so they get the permission o+x if they lack it.
+    If it cannot run the installed programs of PostgreSQL, they are copied to /var/lib/eventpulse. Each change is logged
+    before it is made. Home folders, top-level folders and folders of other users are never changed.
+    """
+    settings = Settings.from_environ()
+    logs.configure(settings.log_level, settings.log_format)
+    from eventpulse.local import launcher
+
+    return launcher.up(settings)
+
+
+@click.command()
+def api() -> int:
+    """Run the HTTP API."""
+    settings = _settings_with_logs()
+    from api import server
+
+    return server.run(settings)
+
+
+@click.command()
+def live() -> int:
+    """Run the WebSocket gateway."""
+    settings, redis_url = redis_settings()
+    logs.configure(settings.log_level, settings.log_format)
+    from api.live import gateway
+
+    return gateway.run(settings, redis_url)
+
+
+@click.command()
+def worker() -> int:
+    """Run one worker process: it stores events, evaluates rules and sends alerts."""
+    settings = _settings_with_logs()
+    from actors import worker
+
+    return worker.run(settings)
+
+
+@click.command()
+def scheduler() -> int:
+    """Run the scheduler. Any number may run; one of them leads."""
+    settings = _settings_with_logs()
+    from schedules import scheduler
+
+    return scheduler.run(settings)
+
+
+def _settings_with_logs() -> ConnectedSettings:
+    settings = connected_settings()
+    logs.configure(settings.log_level, settings.log_format)
+    return settings
