@@ -1,12 +1,13 @@
-"""Which events a rule is about, and into which groups they fall."""
+"""Matching of events to rules and groups, and the index of rules."""
 
+from time import monotonic
 from typing import Any
 
 import pytest
 from support.rule_factory import THRESHOLD, decide, event, fired, rule
 
 from rules.engine.index import RuleSet
-from rules.scope import Scope
+from rules.scope import MAX_INDEX_ENTRIES, Scope
 from rules.windows.memory import MemoryWindow
 
 ONE: dict[str, Any] = {"type": "threshold", "operator": ">=", "value": 1}
@@ -38,15 +39,15 @@ def test_values_compare_as_in_json(wanted: Any, found: Any, matches: bool) -> No
 @pytest.mark.parametrize(
     ("payload", "matches"), [({"a": {"b": 1}}, True), ({"a": 1}, False), ({"a": {"b.c": 1}}, False), ({}, False)]
 )
-def test_a_path_reaches_into_nested_objects(payload: dict[str, Any], matches: bool) -> None:
+def test_a_path_leads_into_nested_objects(payload: dict[str, Any], matches: bool) -> None:
     assert Scope.of({"payload.a.b": 1}, []).matches(event(1, payload=payload)) is matches
 
 
-def test_what_is_missing_is_null() -> None:
+def test_a_missing_path_has_the_value_null() -> None:
     assert Scope.of({"metadata.a": None}, []).matches(event(1))
 
 
-def test_an_event_finds_the_rules_for_its_type_its_source_both_and_all() -> None:
+def test_an_event_finds_the_rules_for_its_type_its_source_both_and_all_events() -> None:
     filters: dict[str, Any] = {
         "type": {"event_type": ["error", "fatal", "error"]},
         "source": {"source": "shop"},
@@ -60,7 +61,7 @@ def test_an_event_finds_the_rules_for_its_type_its_source_both_and_all() -> None
     assert [found.rule_id for found in rules.candidates(event(1, payload={"a": 1.0}))][3:] == ["all"]
 
 
-def test_rules_with_other_filters_are_found_by_the_first_of_these() -> None:
+def test_the_index_narrows_rules_by_their_first_payload_or_metadata_filter() -> None:
     filters: dict[str, Any] = {
         "one": {"payload.user": "ada"},
         "two": {"payload.user": ["ada", "grace"], "metadata.region": "eu"},
@@ -77,7 +78,27 @@ def test_rules_with_other_filters_are_found_by_the_first_of_these() -> None:
     assert candidates() == ["four"]
 
 
-def test_each_group_has_a_window_of_its_own() -> None:
+@pytest.mark.parametrize("second", ["source", "payload.user"])
+def test_the_largest_rule_has_few_index_entries_and_matches_all_its_values(second: str) -> None:
+    """An entry for each combination would need gigabytes: one rule would stop all alerting."""
+    types, others = ([f"{name}{number}" for number in range(1_000)] for name in ("type", "value"))
+    started = monotonic()
+    largest = rule(ONE | {"filters": {"event_type": types, second: others}})
+    rules = RuleSet([largest])
+    assert monotonic() - started < 1
+    assert rules.size == 1_000
+    fields: dict[str, Any] = {"source": "value7"} if second == "source" else {"payload": {"user": "value7"}}
+    assert fired([event(1, event_type="type999", **fields)], MemoryWindow(), largest) == [1]
+    assert fired([event(1, event_type="type999")], MemoryWindow(), largest) == []
+
+
+@pytest.mark.parametrize(("types", "size"), [(100, MAX_INDEX_ENTRIES), (101, 101)])
+def test_a_rule_has_at_most_10000_index_entries(types: int, size: int) -> None:
+    filters = {"event_type": [f"t{number}" for number in range(types)], "source": [f"s{n}" for n in range(100)]}
+    assert RuleSet([rule(ONE | {"filters": filters})]).size == size
+
+
+def test_each_group_has_its_own_window() -> None:
     by_source = rule(THRESHOLD | {"group_by": ["source"]})
     events = [event(number, number / 10, source=f"s{number % 2}") for number in range(6)]
     found = decide(events, MemoryWindow(), by_source).firings
@@ -98,13 +119,13 @@ def test_each_group_has_a_window_of_its_own() -> None:
         (1.5, 1.5, True),
     ],
 )
-def test_groups_are_equal_where_json_is(one: Any, other: Any, together: bool) -> None:
+def test_groups_are_equal_where_json_values_are(one: Any, other: Any, together: bool) -> None:
     by_value = rule(ONE | {"value": 2, "group_by": ["payload.a"]})
     events = [event(1, payload={"a": one}), event(2, payload={"a": other})]
     assert fired(events, MemoryWindow(), by_value) == ([2] if together else [])
 
 
-def test_the_events_behind_a_firing_are_those_of_its_filters_group_and_window() -> None:
+def test_the_selection_of_a_firing_has_its_filters_group_and_window() -> None:
     condition = ONE | {"filters": {"event_type": ["error", "fatal"], "source": ["a", "b"]}, "group_by": ["source"]}
     (firing,) = decide([event(20, source="a")], MemoryWindow(), rule(condition)).firings
     assert firing.selection is not None
@@ -112,7 +133,7 @@ def test_the_events_behind_a_firing_are_those_of_its_filters_group_and_window() 
     assert (firing.selection.after, firing.selection.until) == (event(10).timestamp, event(20).timestamp)
 
 
-def test_an_event_has_to_pass_every_filter() -> None:
+def test_an_event_must_pass_every_filter() -> None:
     both = rule(ONE | {"filters": {"payload.user": "ada", "metadata.region": "eu"}})
     events = [event(1, payload={"user": "ada"}), event(2, payload={"user": "ada"}, metadata={"region": "eu"})]
     assert fired(events, MemoryWindow(), both) == [2]

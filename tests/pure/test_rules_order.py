@@ -1,4 +1,4 @@
-"""Whatever the order of arrival, the same is found."""
+"""Independence of the order of arrival, and the memory of a window."""
 
 from hypothesis import given, settings
 from support.arrival_orders import Arrivals, arrivals, check_any_order, check_cooldown, cooldowns, needs, windows
@@ -9,13 +9,13 @@ from rules.windows.memory import MemoryWindow
 
 @settings(max_examples=300, deadline=None)
 @given(arrivals(), needs, windows)
-def test_any_order_of_arrival_finds_what_the_order_of_time_does(case: Arrivals, needed: int, seconds: int) -> None:
+def test_any_order_of_arrival_has_the_firings_of_the_order_of_time(case: Arrivals, needed: int, seconds: int) -> None:
     check_any_order(case, MemoryWindow(), needed, seconds)
 
 
 @settings(max_examples=200, deadline=None)
 @given(arrivals(), needs, windows, cooldowns)
-def test_a_cooldown_silences_what_is_near_a_firing_and_nothing_else(
+def test_a_cooldown_suppresses_the_firings_near_another_and_no_others(
     case: Arrivals, needed: int, seconds: int, cooldown: int
 ) -> None:
     check_cooldown(case, MemoryWindow(), needed, seconds, cooldown)

@@ -1,4 +1,4 @@
-"""The windows in Redis: the same answers as in memory, for all workers at once, in bounded memory."""
+"""Windows in Redis: the same results as in memory, shared by all workers, in bounded memory."""
 
 from typing import Any
 
@@ -19,19 +19,66 @@ from support.arrival_orders import (
 from support.redis_config import configured
 from support.rule_factory import THRESHOLD, at, event, fired, rule
 
-from actors.rule_state.windows.redis_windows import RedisWindow
-from rules.windows.memory import MemoryWindow
+from actors.rule_state.windows.redis_windows import OBSERVE, RedisWindow
+from rules.event import SECOND
+from rules.windows.memory import MODELS, MemoryWindow
+from rules.windows.queries import (
+    QUERIES,
+    BucketBaseline,
+    CountWithin,
+    Member,
+    NthWithin,
+    WindowQuery,
+    WindowUpdate,
+)
 
 few = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)  # each example empties Redis for itself
+)  # each example empties Redis
 
 ZSCORE: dict[str, Any] = {"type": "zscore", "bucket_seconds": 10, "baseline_buckets": 3, "threshold": 3}
+SPAN_SECONDS = 30
+lateness = st.just(SPAN_SECONDS)
+#: Queries of each type: a new query needs a line here.
+EXAMPLES: dict[type[WindowQuery], st.SearchStrategy[WindowQuery]] = {
+    NthWithin: st.builds(NthWithin.of, needs, windows, lateness),
+    CountWithin: st.builds(CountWithin.of, needs, windows, lateness),
+    BucketBaseline: st.builds(BucketBaseline.of, st.integers(1, 10), st.integers(1, 4), lateness),
+}
+
+
+@st.composite
+def batches(draw: st.DrawFn, query: WindowQuery) -> list[list[WindowUpdate]]:
+    """Updates of two windows, in batches. A member can come again, always with the same time and value."""
+    times = draw(st.lists(st.integers(0, SPAN_SECONDS * SECOND), min_size=1, max_size=20))
+    values = st.integers(1, 5) | st.floats(-5, 5)
+    members: list[Member] = [(time, f"event-{number}", draw(values)) for number, time in enumerate(times)]
+    some = st.sets(st.sampled_from(members), min_size=1, max_size=8).map(sorted)
+    keys = st.sets(st.sampled_from(["eventpulse:window:a", "eventpulse:window:b"]), min_size=1).map(sorted)
+    return [
+        [WindowUpdate(key, query, max(times), draw(some)) for key in draw(keys)] for _ in range(draw(st.integers(1, 8)))
+    ]
+
+
+def test_every_query_has_a_model_a_script_and_examples() -> None:
+    assert set(QUERIES) == MODELS.keys() == OBSERVE.keys() == EXAMPLES.keys()
+
+
+@pytest.mark.parametrize("query_type", QUERIES)
+@few
+@given(data=st.data())
+def test_a_query_has_the_same_results_in_redis_and_in_memory(
+    redis_client: "redis.Redis", query_type: type[WindowQuery], data: st.DataObject
+) -> None:
+    redis_client.flushdb()
+    memory, shared = MemoryWindow(), RedisWindow(redis_client)
+    for updates in data.draw(EXAMPLES[query_type].flatmap(batches)):
+        assert sorted(shared.observe(updates), key=repr) == sorted(memory.observe(updates), key=repr)
 
 
 @few
 @given(case=arrivals(), needed=needs, seconds=windows)
-def test_workers_together_find_what_one_would_in_order(
+def test_workers_together_find_what_one_would_find_in_order(
     redis_client: "redis.Redis", case: Arrivals, needed: int, seconds: int
 ) -> None:
     redis_client.flushdb()
@@ -49,7 +96,9 @@ def test_workers_share_a_cooldown(
 
 @few
 @given(case=arrivals(), cooldown=st.just(0) | cooldowns)
-def test_redis_answers_as_memory_does(redis_client: "redis.Redis", case: Arrivals, cooldown: int) -> None:
+def test_rules_fire_the_same_with_redis_and_with_memory(
+    redis_client: "redis.Redis", case: Arrivals, cooldown: int
+) -> None:
     redis_client.flushdb()
     check_same_answers(case, RedisWindow(redis_client), MemoryWindow(), cooldown)
 
@@ -68,18 +117,20 @@ def test_a_window_holds_nothing_older_than_its_width_and_the_lateness(redis_clie
     assert redis_client.zcard(key) == 30
 
 
-def test_a_window_that_is_seldom_used_does_not_gather_what_is_too_old(redis_client: "redis.Redis") -> None:
-    window, seldom = RedisWindow(redis_client), rule(allowed_lateness_seconds=20)
+def test_a_window_that_is_rarely_used_drops_old_events_too(redis_client: "redis.Redis") -> None:
+    window, rarely_used = RedisWindow(redis_client), rule(allowed_lateness_seconds=20)
     for number in range(10):
-        fired([event(number, 100 * number)], window, seldom)
+        fired([event(number, 100 * number)], window, rarely_used)
     (key,) = redis_client.keys("eventpulse:window:*")
     assert redis_client.zcard(key) == 1
 
 
 @pytest.mark.parametrize(
-    "condition", [THRESHOLD | {"value": 0}, THRESHOLD | {"operator": "=="}, ZSCORE], ids=["run", "count", "buckets"]
+    "condition",
+    [THRESHOLD | {"value": 0}, THRESHOLD | {"operator": "=="}, ZSCORE],
+    ids=["nth", "count", "buckets"],
 )
-def test_everything_in_redis_expires(redis_client: "redis.Redis", condition: dict[str, Any]) -> None:
+def test_every_key_in_redis_expires(redis_client: "redis.Redis", condition: dict[str, Any]) -> None:
     fired((event(number) for number in range(3)), RedisWindow(redis_client), rule(condition, cooldown_seconds=60))
     keys = redis_client.keys("*")
     assert keys
@@ -94,22 +145,22 @@ def test_everything_in_redis_expires(redis_client: "redis.Redis", condition: dic
         (THRESHOLD | {"operator": "=="}, {"window": (10 + 180, 10 + 3600 + 3600)}),
         (ZSCORE, {"window": (40 + 180, 3700 + 3600), "ids": (10 + 180, 10 + 900)}),
     ],
-    ids=["run", "count", "buckets"],
+    ids=["nth", "count", "buckets"],
 )
-def test_windows_give_way_in_a_redis_that_fills_up(
+def test_windows_are_kept_for_a_shorter_time_in_a_redis_that_fills_up(
     redis_client: "redis.Redis",
     condition: dict[str, Any],
     expected: dict[str, tuple[int, int]],
     used: float,
     room: float,
 ) -> None:
-    """Else a rule that groups by what never comes again fills it, and all events are refused."""
+    """Otherwise a rule with high-cardinality groups fills Redis, and ingest rejects all events."""
     redis_client.setrange("ballast", 20_000_000, b"x")
     with configured(redis_client, maxmemory=round(redis_client.info("memory")["used_memory"] / used)):
         fired([event(1)], RedisWindow(redis_client), rule(condition, cooldown_seconds=60))
-    lives = {_kind(key): redis_client.ttl(key) for key in redis_client.keys("eventpulse:*")}
+    retention = {_kind(key): redis_client.ttl(key) for key in redis_client.keys("eventpulse:*")}
     wanted = {kind: least + room * (most - least) for kind, (least, most) in expected.items()}
-    assert lives == {kind: pytest.approx(seconds, rel=0.1, abs=10) for kind, seconds in wanted.items()}
+    assert retention == {kind: pytest.approx(seconds, rel=0.1, abs=10) for kind, seconds in wanted.items()}
 
 
 def _kind(key: bytes) -> str:
@@ -117,14 +168,14 @@ def _kind(key: bytes) -> str:
     return "ids" if len(rest) > 3 else kind
 
 
-def test_a_far_future_event_evicts_nothing(redis_client: "redis.Redis") -> None:
+def test_an_event_of_the_far_future_removes_no_member(redis_client: "redis.Redis") -> None:
     window = RedisWindow(redis_client)
     fired([event(1), event(2)], window, rule())
     assert fired([event(9, 10**9, received_at=at(2))], window, rule()) == []
     assert fired([event(3)], window, rule()) == [3]
 
 
-def test_buckets_of_long_ago_are_dropped(redis_client: "redis.Redis") -> None:
+def test_old_buckets_are_dropped(redis_client: "redis.Redis") -> None:
     window, counted = RedisWindow(redis_client), rule(ZSCORE, allowed_lateness_seconds=0)
     for bucket in range(100):
         fired([event(bucket, 10 * bucket)], window, counted)
@@ -133,20 +184,20 @@ def test_buckets_of_long_ago_are_dropped(redis_client: "redis.Redis") -> None:
     assert fired([event(1000 + place, 1000 + place / 10) for place in range(5)], window, counted) == [1003, 1004]
 
 
-def test_a_redis_that_forgot_the_scripts_is_taught_them_again(redis_client: "redis.Redis") -> None:
+def test_scripts_are_loaded_again_into_a_redis_that_lost_them(redis_client: "redis.Redis") -> None:
     window = RedisWindow(redis_client)
     fired([event(1), event(2)], window, rule(cooldown_seconds=60))
     redis_client.script_flush()
     assert fired([event(3)], window, rule(cooldown_seconds=60)) == [3]
 
 
-def test_a_redis_that_is_away_is_told_as_it_is(redis_client: "redis.Redis") -> None:
-    away = redis.Redis(unix_socket_path="/nonexistent/redis.sock", retry=None)
+def test_an_unavailable_redis_is_an_error_of_the_window(redis_client: "redis.Redis") -> None:
+    unavailable = redis.Redis(unix_socket_path="/nonexistent/redis.sock", retry=None)
     with pytest.raises(redis.ConnectionError):
-        fired([event(1)], RedisWindow(away), rule())
+        fired([event(1)], RedisWindow(unavailable), rule())
 
 
-def test_batches_of_many_groups_and_events_find_every_group(redis_client: "redis.Redis") -> None:
+def test_a_batch_of_many_groups_and_events_finds_every_group(redis_client: "redis.Redis") -> None:
     by_user = rule(THRESHOLD | {"group_by": ["payload.user"]}, window_seconds=3600, cooldown_seconds=60)
     events = [event(number, number / 1000, payload={"user": number % 600}) for number in range(1_900)]
     assert fired(events, RedisWindow(redis_client), by_user) == fired(events, MemoryWindow(), by_user)

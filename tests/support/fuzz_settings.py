@@ -1,4 +1,4 @@
-"""How much the fuzzing tests try."""
+"""Number of examples of the fuzz tests."""
 
 import os
 from typing import Any
@@ -6,16 +6,16 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 
 
-def examples(ordinary: int, **options: Any) -> settings:
-    """Settings of a test that tries `ordinary` examples, the same in every run.
+def examples(number: int, **options: Any) -> settings:
+    """Return settings for a test that tries `number` examples, the same in every run.
 
-    With TEST_EXAMPLES=20 it tries 20 times as many, and others in every run.
+    With TEST_EXAMPLES=20 it tries 20 times as many, and different ones in every run.
     """
     factor = int(os.environ.get("TEST_EXAMPLES", "0"))
     return settings(
-        max_examples=ordinary * max(factor, 1),
+        max_examples=number * max(factor, 1),
         derandomize=not factor,
-        database=None,  # a failure is printed with what is needed to repeat it
+        database=None,  # the report of a failure has all that is needed to repeat it
         deadline=None,  # other processes share the machine
         print_blob=True,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -1,4 +1,4 @@
-"""Events and rules to decide on, without a server; and a judge who sees all events at once, in order."""
+"""Events and rules for tests of the engine, and an oracle that sees all events in order of time."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -19,9 +19,9 @@ def at(seconds: float) -> datetime:
 
 
 def event(number: int, seconds: float | None = None, **fields: Any) -> Event:
-    """Error event `number`, so many seconds after noon, received without delay."""
+    """Return error event `number`, by default `number` seconds after noon, received without delay."""
     time = at(number if seconds is None else seconds)
-    made = {
+    defaults = {
         "event_id": f"00000000-0000-7000-8000-{number:012}",
         "event_type": "error",
         "source": "shop",
@@ -30,11 +30,12 @@ def event(number: int, seconds: float | None = None, **fields: Any) -> Event:
         "metadata": {},
         "received_at": time,
     }
-    return Event(**(made | fields))
+    return Event(**(defaults | fields))
 
 
 def row(condition: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
-    made = {
+    """Return the row of a rule, by default more than two errors in ten seconds, without a cooldown."""
+    defaults = {
         "rule_id": "r1",
         "name": "Many errors",
         "severity": "critical",
@@ -44,26 +45,27 @@ def row(condition: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any
         "allowed_lateness_seconds": 3600,
         "condition": THRESHOLD if condition is None else condition,
     }
-    return made | fields
+    return defaults | fields
 
 
 def rule(condition: dict[str, Any] | None = None, **fields: Any) -> Rule:
-    """More than two errors in ten seconds, without a cooldown, unless told otherwise."""
+    """Return the compiled rule of `row`."""
     return parse_rule(row(condition, **fields))
 
 
 def decide(events: Iterable[Event], window: Window, *rules: Rule) -> Evaluation:
+    """Evaluate the rules on one batch of events."""
     return evaluate_batch(list(events), RuleSet(rules), window)
 
 
-def settle(found: Evaluation, window: Window) -> Evaluation:
-    """What follows when the anomalies of an evaluation are recorded."""
-    window.start_cooldowns([firing.claim for firing in found.firings if firing.rule.cooldown_seconds])
-    return found
+def settle(evaluation: Evaluation, window: Window) -> Evaluation:
+    """Start the cooldowns of the firings, as after their anomalies are recorded."""
+    window.start_cooldowns([firing.claim for firing in evaluation.firings if firing.rule.cooldown_seconds])
+    return evaluation
 
 
 def fired(events: Iterable[Event], window: Window, *rules: Rule) -> list[int]:
-    """The numbers of the events that the rules fired for, and whose anomalies were recorded."""
+    """Return the numbers of the events that rules fired for, and start their cooldowns."""
     return [number(firing.event_id) for firing in settle(decide(events, window, *rules), window).firings]
 
 
@@ -72,7 +74,7 @@ def number(event_id: str) -> int:
 
 
 def in_order(events: Sequence[Event], needed: int, seconds: float) -> set[str]:
-    """The ids of those events that are the last of `needed` within the seconds before them."""
+    """Return the ids of the events that are the last of `needed` within the seconds before them."""
     ordered = sorted(events, key=lambda each: (each.timestamp, each.event_id))
     spans = zip(ordered, ordered[needed - 1 :], strict=False)
     return {last.event_id for first, last in spans if last.timestamp - first.timestamp < timedelta(seconds=seconds)}
