@@ -1,4 +1,4 @@
-"""A batch of events, several rules: what comes of it, and what cannot disturb it."""
+"""Evaluation of a batch: calls to the window, late events, cooldowns, and rules that raise exceptions."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
@@ -17,8 +17,8 @@ from rules.windows.memory import MemoryWindow
 from rules.windows.queries import CooldownClaim, NthWithin, WindowResult, WindowUpdate
 
 
-class Counting(MemoryWindow):
-    """A window that remembers how it was called."""
+class RecordingWindow(MemoryWindow):
+    """A window that records the calls of its methods."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +33,9 @@ class Counting(MemoryWindow):
         return super().check_cooldowns(claims)
 
 
-class Unmatchable:
+class BrokenScope:
+    """A scope that raises an exception."""
+
     index_keys = ((None, None),)
     index_filter = None
 
@@ -42,13 +44,13 @@ class Unmatchable:
 
 
 class Broken:
-    """A condition that raises where it is told to."""
+    """A condition that raises an exception in the step `where`."""
 
     windowed: ClassVar[Literal[True]] = True
 
     def __init__(self, where: str) -> None:
         self.where = where
-        self.scope: Any = Unmatchable() if where == "match" else Scope.of({"event_type": "error"}, [])
+        self.scope: Any = BrokenScope() if where == "match" else Scope.of({"event_type": "error"}, [])
 
     @property
     def query(self) -> NthWithin:
@@ -69,6 +71,8 @@ class Broken:
 
 
 class BrokenSchema(ConditionSchema):
+    """Fields of a broken condition."""
+
     type = fields.String()
     where = fields.String()
 
@@ -93,25 +97,27 @@ def broken() -> Iterator[None]:
         ("selection", "OverflowError: date value out of range"),
     ],
 )
-def test_a_rule_that_raises_is_a_fault_and_the_others_go_on(where: str, reason: str) -> None:
+def test_a_rule_that_raises_is_a_fault_and_does_not_affect_others(where: str, reason: str) -> None:
     bad = parse_rule(row({"type": "broken", "where": where}, rule_id="bad"))
     found = decide([event(1), event(2), event(3)], MemoryWindow(), bad, rule())
     assert [(fault.rule.rule_id, fault.reason) for fault in found.faults] == [("bad", reason)]
     assert [firing.rule.rule_id for firing in found.firings] == ["r1"]
 
 
-class Away(MemoryWindow):
+class UnavailableWindow(MemoryWindow):
+    """A window whose server does not answer."""
+
     def observe(self, watches: Sequence[WindowUpdate]) -> list[WindowResult]:
-        raise ConnectionError("away")
+        raise ConnectionError("unavailable")
 
 
-def test_a_window_that_is_away_is_no_fault_of_a_rule() -> None:
+def test_an_unavailable_window_is_not_a_fault_of_a_rule() -> None:
     with pytest.raises(ConnectionError):
-        decide([event(1)], Away(), rule())
+        decide([event(1)], UnavailableWindow(), rule())
 
 
-def test_a_batch_takes_one_look_at_the_window_and_one_at_the_cooldowns() -> None:
-    window = Counting()
+def test_a_batch_needs_one_call_for_the_windows_and_one_for_the_cooldowns() -> None:
+    window = RecordingWindow()
     rules = [rule(rule_id=f"r{number}", cooldown_seconds=60) for number in range(3)]
     decide([event(1), event(2)], window, *rules)
     assert window.calls == ["observe"]
@@ -119,8 +125,8 @@ def test_a_batch_takes_one_look_at_the_window_and_one_at_the_cooldowns() -> None
     assert window.calls == ["observe", "observe", "check_cooldowns"]
 
 
-def test_events_that_concern_no_rule_and_rules_without_a_cooldown_ask_for_nothing() -> None:
-    window = Counting()
+def test_no_call_is_made_for_events_without_rules_and_rules_without_a_cooldown() -> None:
+    window = RecordingWindow()
     decide([event(1, event_type="order")], window, rule())
     assert window.calls == []
     decide([event(1), event(2), event(3)], window, rule())
@@ -128,66 +134,66 @@ def test_events_that_concern_no_rule_and_rules_without_a_cooldown_ask_for_nothin
 
 
 @pytest.mark.parametrize(("received", "late"), [(0, 0), (-60, 0), (-60.000001, 1), (100, 0), (100.000001, 1)], ids=str)
-def test_a_window_takes_what_is_within_clock_skew_and_lateness(received: float, late: int) -> None:
-    patient = rule(THRESHOLD | {"value": 0}, allowed_lateness_seconds=100)
-    found = decide([event(1, 0, received_at=at(received))], MemoryWindow(), patient)
+def test_a_window_takes_events_within_clock_skew_and_allowed_lateness(received: float, late: int) -> None:
+    late_rule = rule(THRESHOLD | {"value": 0}, allowed_lateness_seconds=100)
+    found = decide([event(1, 0, received_at=at(received))], MemoryWindow(), late_rule)
     assert (found.late, len(found.firings)) == (late, 1 - late)
 
 
-def test_a_late_event_is_counted_once_however_many_rules_it_misses() -> None:
+def test_a_late_event_is_counted_once_for_all_its_rules() -> None:
     rules = [rule(rule_id=f"r{number}") for number in range(3)]
     late = event(1, received_at=at(10_000))
     assert decide([late, event(2)], MemoryWindow(), *rules).late == 1
     assert decide([late], MemoryWindow(), rule(THRESHOLD | {"filters": {"payload.a": 1}})).late == 0
 
 
-def test_out_of_time_events_neither_enter_nor_empty_a_window() -> None:
-    window, patient = MemoryWindow(), rule(allowed_lateness_seconds=100)
-    decide([event(1), event(2)], window, patient)
+def test_late_and_future_events_neither_enter_a_window_nor_remove_its_members() -> None:
+    window, late_rule = MemoryWindow(), rule(allowed_lateness_seconds=100)
+    decide([event(1), event(2)], window, late_rule)
     far = [event(10 + number, 10**8 + number, received_at=at(2)) for number in range(5)]
     old = [event(20 + number, number, received_at=at(1000)) for number in range(5)]
-    assert fired(far + old, window, patient) == []
-    assert fired([event(3)], window, patient) == [3]
+    assert fired(far + old, window, late_rule) == []
+    assert fired([event(3)], window, late_rule) == [3]
 
 
-def test_a_quiet_rule_stays_quiet_during_cooldown() -> None:
+def test_a_rule_fires_once_in_each_cooldown() -> None:
     assert fired((event(number) for number in range(30)), MemoryWindow(), rule(cooldown_seconds=10)) == [2, 12, 22]
 
 
-def test_a_cooldown_silences_what_happened_before_it_too() -> None:
+def test_a_cooldown_suppresses_earlier_events_too() -> None:
     window, cool = MemoryWindow(), rule(THRESHOLD | {"value": 0}, cooldown_seconds=10)
     assert fired([event(50)], window, cool) == [50]
     assert fired([event(41), event(60)], window, cool) == [60]
     assert fired([event(40)], window, cool) == [40]
 
 
-def test_a_firing_whose_anomaly_was_never_recorded_silences_nobody() -> None:
-    """Its worker may have died, and the window may have forgotten its event before it comes again."""
+def test_a_firing_without_a_recorded_anomaly_starts_no_cooldown() -> None:
+    """Its worker may have crashed, and the window may have dropped its event before the redelivery."""
     window, cool = MemoryWindow(), rule(cooldown_seconds=100)
     assert decide([event(1), event(2), event(3)], window, cool).firings
     assert fired([event(4)], window, cool) == [4]
     assert fired([event(5)], window, cool) == []
 
 
-def test_the_event_that_claimed_a_cooldown_finds_its_own_claim() -> None:
+def test_a_redelivered_event_wins_the_cooldown_that_it_has_started() -> None:
     window, cool = MemoryWindow(), rule(cooldown_seconds=100)
     events = [event(1), event(2), event(3), event(4)]
     assert fired(events, window, cool) == [3]
     assert fired(events, window, cool) == [3]
 
 
-def test_each_group_cools_down_by_itself() -> None:
+def test_each_group_has_its_own_cooldown() -> None:
     cool = rule(THRESHOLD | {"value": 0, "group_by": ["source"]}, cooldown_seconds=100)
     events = [event(number, source=f"s{number % 2}") for number in range(4)]
     assert fired(events, MemoryWindow(), cool) == [0, 1]
 
 
-def test_firings_come_in_order_of_time() -> None:
+def test_firings_are_in_order_of_time() -> None:
     rules = [rule(THRESHOLD | {"value": 0}, rule_id="a"), rule(THRESHOLD | {"value": 1}, rule_id="b")]
     assert fired([event(3), event(1), event(2)], MemoryWindow(), *rules) == [1, 2, 2, 3, 3]
 
 
-def test_an_event_carries_any_zone() -> None:
+def test_a_timestamp_can_have_any_time_zone() -> None:
     with_offset = Event(**{**_fields(event(1)), "timestamp": at(1).astimezone()})
     assert fired([with_offset, event(2), event(3)], MemoryWindow(), rule()) == [3]
 

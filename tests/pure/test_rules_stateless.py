@@ -1,4 +1,4 @@
-"""Rules that one event decides: its payload, and its clock."""
+"""Conditions that need one event alone: invalid_payload and timestamp_drift."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -26,17 +26,17 @@ YEAR_9999 = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
         ({}, "amount, customer.id"),
     ],
 )
-def test_a_payload_is_invalid_when_it_lacks_a_required_field(payload: dict[str, Any], missing: str | None) -> None:
+def test_a_payload_without_a_required_field_fires(payload: dict[str, Any], missing: str | None) -> None:
     found = decide([event(1, event_type="payment", payload=payload)], MemoryWindow(), PAYLOAD).firings
     reasons = [] if missing is None else [f"payload lacks {missing} (event_type=payment, source=shop)"]
     assert [firing.verdict.reason for firing in found] == reasons
 
 
-def test_types_that_are_not_listed_may_hold_anything() -> None:
+def test_event_types_that_are_not_listed_need_no_field() -> None:
     assert fired([event(1, event_type="order")], MemoryWindow(), PAYLOAD) == []
 
 
-def test_an_invalid_payload_is_its_own_evidence() -> None:
+def test_the_evidence_of_an_invalid_payload_is_the_event_alone() -> None:
     (firing,) = decide([event(1, event_type="refund")], MemoryWindow(), PAYLOAD).firings
     assert firing.selection is None
     assert firing.group == {"event_type": "refund", "source": "shop"}
@@ -53,19 +53,19 @@ def test_an_invalid_payload_is_its_own_evidence() -> None:
         (130.25, "event time 30.25 s ahead of its arrival, more than 30 s (source=shop)"),
     ],
 )
-def test_drift_is_measured_both_ways(seconds: float, reason: str | None) -> None:
+def test_drift_is_measured_in_both_directions(seconds: float, reason: str | None) -> None:
     found = decide([event(1, seconds, received_at=at(100))], MemoryWindow(), rule(DRIFT)).firings
     assert [firing.verdict.reason for firing in found] == ([] if reason is None else [reason])
 
 
-def test_drift_sees_what_is_too_late_or_too_far_ahead_for_a_window() -> None:
+def test_drift_applies_to_events_outside_the_allowed_lateness() -> None:
     events = [event(1, -100_000, received_at=at(0)), event(2, timestamp=YEAR_9999)]
     found = decide(events, MemoryWindow(), rule(DRIFT, allowed_lateness_seconds=60))
     assert [firing.occurred_at for firing in found.firings] == [at(-100_000), YEAR_9999]
     assert found.late == 0
 
 
-def test_a_far_future_event_cannot_silence_the_rule_for_longer_than_its_cooldown() -> None:
+def test_an_event_of_the_far_future_starts_its_cooldown_at_its_arrival() -> None:
     drift, window = rule(DRIFT, cooldown_seconds=100), MemoryWindow()
     assert fired([event(1, timestamp=YEAR_9999)], window, drift) == [1]
     assert fired([event(2, timestamp=YEAR_9999, received_at=at(50))], window, drift) == []

@@ -1,4 +1,4 @@
-"""Counting events in a window, with each operator."""
+"""Conditions threshold and rate_spike: each operator, late events, redeliveries, and messages."""
 
 import pytest
 from support.rule_factory import THRESHOLD, decide, event, fired, rule
@@ -43,20 +43,20 @@ def test_a_missing_event_that_arrives_late_completes_a_later_window() -> None:
     assert fired([event(3)], window, rule()) == [5]
 
 
-def test_a_late_event_is_silent_about_windows_that_were_full_without_it() -> None:
+def test_a_late_event_does_not_repeat_firings_that_did_not_need_it() -> None:
     window = MemoryWindow()
     assert fired([event(1), event(2), event(3), event(4)], window, rule()) == [3, 4]
     assert fired([event(0)], window, rule()) == [2]
 
 
-def test_a_redelivered_event_names_all_that_it_ever_completed() -> None:
+def test_a_redelivered_event_repeats_every_firing_that_needed_it() -> None:
     window = MemoryWindow()
     events = [event(1), event(3), event(5), event(20)]
     assert fired(events, window, rule()) == [5]
     assert fired(events[:1], window, rule()) == [5]
 
 
-def test_an_event_is_counted_once_however_often_it_comes() -> None:
+def test_an_event_is_counted_once_after_any_number_of_deliveries() -> None:
     window = MemoryWindow()
     assert fired([event(1), event(1), event(2)], window, rule()) == []
     assert fired([event(1), event(2)], window, rule()) == []
@@ -73,7 +73,7 @@ def test_an_event_is_counted_once_however_often_it_comes() -> None:
         ("!=", 2.5, "3 events in 10 s, other than 2.5 (source=shop)"),
     ],
 )
-def test_the_reason_reads_well_in_an_alert(operator: str, value: float, reason: str) -> None:
+def test_the_reason_states_the_count_the_window_and_the_limit(operator: str, value: float, reason: str) -> None:
     counted = rule(THRESHOLD | {"operator": operator, "value": value, "group_by": ["source"]})
     firing = decide([event(1), event(2), event(3)], MemoryWindow(), counted).firings[-1]
     assert firing.verdict.reason == reason
@@ -89,23 +89,23 @@ def test_the_reason_reads_well_in_an_alert(operator: str, value: float, reason: 
         (None, "Many errors: more than 2 events in 10 s"),
     ],
 )
-def test_the_message_tells_the_real_count_when_it_is_known(count: int | None, message: str) -> None:
+def test_the_message_has_the_stored_count_if_it_is_known(count: int | None, message: str) -> None:
     (firing,) = decide([event(1), event(2), event(3)], MemoryWindow(), rule()).firings
     assert explain(firing, count) == message
 
 
-def test_a_count_that_the_rule_was_exact_about_is_told_as_the_rule_saw_it() -> None:
+def test_the_message_has_the_count_of_the_rule_if_that_is_exact() -> None:
     (firing,) = decide([event(1)], MemoryWindow(), rule(THRESHOLD | {"operator": "<"})).firings
     assert explain(firing, 9) == "Many errors: 1 event in 10 s, fewer than 2"
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [(None, "null"), (5, "5"), ("a\nb", '"a\\nb"'), (LONG, "x" * 79 + "…")], ids=str
+    ("value", "text"), [(None, "null"), (5, "5"), ("a\nb", '"a\\nb"'), (LONG, "x" * 79 + "…")], ids=str
 )
-def test_a_group_is_named_in_one_short_line_whatever_clients_send(value: object, words: str) -> None:
+def test_a_group_is_one_short_line_for_any_value(value: object, text: str) -> None:
     counted = rule(THRESHOLD | {"value": 0, "group_by": ["payload.a", "source"]})
     (firing,) = decide([event(1, payload={"a": value})], MemoryWindow(), counted).firings
-    assert firing.verdict.reason == f"more than 0 events in 10 s (payload.a={words}, source=shop)"
+    assert firing.verdict.reason == f"more than 0 events in 10 s (payload.a={text}, source=shop)"
 
 
 def test_a_rate_spike_counts_the_events_of_one_source() -> None:

@@ -1,4 +1,4 @@
-"""Counts that are unusual for their group."""
+"""Condition zscore: counts that are unusual for their group."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ ZSCORE: dict[str, Any] = {"type": "zscore", "bucket_seconds": 10, "baseline_buck
 
 
 def flow(*counts: int, start: int = 0) -> list[Event]:
-    """So many events in each bucket of ten seconds, numbered by bucket and place."""
+    """Return `counts` events in consecutive buckets of ten seconds, numbered by bucket and place."""
     return [
         event(100 * bucket + place, 10 * bucket + place / 100)
         for bucket, count in enumerate(counts, start)
@@ -21,21 +21,21 @@ def flow(*counts: int, start: int = 0) -> list[Event]:
     ]
 
 
-def test_a_burst_over_an_even_flow_is_found() -> None:
+def test_a_burst_after_an_even_flow_fires() -> None:
     assert fired(flow(2, 2, 2, 6), MemoryWindow(), rule(ZSCORE)) == [304, 305]
 
 
 @pytest.mark.parametrize("buckets", [0, 1, 2])
-def test_nothing_is_unusual_before_the_baseline_is_full(buckets: int) -> None:
+def test_no_count_is_unusual_before_the_baseline_is_complete(buckets: int) -> None:
     assert fired(flow(*[1] * buckets, 99), MemoryWindow(), rule(ZSCORE)) == []
 
 
-def test_empty_buckets_count_as_none() -> None:
+def test_empty_buckets_belong_to_the_baseline() -> None:
     assert fired(flow(1, 0, 0, 0, 4), MemoryWindow(), rule(ZSCORE)) == [402, 403]
 
 
-def test_a_wide_spread_needs_a_higher_count() -> None:
-    # mean 4, deviation 3.27: unusual from 4 + 3 x 3.27 = 13.8 on
+def test_a_larger_deviation_needs_a_higher_count() -> None:
+    # mean 4, deviation 3.27: unusual from 4 + 3 x 3.27 = 13.8
     (firing,) = decide(flow(0, 4, 0, 8, 14), MemoryWindow(), rule(ZSCORE)).firings
     assert firing.verdict.details == pytest.approx(
         {"count": 14, "mean": 4, "deviation": 3.266, "bucket_seconds": 10}, rel=1e-3
@@ -50,18 +50,18 @@ def test_a_redelivered_event_does_not_count_twice() -> None:
     assert fired(events, window, rule(ZSCORE)) == []
 
 
-def test_a_redelivered_burst_is_found_again_at_the_same_events() -> None:
+def test_a_redelivered_burst_fires_for_the_same_events() -> None:
     window, events = MemoryWindow(), flow(2, 2, 2, 6)
     assert fired(events, window, rule(ZSCORE)) == fired(events, window, rule(ZSCORE)) == [304, 305]
 
 
-def test_the_events_behind_it_are_those_of_the_whole_bucket() -> None:
+def test_the_selection_is_the_whole_bucket() -> None:
     selection = decide(flow(2, 2, 2, 5), MemoryWindow(), rule(ZSCORE)).firings[0].selection
     assert selection is not None
     assert (selection.after, selection.until) == (at(29.999999), at(39.999999))
 
 
-def test_what_is_older_than_any_baseline_is_forgotten() -> None:
+def test_buckets_older_than_any_baseline_are_dropped() -> None:
     window, counted = MemoryWindow(), rule(ZSCORE, allowed_lateness_seconds=0)
     fired(flow(*[1] * 100), window, counted)
     (state,) = window._windows.values()
