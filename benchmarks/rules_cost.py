@@ -1,10 +1,11 @@
-"""What the evaluate stage costs by the rules that exist, and by those that match.
+"""Cost of the evaluate stage by the number of rules that exist and of rules that match.
 
     .venv/bin/python benchmarks/rules_cost.py [--rounds 7] [--events 10000]
 
-`rules.engine.evaluate` on batches of 500 prepared events, with its windows in a real Redis: wall time in µs per event. All
-sets of rules take turns in each round, so that what else the machine does changes none's share. "Python alone" is the
-same with a window that answers nothing. Windows are full, as in operation, and no rule fires.
+Runs `rules.engine.evaluate` on batches of 500 prepared events, with its windows in a real Redis, and reports the wall
+time in µs per event. All sets of rules take turns in each round, so that other load on the machine affects them
+equally. "Python alone" is the same with a window that returns no results. Windows are full, as in operation, and no
+rule fires.
 """
 
 import argparse
@@ -21,37 +22,37 @@ from uuid_utils.compat import uuid7
 
 from actors.rule_state.windows.redis_windows import RedisWindow
 from eventpulse import logs
-from rules.engine.evaluate import evaluate
+from rules.engine.evaluate import evaluate_batch
 from rules.engine.index import RuleSet
 from rules.event import Event
 from rules.rule import Rule, parse_rule
 from rules.windows.queries import CooldownClaim, Window, WindowResult, WindowUpdate
 
 TYPES, SOURCES, BATCH = 10, 20, 500
-#: Between two events: each source has 50 in a window, fewer than it takes to fire.
+#: Time between two events: each source has 50 in a window, fewer than a rule needs to fire.
 STEP = timedelta(milliseconds=10)
-WINDOW_SECONDS, ENOUGH_TO_FIRE = 10, 60
-#: After so many events all windows have been trimmed to what they keep.
+WINDOW_SECONDS, LIMIT = 10, 60
+#: Number of events after which all windows have their final size.
 WARM_UP = 8_000
-#: The rules of each set: how many match every event, and how many exist. By the label of their curve.
+#: The sets of rules by the label of their curve: how many rules match every event, and how many exist.
 SETS = {"none match": [(0, 0)], "one matches": [(1, 10)], "ten match": [(10, 10), (10, 100), (10, 1_000)]}
 
 
-class Silence:
-    """A window that remembers nothing."""
+class NoWindow:
+    """A window that stores nothing and returns no results."""
 
-    def observe(self, _watches: Sequence[WindowUpdate]) -> list[WindowResult]:
+    def observe(self, _updates: Sequence[WindowUpdate]) -> list[WindowResult]:
         return []
 
-    def free(self, claims: Sequence[CooldownClaim]) -> list[list[bool]]:
+    def check_cooldowns(self, claims: Sequence[CooldownClaim]) -> list[list[bool]]:
         return [[] for _ in claims]
 
-    def claim(self, _claims: Sequence[CooldownClaim]) -> None:
+    def start_cooldowns(self, _claims: Sequence[CooldownClaim]) -> None:
         return
 
 
 def rules(matching: int, existing: int) -> RuleSet:
-    """Of the rules that match no event, a third each wants another type, another source, or another payload."""
+    """Return a set of rules. Those that match no event differ in type, in source or in payload, a third each."""
     others: tuple[dict[str, Any], ...]
     made = [rule({} if number % 2 else {"metadata.region": "eu-west"}) for number in range(matching)]
     for number in range(existing - matching):
@@ -71,14 +72,14 @@ def rule(filters: dict[str, Any]) -> Rule:
         "filters": filters,
         "group_by": ["source"],
         "operator": ">",
-        "value": ENOUGH_TO_FIRE,
+        "value": LIMIT,
     }
     row = {"name": "Rule", "severity": "info", "window_seconds": WINDOW_SECONDS, "condition": condition}
     return parse_rule(row | {"rule_id": uuid7(), "version": 1})
 
 
 def traffic() -> Iterator[list[Event]]:
-    """Batches of events, one `STEP` after the other, from now on for ever."""
+    """Yield batches of events, one `STEP` after the other, without end."""
     at, number = datetime.now(UTC), 0
     payload = {"order": 123_456, "amount": 42.5, "currency": "EUR"}
     while True:
@@ -91,16 +92,16 @@ def traffic() -> Iterator[list[Event]]:
 
 
 def cost(batches: list[list[Event]], ruleset: RuleSet, window: Window) -> float:
-    """µs per event."""
+    """Return the cost in µs per event."""
     started = time.perf_counter()
     for batch in batches:
-        found = evaluate(batch, ruleset, window)
+        found = evaluate_batch(batch, ruleset, window)
         assert not any((found.firings, found.faults, found.late))
     return (time.perf_counter() - started) * 1e6 / (len(batches) * BATCH)
 
 
 def measure(report: Report, rounds: int = 7, events: int = 10_000) -> None:
-    """Each round shows so many events to each set of rules."""
+    """Evaluate `events` events with each set of rules in each round."""
     sets = {(label, existing): rules(each, existing) for label, kind in SETS.items() for each, existing in kind}
     costs: dict[tuple[str, int], list[float]] = {known: [] for known in sets}
     python: dict[tuple[str, int], list[float]] = {known: [] for known in sets}
@@ -114,7 +115,7 @@ def measure(report: Report, rounds: int = 7, events: int = 10_000) -> None:
             batches = [next(coming) for _ in range(events // BATCH)]
             for known in sorted(sets, reverse=bool(number % 2)):
                 costs[known].append(cost(batches, sets[known], window))
-                python[known].append(cost(batches, sets[known], Silence()))
+                python[known].append(cost(batches, sets[known], NoWindow()))
     for (label, existing), found in costs.items():
         report.add(Line(f"evaluate, {existing:,} rules, {label}", "µs/event", found))
         report.add(Line(f"evaluate, {existing:,} rules, {label}: Python alone", "µs/event", python[label, existing]))
