@@ -5,7 +5,7 @@
 
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
 from itertools import islice
 from typing import Any
@@ -21,6 +21,7 @@ from playhouse.pool import MaxConnectionsExceeded
 from actors.pipeline.ingest import RETRY_AFTER_SECONDS
 from actors.transport.errors import QueueUnavailable
 from models import database
+from rules import validation
 
 log = structlog.get_logger()
 
@@ -83,14 +84,10 @@ def unavailable(detail: str, retry_after: float = RETRY_AFTER_SECONDS) -> Proble
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(seconds)})
 
 
-def flatten(messages: Mapping[Any, Any] | Sequence[Any], root: str = "body", path: str = "") -> Iterator[Error]:
+def flatten(messages: Any, root: str = "body") -> Iterator[Error]:
     """Yield the errors of a `marshmallow.ValidationError`: field names are dotted paths, `root` is the whole value."""
-    if isinstance(messages, Mapping):
-        for key, inner in messages.items():
-            yield from flatten(inner, root, path if key == "_schema" else f"{path}.{key}" if path else str(key))
-        return
-    for message in messages:
-        yield field_error(printable(path) or root, str(message))
+    for path, message in validation.flatten(messages):
+        yield field_error(printable(path) or root, message)
 
 
 def printable(name: str) -> str:
@@ -124,8 +121,7 @@ def _database_failed(error: Exception) -> Problem:
 
 
 def _invalid_fields(error: marshmallow.ValidationError) -> Problem:
-    messages = error.messages_dict if isinstance(error.messages, dict) else error.messages
-    return invalid(list(islice(flatten(messages), MAX_ERRORS + 1)))
+    return invalid(list(islice(flatten(error.messages), MAX_ERRORS + 1)))
 
 
 def _unexpected(error: Exception) -> Problem:

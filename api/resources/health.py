@@ -4,12 +4,16 @@ import falcon
 import redis
 
 from actors.broker import broker
+from actors.rule_state import rulebook
 from actors.transport import queues
 from api.openapi.operation import Operation, Resource
-from api.openapi.response_schemas import STRING, choice, object_of
+from api.openapi.response_schemas import INTEGER, STRING, choice, object_of
 
 OK = object_of({"status": choice("ok")})
 HEALTH = object_of({"status": STRING, "redis": STRING, "worker": choice("ok", "degraded", "unknown")})
+HEALTH["properties"]["unsupported_rules"] = INTEGER | {
+    "description": "number of rules that running workers skip because their version does not support them; absent if 0"
+}
 
 
 class HealthResource(Resource):
@@ -22,7 +26,9 @@ class HealthResource(Resource):
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         try:
             broker.client.ping()
-            resp.media = {"status": "ok", "redis": "PONG", "worker": _worker_state()}
+            unsupported = len(rulebook.unsupported_rules(broker))
+            more = {"unsupported_rules": unsupported} if unsupported else {}
+            resp.media = {"status": "ok", "redis": "PONG", "worker": _worker_state(), **more}
         except redis.RedisError:
             resp.status = falcon.HTTP_503
             resp.media = {"status": "unavailable", "redis": "unreachable", "worker": "unknown"}

@@ -18,11 +18,21 @@ def find(model: type[R], path: Mapping[str, str]) -> R:
 
     Raises `problems.Problem`: 400 that names the variable if the id is not a UUID, 404 if there is no such row.
     """
+    row = model.get_or_none(model._meta.primary_key == parse_id(path))
+    if row is None:
+        raise not_found(model.__name__)
+    return row
+
+
+def parse_id(path: Mapping[str, str]) -> UUID:
+    """Return the id that is the only variable of `path`. Raises a 400 that names the variable if it is not a UUID."""
     ((name, text),) = path.items()
     try:
-        row = model.get_or_none(model._meta.primary_key == msgspec.convert(text, UUID))
+        return msgspec.convert(text, UUID)
     except msgspec.ValidationError as error:
         raise problems.invalid([problems.field_error(name, "Must be a UUID.")]) from error
-    if row is None:
-        raise problems.Problem(HTTPStatus.NOT_FOUND, f"{model.__name__} not found")
-    return row
+
+
+def not_found(name: str) -> problems.Problem:
+    """Return a 404 for a row of this name."""
+    return problems.Problem(HTTPStatus.NOT_FOUND, f"{name} not found")

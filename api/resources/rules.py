@@ -1,19 +1,31 @@
 """Rules, as administrators write them."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
+import falcon
 import peewee
 import redis
 import structlog
+from marshmallow import ValidationError
 
 from actors.rule_state import rulebook
+from api import problems
 from api.openapi import response_schemas as json_schema
+from api.openapi.operation import listing
 from api.resources import crud
-from models.rule import Rule
+from api.resources.lookup import not_found, parse_id
+from api.resources.paging import page
+from api.resources.query_params import Page
+from models.rule import Rule, RuleVersion
+from rules.conditions import warnings
+from rules.conditions.fields import TOO_MANY_VALUES_ERROR
 from rules.rule import RuleSchema
 
 log = structlog.get_logger()
+
+VERSIONS_NEWEST_FIRST = (RuleVersion.changed_at, RuleVersion.rule_version_id)
 
 EXAMPLE = {
     "name": "High error rate",
@@ -32,14 +44,17 @@ EXAMPLE = {
 STATUS_REASON = json_schema.nullable(json_schema.STRING) | {
     "description": "why the rule is suspended if its status is `error`"
 }
+WARNINGS = json_schema.array(json_schema.STRING) | {
+    "description": "what to know about this valid rule; absent if there is nothing"
+}
 
 
 class RulesResource(crud.CrudResource):
-    """`/api/v1/rules` and `/api/v1/rules/{rule_id}`. Changes are published to the workers."""
+    """`/api/v1/rules`, `/api/v1/rules/{rule_id}` and its `/versions`. Changes are published to the workers."""
 
     model = Rule
     schema = RuleSchema()
-    read_only = frozenset({"rule_id", "version", "status", "status_reason", "created_at", "updated_at"})
+    read_only = frozenset({"rule_id", "version", "status", "status_reason", "created_at", "updated_at", "warnings"})
     newest_first = (Rule.created_at, Rule.rule_id)
     unique_field = "key"
     schemas = {
@@ -48,9 +63,23 @@ class RulesResource(crud.CrudResource):
             {"error"},
             status=json_schema.choice("active", "disabled", "error"),
             status_reason=STATUS_REASON,
+        ),
+        "WrittenRule": {
+            "allOf": [json_schema.ref("Rule"), {"type": "object", "properties": {"warnings": WARNINGS}}],
+        },
+        "RuleVersion": json_schema.row(RuleVersion),
+    }
+    operations = crud.operations("Rule", RuleSchema, EXAMPLE, 422, written="WrittenRule") | {
+        "on_get_versions": listing(
+            "List the versions of a rule, even of a deleted one, newest first", "RuleVersion", Page, 404
         )
     }
-    operations = crud.operations("Rule", RuleSchema, EXAMPLE)
+
+    def on_get_versions(self, req: falcon.Request, resp: falcon.Response, **path: str) -> None:
+        query = Page().load(req.params) | {"rule_id": parse_id(path)}
+        if not RuleVersion.select().where(RuleVersion.rule_id == query["rule_id"]).exists():
+            raise not_found("Rule")
+        resp.media = page(query, VERSIONS_NEWEST_FIRST, super().public, {"rule_id": RuleVersion.rule_id})
 
     def create(self, fields: Mapping[str, Any]) -> Rule:
         return Rule.add(**fields)
@@ -59,9 +88,24 @@ class RulesResource(crud.CrudResource):
         columns = {name: value for name, value in row.__data__.items() if name != "error"}
         return columns | {"status": row.status, "status_reason": row.error}
 
+    def validated(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of a rule. Raises a 422 if it is valid except that filters have too many values."""
+        try:
+            return super().validated(body)
+        except ValidationError as error:
+            errors = list(problems.flatten(error.messages))
+            if any(each["message"] != TOO_MANY_VALUES_ERROR for each in errors):
+                raise
+            raise problems.invalid(errors, "Rule too large", HTTPStatus.UNPROCESSABLE_ENTITY) from error
+
     def after_change(self) -> None:
-        """Publish the rules. Without Redis the change is stored all the same; the scheduler publishes it later."""
+        """Publish the rules. Without Redis the change is still stored; the scheduler publishes it later."""
         try:
             rulebook.publish()
         except (redis.RedisError, peewee.PeeweeException) as error:
             log.warning("rules_not_published", reason=str(error))
+
+    def after_write(self, row: Rule) -> dict[str, Any]:
+        answer = super().after_write(row)
+        found = warnings(row.condition)
+        return answer | {"warnings": found} if found else answer

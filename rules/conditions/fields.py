@@ -17,6 +17,7 @@ COLUMN_FILTER_ERROR = "Must be a non-empty string or a list of them."
 MAX_COUNT = 10_000
 #: Values of one filter: the index of rules has an entry for each.
 MAX_VALUES = 1_000
+TOO_MANY_VALUES_ERROR = f"Must have at most {MAX_VALUES} values."
 
 
 class BoundedInteger(fields.Integer):
@@ -93,7 +94,7 @@ def _filter_error(path: Any, wanted: Any) -> str | None:
         return PATH_ERROR
     values = as_list(wanted)
     if len(values) > MAX_VALUES:
-        return f"Must have at most {MAX_VALUES} values."
+        return TOO_MANY_VALUES_ERROR
     if path in INDEX_COLUMNS:
         # Every event has an event type and a source, and neither is empty: another value could match no event.
         valid = all(isinstance(value, str) and value for value in values)

@@ -13,6 +13,8 @@ from support.http_events import event
 from support.waiting import until
 
 from actors.broker import broker
+from actors.rule_state import unsupported
+from actors.transport import queues
 from api.app import create_app
 
 
@@ -76,3 +78,17 @@ def test_the_configured_limits_are_published(redis_url: str) -> None:
         "max_event_bytes": 64 * 1024,
         "max_depth": 32,
     }
+
+
+def test_rules_that_running_workers_do_not_support_are_counted(ingest_client: TestClient) -> None:
+    worker = dramatiq.Worker(broker, queues={"notify"}, worker_threads=1, worker_timeout=50)
+    worker.start()
+    try:
+        until(lambda: broker.worker_id in queues.worker_ids(broker))
+        assert "unsupported_rules" not in ingest_client.simulate_get("/api/v1/events/health").json
+        unsupported.report(broker, {"rule-1": "unknown type", "rule-2": "unknown field"})
+        assert ingest_client.simulate_get("/api/v1/events/health").json["unsupported_rules"] == 2
+        unsupported.report(broker, {})
+        assert "unsupported_rules" not in ingest_client.simulate_get("/api/v1/events/health").json
+    finally:
+        worker.stop(5_000)
