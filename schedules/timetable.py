@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from actors.recovery import dead_letters, overdue_deliveries, pending_evaluations
 from actors.rule_state import rulebook
@@ -30,12 +31,12 @@ def timetable(settings: Settings) -> dict[str, PeriodicJob]:
         # Moves dead letters from Redis to PostgreSQL, where operators see them.
         "reconcile_dead_letters": PeriodicJob(2, dead_letters.reconcile),
         "roll_up_throughput": PeriodicJob(10, roll_up),
-        "drop_old_events": PeriodicJob(600, lambda: retention.drop_old_events(settings.event_retention_days)),
-        "drop_old_anomalies": PeriodicJob(600, lambda: retention.drop_old_anomalies(settings.anomaly_retention_days)),
+        "drop_old_events": PeriodicJob(600, partial(retention.drop_old_events, settings.event_retention_days)),
+        "drop_old_anomalies": PeriodicJob(600, partial(retention.drop_old_anomalies, settings.anomaly_retention_days)),
         "drop_old_dead_letters": PeriodicJob(
-            600, lambda: retention.drop_old_dead_letters(settings.dead_letter_retention_days)
+            600, partial(retention.drop_old_dead_letters, settings.dead_letter_retention_days)
         ),
         "drop_old_throughput": PeriodicJob(
-            600, lambda: retention.drop_old_throughput(settings.throughput_retention_days)
+            600, partial(retention.drop_old_throughput, settings.throughput_retention_days)
         ),
     }

@@ -124,6 +124,30 @@ def test_the_leader_changes_and_a_failing_job_does_not_stop_the_others(
     assert not second.is_alive()
 
 
+def test_a_leader_that_stops_keeps_the_leadership_until_its_job_is_finished(empty_database: str) -> None:
+    stop, started, finish = threading.Event(), threading.Event(), threading.Event()
+    leader, other = Leadership(empty_database), Leadership(empty_database)
+
+    def job() -> None:
+        started.set()
+        finish.wait(10)
+
+    def work() -> None:
+        run_while_leader({"job": PeriodicJob(60, job)}, leader, stop)
+        leader.release()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert started.wait(10)
+    stop.set()
+    thread.join(0.2)
+    assert not other.acquire()
+    finish.set()
+    until(other.acquire)
+    other.release()
+    thread.join(10)
+
+
 def test_changes_of_the_leadership_are_logged(empty_database: str) -> None:
     stop = threading.Event()
     with structlog.testing.capture_logs() as logs:
