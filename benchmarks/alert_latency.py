@@ -1,9 +1,9 @@
-"""Event posted → alert on the console channel, under light load.
+"""Benchmark of the latency from a posted event to its alert on the console channel, under light load.
 
     .venv/bin/python benchmarks/alert_latency.py [--alerts 200] [--per-second 20]
 
-Starts the whole system, makes a rule that fires once for each probe, posts one event at a time and reads the alerts
-off the terminal. The latency counts from the moment a probe is due to the line of its alert.
+Starts the whole system, creates a rule that fires once for each probe, posts one event at a time and reads the alerts
+from the terminal. The latency counts from the time when a probe is due to the line of its alert.
 """
 
 import argparse
@@ -29,7 +29,7 @@ ALERT_SECONDS = 10
 
 
 class Terminal:
-    """The lines that `eventpulse up` prints, read as they come: when each probe's alert was first seen."""
+    """Reader of the output of `eventpulse up` that records when the alert of each probe appears."""
 
     def __init__(self) -> None:
         self.seen: dict[int, float] = {}
@@ -43,6 +43,7 @@ class Terminal:
 
 
 def post(client: httpx.Client, probe: int) -> None:
+    """Post the event of one probe."""
     event = {
         "event_type": "probe",
         "source": "benchmark",
@@ -70,7 +71,7 @@ def measure(report: Report, fsync: str, alerts: int, per_second: float) -> None:
         Line(f"event posted → alert, p50 ({fsync})", "ms", [statistics.median(delays)], at_most=30),
         Line(f"event posted → alert, p95 ({fsync})", "ms", [p95], at_most=100),
         Line(f"event posted → alert, longest ({fsync})", "ms", [max(delays)]),
-        Line(f"alerts that did not come ({fsync})", "alerts", [float(alerts - len(delays))], at_most=0),
+        Line(f"alerts missing ({fsync})", "alerts", [float(alerts - len(delays))], at_most=0),
     )
 
 

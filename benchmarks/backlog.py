@@ -1,11 +1,11 @@
-"""A backlog, stage by stage, in one worker process; beside it what users would pick instead, and the bare limits.
+"""Benchmark of a backlog, stage by stage, in one worker process; for comparison, other systems and the servers' limits.
 
     .venv/bin/python benchmarks/backlog.py [--events 60000] [--rounds 3] [--fsync always]
 
 Each round queues the events in batches of 100 as the API does, drains `persist`, then `evaluate` with ten rules of
-which one matches each event, stores as many rows by the very same statement without any queue (the limit of the
-table), pushes as many messages to a bare Redis list, 500 a pipeline (the limit of Redis), and lets the peers drain
-a backlog of their own into the same table. All in events per second.
+which one matches each event, stores as many rows with the same statement without a queue (the limit of the table),
+pushes as many messages to a Redis list, 500 per pipeline (the limit of Redis), and lets the peers drain a backlog of
+their own into the same table. All in events per second.
 """
 
 import argparse
@@ -35,12 +35,12 @@ from models.event import Event
 from models.rule import Rule
 
 BATCH = 100
-#: The peers get as many as they can store in a few seconds: their rate does not depend on it.
+#: Number of events for each peer, enough for a few seconds: their rates do not depend on it.
 PEER_EVENTS = {"dramatiq": 6_000, "streams": 4_000, "celery": 2_000}
 
 
 def make(count: int) -> list[bytes]:
-    """Events as the API queues them, 275 bytes with the id and the times, of ten types and twenty sources."""
+    """Return events as the API queues them: 275 bytes with id and times, ten types and twenty sources."""
     return [
         msgspec.json.encode(
             {
@@ -58,12 +58,14 @@ def make(count: int) -> list[bytes]:
 
 
 def rate(count: int, work: Callable[[], None]) -> float:
+    """Run `work` and return `count` per second."""
     started = time.perf_counter()
     work()
     return count / (time.perf_counter() - started)
 
 
 def drain(queue_name: str) -> None:
+    """Run a worker on one queue until it is empty."""
     worker = dramatiq.Worker(broker, queues={queue_name}, worker_threads=2, worker_timeout=100)
     worker.start()
     while broker.client.exists(f"{broker.namespace}:{queue_name}.msgs"):
@@ -101,26 +103,26 @@ def one_round(own: Servers, count: int) -> dict[str, float]:
     own.empty()
     rulebook.publish()
     events = make(count)
-    found = {"accept": rate(count, lambda: accept(events))}
-    found["persist"] = rate(count, lambda: drain("persist"))
-    found["evaluate"] = rate(count, lambda: drain("evaluate"))
+    rates = {"accept": rate(count, lambda: accept(events))}
+    rates["persist"] = rate(count, lambda: drain("persist"))
+    rates["evaluate"] = rate(count, lambda: drain("evaluate"))
     own.empty()
-    found["table"] = rate(count, lambda: store(events))
-    found["redis"] = rate(count, lambda: push(broker.client, events))
+    rates["table"] = rate(count, lambda: store(events))
+    rates["redis"] = rate(count, lambda: push(broker.client, events))
     for name, peer in peers.PEERS.items():
-        found[name] = peers.drained(own, peer, make(PEER_EVENTS[name]), at_most_seconds=10)
-    return found
+        rates[name] = peers.drained(own, peer, make(PEER_EVENTS[name]), at_most_seconds=10)
+    return rates
 
 
-def measure(report: Report, fsync: str, count: int, how_often: int) -> None:
+def measure(report: Report, fsync: str, count: int, rounds: int) -> None:
     with servers(fsync) as own:
         runtime.setup(ConnectedSettings(redis_url=own.redis_url, database_url=own.database_url))
         write_rules()
-        found = [one_round(own, count) for _ in range(how_often)]
-    values: dict[str, list[float]] = {name: [each[name] for each in found] for name in found[0]}
+        results = [one_round(own, count) for _ in range(rounds)]
+    values: dict[str, list[float]] = {name: [each[name] for each in results] for name in results[0]}
 
     def ratio(name: str, other: str) -> list[float]:
-        return [each[name] / each[other] for each in found]
+        return [each[name] / each[other] for each in results]
 
     bars: dict[str, Any] = {"persist": {"at_least": 30_000}}
     names = {
@@ -128,10 +130,10 @@ def measure(report: Report, fsync: str, count: int, how_often: int) -> None:
         "persist": "persist a backlog, one process",
         "evaluate": "evaluate a backlog, one process, ten rules",
         "table": "the table's own limit, one connection, batches of 500",
-        "redis": "Redis' own limit, RPUSH of one event each, 500 a pipeline",
-        "dramatiq": "stock Dramatiq, one INSERT a message, prefetch 200",
+        "redis": "Redis' own limit, RPUSH of one event each, 500 per pipeline",
+        "dramatiq": "stock Dramatiq, one INSERT per message, prefetch 200",
         "streams": "Redis Streams, XREADGROUP 100, XACK one by one",
-        "celery": "Celery, one task an event, two processes",
+        "celery": "Celery, one task per event, two processes",
     }
     for name, text in names.items():
         report.add(Line(f"{text} ({fsync})", "events/s", values[name], **bars.get(name, {})))

@@ -1,14 +1,14 @@
-"""The whole system on this machine: its real processes, the load offered on a schedule by `eventpulse.cli.main.load_generator`.
+"""Benchmarks of the whole system: its real processes, with the load of `eventpulse.cli.load_generator`.
 
     .venv/bin/python benchmarks/end_to_end.py [--seconds 20] [--rounds 3] [--fsync always] [--only sustained …]
 
-sustained  15,000 events/s in batches of 100 with ten rules: what is stored, what is left waiting, where the CPU goes
-ceiling    the highest rate at which the backlog stays flat
-ingest     as many batches as are answered, the workers paused: accepted, which is to say confirmed by Redis
-single     1,000 requests/s of one event with the workers running; and as many as are answered
-latency    from the moment a batch of 100 is due to its 202, by the rate offered
-overload   three times the ceiling for a minute, with a low high-water mark: what is accepted is stored
-scale      what is stored per second of as much as is taken, by worker and API processes
+sustained  15,000 events/s in batches of 100 with ten rules: stored events, waiting messages, CPU by process
+ceiling    the highest rate with a flat backlog
+ingest     the highest rate of accepted events, by batch size, with the workers paused
+single     requests of one event: latency at 1,000/s with the workers running; the highest rate
+latency    from the time a batch of 100 is due to its 202, by offered rate
+overload   three times the ceiling for a minute, with a low high-water mark: every accepted event is stored
+scale      stored events per second under overload, by number of worker and API processes
 """
 
 import argparse
@@ -26,15 +26,15 @@ from system import System, system
 from eventpulse.cli import load_generator
 
 CONNECTIONS = 8
-MANY = 32  # connections of clients that send one event a request
-FLAT = 3_000  # messages that may wait at the end of a run whose backlog is flat: a fifth of a second's
+MANY = 32  # connections of clients that send one event per request
+FLAT = 3_000  # a backlog is flat with at most this many messages waiting at the end: a fifth of a second of work
 NO_MARK = {"EVENTPULSE_MAX_BACKLOG": "100000000"}
 
 
 def offer(
     running: System, rate: float | None, seconds: float, batch: int = 100, connections: int = CONNECTIONS
 ) -> load_generator.Outcome:
-    """Offer `rate` events a second."""
+    """Offer `rate` events per second; None: as many as are answered."""
     per_second = rate / batch if rate else None
     return load_generator.drive(running.api, batch, seconds=seconds, rate=per_second, connections=connections)
 
@@ -56,7 +56,7 @@ def sustained(report: Report, fsync: str, seconds: float, count: int) -> None:
             p95.append(outcome.percentile(0.95))
             for unit, used in running.cpu_seconds().items():
                 cpu.setdefault(unit, []).append((used - before[unit]) / added * 1e6)
-    # What is stored lags what is offered by the events on their way: 1 % in a run of this length.
+    # Stored events lag behind offered events by those in progress: 1 % in a run of this length.
     report.add(
         Line(f"stored, of 15,000 events/s offered ({fsync})", "events/s", stored, at_least=14_850),
         Line(f"waiting at the end ({fsync})", "events", waiting, at_most=FLAT),
@@ -67,7 +67,7 @@ def sustained(report: Report, fsync: str, seconds: float, count: int) -> None:
 
 
 def ceiling(report: Report, fsync: str, seconds: float) -> float:
-    """The highest of the rates at which the backlog stays flat, in events/s."""
+    """Measure the highest rate with a flat backlog, in events/s."""
     best = 0.0
     with system(fsync) as running:
         offer(running, 15_000, 3)
@@ -113,13 +113,15 @@ def _accepted(running: System, batch: int, seconds: float) -> float:
 def single(report: Report, fsync: str, seconds: float, count: int) -> None:
     with system(fsync, **NO_MARK) as running:
         offer(running, 500, 2, 1, MANY)
-        found = [offer(running, 1_000, seconds, 1, MANY) for _ in range(count)]
+        outcomes = [offer(running, 1_000, seconds, 1, MANY) for _ in range(count)]
         report.add(
-            Line(f"single POST at 1,000/s, p50 ({fsync})", "ms", [each.percentile(0.50) for each in found]),
-            Line(f"single POST at 1,000/s, p95 ({fsync})", "ms", [each.percentile(0.95) for each in found], at_most=3),
-            Line(f"single POST at 1,000/s, p99 ({fsync})", "ms", [each.percentile(0.99) for each in found]),
+            Line(f"single POST at 1,000/s, p50 ({fsync})", "ms", [each.percentile(0.50) for each in outcomes]),
+            Line(
+                f"single POST at 1,000/s, p95 ({fsync})", "ms", [each.percentile(0.95) for each in outcomes], at_most=3
+            ),
+            Line(f"single POST at 1,000/s, p99 ({fsync})", "ms", [each.percentile(0.99) for each in outcomes]),
         )
-        name, saturate = ("wrk", _wrk) if shutil.which("wrk") else ("eventpulse.cli.main.load_generator", _closed_loop)
+        name, saturate = ("wrk", _wrk) if shutil.which("wrk") else ("eventpulse.cli.load_generator", _closed_loop)
         running.settle()
         with_workers = rounds(count, lambda: saturate(running, seconds))
         running.settle()
@@ -142,7 +144,7 @@ def _closed_loop(running: System, seconds: float) -> float:
 
 
 def _wrk(running: System, seconds: float) -> float:
-    """As many as are answered, by a client that takes less of the CPU than ours; each answer has to be a 202."""
+    """Return the highest rate with wrk, which uses less CPU than our client; every response must be a 202."""
     body = next(load_generator.requests(running.api, 1)).partition(b"\r\n\r\n")[2].decode()
     script = f"""
         wrk.method, wrk.body, wrk.headers["Content-Type"] = "POST", [[{body}]], "application/json"
@@ -151,9 +153,9 @@ def _wrk(running: System, seconds: float) -> float:
         path = Path(folder) / "post.lua"
         path.write_text(script)
         command = ["wrk", "-t1", f"-c{MANY}", f"-d{int(seconds)}s", "-s", str(path), f"{running.api}/events"]
-        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert "Non-2xx" not in said, said
-    return float(next(line.split()[1] for line in said.splitlines() if line.startswith("Requests/sec")))
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert "Non-2xx" not in output, output
+    return float(next(line.split()[1] for line in output.splitlines() if line.startswith("Requests/sec")))
 
 
 def latency(report: Report, fsync: str, seconds: float) -> None:
@@ -173,7 +175,7 @@ def latency(report: Report, fsync: str, seconds: float) -> None:
 
 
 def overload(report: Report, fsync: str, best: float, seconds: float = 60) -> None:
-    """Three times the ceiling. The mark is set to two seconds' work, so that it is reached at once and holds."""
+    """Offer three times the ceiling; the high-water mark of two seconds of work is reached immediately."""
     with system(fsync, EVENTPULSE_MAX_BACKLOG=str(int(2 * best))) as running:
         offer(running, 15_000, 3)
         running.settle()
@@ -184,7 +186,7 @@ def overload(report: Report, fsync: str, best: float, seconds: float = 60) -> No
         running.settle()
         stored = running.servers.stored() - rows
         after = offer(running, 1_000, 3)
-    refused = outcome.statuses[503] / sum(outcome.statuses.values())
+    rejected = outcome.statuses[503] / sum(outcome.statuses.values())
     report.add(
         Line(
             "overload: accepted and not stored",
@@ -195,13 +197,13 @@ def overload(report: Report, fsync: str, best: float, seconds: float = 60) -> No
         ),
         Line("overload: goodput / best", "share", [during / took / best], at_least=0.80),
         Line("overload: accepted requests, p99 from when they were due", "ms", [outcome.percentile(0.99)]),
-        Line("overload: refused with 503", "share", [refused]),
-        Line("overload: answered otherwise or not", "requests", [float(_odd(outcome))], at_most=0),
-        Line("after it, 1,000 events/s: refused", "requests", [float(after.statuses[503])], at_most=0),
+        Line("overload: rejected with 503", "share", [rejected]),
+        Line("overload: other responses, or none", "requests", [float(_unexpected(outcome))], at_most=0),
+        Line("after it, 1,000 events/s: rejected", "requests", [float(after.statuses[503])], at_most=0),
     )
 
 
-def _odd(outcome: load_generator.Outcome) -> int:
+def _unexpected(outcome: load_generator.Outcome) -> int:
     return sum(count for status, count in outcome.statuses.items() if status not in (202, 503))
 
 

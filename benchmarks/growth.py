@@ -1,11 +1,10 @@
-"""Whether a full table slows EventPulse down: inserts and pages of GET /events, by the rows that are stored.
+"""Benchmark of inserts and of pages of GET /events, by the number of stored rows.
 
     .venv/bin/python benchmarks/growth.py [--rows 10000000] [--rounds 5] [--events 40000]
 
-At each size a table filled with rows like real ones and an empty twin of it take turns, so that what else the
-machine does changes neither's share: `Event.store`, batches of 500, one connection, all indexes. "Live" events are
-timed as they come; those of "any age" fall anywhere in the time that the table covers, which live traffic never does.
-A page is what the API makes of a request, up to its JSON.
+At each size, a table with realistic rows and an empty copy alternate, so that other load on the machine affects both:
+`Event.store`, batches of 500, one connection, all indexes. "Live" events have the current time; events of "any age"
+are spread over the time range of the table, unlike live traffic. A page is a complete request without HTTP.
 """
 
 import argparse
@@ -26,12 +25,12 @@ from models import database
 from models.event import Event
 
 TYPES, SOURCES, BATCH = 10, 20, 500
-#: From one row to the next: a table of ten million covers the two hours and three quarters before now.
+#: Time between two rows: a table of ten million rows covers the last two hours and 45 minutes.
 STEP = timedelta(milliseconds=1)
 PAGE_REPEATS = 20
 PAGES = {"newest": {}, "one event_type": {"event_type": "order.step-3"}, "one source": {"source": "shop-07"}}
-# Ids are UUIDv7 of the row's time, as the API would have made them: those of gen_random_uuid() would scatter over the
-# primary key's index, and those that follow would have no right edge to go to.
+# Ids are UUIDv7 of the time of the row, as the API generates them: ids of gen_random_uuid() would be spread over the
+# index of the primary key, and new rows would not be appended at its right edge.
 FILL = """
     INSERT INTO events
     SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(md5(n::text), 1, 3) || '8'
@@ -41,12 +40,12 @@ FILL = """
            '{"region": "eu-west"}', at
     FROM generate_series(1, %(rows)s) AS n, LATERAL (SELECT %(newest)s - (%(rows)s - n) * %(step)s AS at) AS times
 """
-# The migration's own table, once more; a connection finds it before the real one by its search_path.
+# A copy of the table; a connection selects it with its search_path.
 TWIN = "CREATE SCHEMA twin; CREATE TABLE twin.events (LIKE public.events INCLUDING ALL)"
 
 
 def fill(own: Servers, rows: int) -> None:
-    """Make the table hold that many rows, and leave it as one that has grown slowly: analyzed, and on disk."""
+    """Fill the table with this many rows; analyze it and write it to disk, like a table that has grown slowly."""
     with own.connection.cursor() as cursor:
         cursor.execute("TRUNCATE events")
         cursor.execute(FILL, {"rows": rows, "newest": datetime.now(UTC), "step": STEP})
@@ -55,7 +54,7 @@ def fill(own: Servers, rows: int) -> None:
 
 
 def prepare(count: int, oldest: timedelta) -> list[list[bytes]]:
-    """Batches of events that arrive now; their own times lie between `oldest` ago and now."""
+    """Return batches of events that arrive now, with times between `oldest` ago and now."""
     encoded = []
     for number in range(count):
         now = datetime.now(UTC)
@@ -73,7 +72,7 @@ def prepare(count: int, oldest: timedelta) -> list[list[bytes]]:
 
 
 def store(schema: str, batches: list[list[bytes]]) -> float:
-    """Store the events in this schema's table; returns events per second."""
+    """Store the events in the table of this schema; return events per second."""
     with database.connection():
         database.database.execute_sql(f"SET search_path TO {schema}")
         started = time.perf_counter()
@@ -82,18 +81,18 @@ def store(schema: str, batches: list[list[bytes]]) -> float:
 
 
 def in_turns(own: Servers, rounds: int, events: int, oldest: timedelta) -> tuple[list[float], list[float]]:
-    """Events per second stored in the empty twin and in the table, one of each for each round."""
+    """Return the events per second stored in the empty copy and in the table, one value per round."""
     empty, filled = [], []
     for number in range(rounds):
         with own.connection.cursor() as cursor:
             cursor.execute("TRUNCATE twin.events")
-        for schema, found in sorted({"public": filled, "twin": empty}.items(), reverse=bool(number % 2)):
-            found.append(store(schema, prepare(events, oldest)))
+        for schema, rates in sorted({"public": filled, "twin": empty}.items(), reverse=bool(number % 2)):
+            rates.append(store(schema, prepare(events, oldest)))
     return empty, filled
 
 
 def page_ms(parameters: dict[str, str]) -> list[float]:
-    """How long a page of 50 takes, in ms, a few times over."""
+    """Return the durations of several requests for a page of 50, in ms."""
     took = []
     with database.connection():
         database.database.execute_sql("SET search_path TO public")
@@ -105,7 +104,7 @@ def page_ms(parameters: dict[str, str]) -> list[float]:
 
 
 def measure(report: Report, rows: int = 10_000_000, rounds: int = 5, events: int = 40_000) -> None:
-    """Fill to nothing, a tenth and all of `rows`; at each, `rounds` of that many `events`."""
+    """Measure an empty table, a tenth of `rows` and all of `rows`, with `rounds` of `events` at each size."""
     rates: dict[str, list[tuple[float, float]]] = {"live": [], "of any age": []}
     pages: dict[str, list[tuple[float, float]]] = {name: [] for name in PAGES}
     with servers() as own:
@@ -115,9 +114,9 @@ def measure(report: Report, rows: int = 10_000_000, rounds: int = 5, events: int
             fill(own, size)
             for label, oldest in (("live", timedelta()), ("of any age", STEP * rows)):
                 empty, filled = in_turns(own, rounds, events, oldest)
-                found = filled if size else empty
-                rates[label].append((size, statistics.median(found)))
-                report.add(Line(f"insert rate at {size:,} rows, {label}", "events/s", found))
+                measured = filled if size else empty
+                rates[label].append((size, statistics.median(measured)))
+                report.add(Line(f"insert rate at {size:,} rows, {label}", "events/s", measured))
                 if size:
                     ratios = [full / none for full, none in zip(filled, empty, strict=True)]
                     bar = 0.90 if label == "live" and size == rows else None

@@ -1,10 +1,10 @@
-"""Whether a worker's memory grows with what it has done, and what a queued event takes in Redis.
+"""Benchmark of the memory of a worker over time, and of a queued event in Redis.
 
     .venv/bin/python benchmarks/memory.py [--events 1000000] [--queued 100000]
 
-A real worker process stores and evaluates the events, with ten rules of which one matches each; its resident size is
-read on the way. They are queued as the API does, in batches of 100, never far ahead of it. Redis' bytes are what its
-`used_memory` grows by while nobody takes the events, which came in batches of 100, or singly.
+A real worker process stores and evaluates the events, with ten rules of which one matches each event, while its
+resident size is sampled. The events are queued as the API does, in batches of 100, a little ahead of the worker. The
+bytes in Redis are the growth of `used_memory` without a worker, for batches of 100 and for single events.
 """
 
 import argparse
@@ -30,9 +30,9 @@ from models import database
 from models.rule import Rule
 
 TYPES, SOURCES, BATCH = 10, 20, 100
-#: Rules fire after some 50,000 events: what a worker takes when it first announces something is not growth.
+#: Rules fire after about 50,000 events, before the first sample: the memory of a first notification is not growth.
 ENOUGH_TO_FIRE = 250
-AHEAD = 20_000  # events queued that the worker has not finished
+AHEAD = 20_000  # highest number of queued and unfinished events
 SAMPLES = 20
 LONGEST_SECONDS = 600
 STOP_SECONDS = 10
@@ -44,7 +44,7 @@ RECEIVED = b',"received_at":"%b"}'
 
 
 def encoded(start: int, count: int) -> list[bytes]:
-    """Events as the API queues them: the client's own JSON, an id, and when it came."""
+    """Return events as the API queues them: the JSON of the client with id and arrival time."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").encode()
     return [
         EVENT % (str(uuid7()).encode(), number % TYPES, number // TYPES % SOURCES, now, number) + RECEIVED % now
@@ -53,7 +53,7 @@ def encoded(start: int, count: int) -> list[bytes]:
 
 
 def write_rules() -> None:
-    """One for each type of event; each fires, for each source once in ten minutes."""
+    """Create one rule for each event type; each fires once in ten minutes for each source."""
     spans = {"window_seconds": 10, "cooldown_seconds": 600, "allowed_lateness_seconds": 3600}
     many = {"type": "threshold", "group_by": ["source"], "operator": ">", "value": ENOUGH_TO_FIRE}
     with database.connection():
@@ -64,14 +64,14 @@ def write_rules() -> None:
 
 
 def unfinished() -> int:
-    """Events that wait for a stage, or are in one."""
+    """Return the number of events that are queued or leased."""
     counts = broker.client.mget("eventpulse:persist.count", "eventpulse:evaluate.count")
     return sum(int(count or 0) for count in counts)
 
 
 @contextmanager
 def worker(own: Servers) -> Iterator[psutil.Process]:
-    """A real worker process; ends with us."""
+    """Run a real worker process during the block."""
     command = [sys.executable, "-m", "eventpulse", "worker"]
     process = subprocess.Popen(command, env=own.environ() | {"LOG_LEVEL": "warning"}, stdout=subprocess.DEVNULL)
     try:
@@ -82,7 +82,7 @@ def worker(own: Servers) -> Iterator[psutil.Process]:
 
 
 def resident(own: Servers, count: int) -> list[tuple[float, float]]:
-    """(events done, MiB) of a worker, at its twentieths of so many events. Raises `TimeoutError`."""
+    """Return (processed events, MiB of the worker) after each twentieth of the events. Raises `TimeoutError`."""
     points: list[tuple[float, float]] = []
     deadline = time.monotonic() + LONGEST_SECONDS
     queued = 0
@@ -102,7 +102,7 @@ def resident(own: Servers, count: int) -> list[tuple[float, float]]:
 
 
 def redis_bytes(own: Servers, count: int, batch: int) -> float:
-    """Bytes of Redis per event, when so many wait that came in batches of this size."""
+    """Return the bytes in Redis per queued event, for `count` events in batches of this size."""
     own.empty()
     before = broker.client.info("memory")["used_memory"]
     for start in range(0, count, batch):
@@ -111,24 +111,24 @@ def redis_bytes(own: Servers, count: int, batch: int) -> float:
 
 
 def measure(report: Report, events: int = 1_000_000, queued: int = 100_000) -> None:
-    """A worker over so many `events`, after a look at Redis with so many `queued`."""
+    """Measure Redis with `queued` waiting events, then a worker during `events`."""
     with servers() as own:
         runtime.setup(ConnectedSettings(redis_url=own.redis_url, database_url=own.database_url))
-        redis_bytes(own, BATCH, BATCH)  # Redis gets to know the scripts, which are no part of an event
+        redis_bytes(own, BATCH, BATCH)  # load the scripts into Redis first: they are not part of an event
         (event,) = encoded(queued // 2, 1)
         json = len(event.partition(RECEIVED[:15])[0] + b"}")
         for batch in (BATCH, 1):
-            name, found = f"Redis, each queued event, batches of {batch}", redis_bytes(own, queued, batch)
-            report.add(Line(name, "bytes", [found], at_most=1.5 * json + 200, note=f"its JSON: {json}"))
+            name, size = f"Redis, each queued event, batches of {batch}", redis_bytes(own, queued, batch)
+            report.add(Line(name, "bytes", [size], at_most=1.5 * json + 200, note=f"its JSON: {json}"))
         own.empty()
         write_rules()
         points = resident(own, events)
         assert own.stored() == events
     report.add(Series("memory", "events", "MiB", {"one worker": points}))
-    (soon, first), (end, last) = points[SAMPLES // 10 - 1], points[-1]
-    report.add(Line(f"worker's memory after {soon:,} events", "MiB", [first]))
+    (early, first), (end, last) = points[SAMPLES // 10 - 1], points[-1]
+    report.add(Line(f"worker's memory after {early:,} events", "MiB", [first]))
     report.add(Line(f"worker's memory after {end:,} events", "MiB", [last]))
-    report.add(Line(f"worker's memory after {end:,} events / {soon:,}", "ratio", [last / first], at_most=1.10))
+    report.add(Line(f"worker's memory after {end:,} events / {early:,}", "ratio", [last / first], at_most=1.10))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""What one event costs the one Redis of a cell, and what it weighs on its way.
+"""Benchmark of the CPU of Redis per event, and of the bytes per event on its way.
 
     .venv/bin/python benchmarks/one_redis.py [--events 100000] [--rounds 3] [--fsync always]
 
 Each round queues the events in batches of 100 as the API does, and drains `persist` and `evaluate` in one process:
-without rules, then with 1, 3 and 10 rules that each match every event. The CPU is that of Redis alone; Redis does all
-its work in one thread, so a second of it is what there is. Each rule counts by type and source: a batch of 500 events
-touches 200 of its windows. Beside it one rule of 20 windows, and one of a window for each event.
+without rules, then with 1, 3 and 10 rules that match every event. Only the CPU of Redis is counted; Redis has one
+thread, so one CPU second per second is its capacity. Each rule groups by type and source: a batch of 500 events
+uses 200 windows. For comparison, one rule with 20 windows per batch, and one with a window per event.
 
-What an event weighs is counted by the servers themselves: bytes into and out of Redis, its append-only file, its memory
-for an event that waits, PostgreSQL's write-ahead log, and the table with its indexes.
+The servers report the bytes per event: into and out of Redis, its append-only file, its memory for a waiting event, the
+write-ahead log of PostgreSQL, and the table with its indexes.
 """
 
 import argparse
@@ -27,24 +27,24 @@ from eventpulse.settings import ConnectedSettings
 from models import database
 from models.rule import Rule
 
-#: By what a rule counts, and what that means for a batch of 500 of the events that `make` makes.
+#: `group_by` of a rule, by the number of windows in a batch of 500 events of `backlog.make`.
 BY = {
-    "200 windows a batch": ["event_type", "source"],
-    "20 windows a batch": ["source"],
-    "a window an event": ["payload.order"],
+    "200 windows per batch": ["event_type", "source"],
+    "20 windows per batch": ["source"],
+    "one window per event": ["payload.order"],
 }
-#: How many rules match every event, and by what they count.
+#: Number of rules that match every event, and their grouping.
 CASES = [
-    (0, "200 windows a batch"),
-    (1, "200 windows a batch"),
-    (3, "200 windows a batch"),
-    (10, "200 windows a batch"),
+    (0, "200 windows per batch"),
+    (1, "200 windows per batch"),
+    (3, "200 windows per batch"),
+    (10, "200 windows per batch"),
 ]
-CASES += [(1, "20 windows a batch"), (1, "a window an event")]
+CASES += [(1, "20 windows per batch"), (1, "one window per event")]
 
 
 def write_rules(count: int, group_by: Sequence[str]) -> None:
-    """Replace all rules by so many that match every event, and fire for none."""
+    """Replace all rules with `count` rules that match every event and never fire."""
     condition = {"type": "threshold", "group_by": list(group_by), "operator": ">", "value": 10_000}
     with database.connection():
         for rule in Rule.select():
@@ -62,7 +62,7 @@ def write_rules(count: int, group_by: Sequence[str]) -> None:
 
 
 def one_case(own: Servers, count: int, rules: int, by: str) -> dict[str, float]:
-    """Redis' CPU, in µs an event, of the queues and of all."""
+    """Return the CPU of Redis, in µs per event, for accept and persist and in total."""
     own.empty()
     write_rules(rules, BY[by])
     events = make(count)
@@ -79,9 +79,9 @@ def one_case(own: Servers, count: int, rules: int, by: str) -> dict[str, float]:
 
 
 def weights(own: Servers, count: int) -> dict[str, float]:
-    """Bytes an event, with one rule."""
+    """Return the bytes per event, with one rule."""
     own.empty()
-    write_rules(1, BY["200 windows a batch"])
+    write_rules(1, BY["200 windows per batch"])
     events = make(count)
     client = broker.client
     client.config_set("auto-aof-rewrite-percentage", 0)
@@ -91,49 +91,49 @@ def weights(own: Servers, count: int) -> dict[str, float]:
     drain("persist")
     drain("evaluate")
     after = client.info()
-    found = {
+    totals = {
         "its JSON, with id and time": float(sum(map(len, events))),
         "memory of Redis while it waits": waiting["used_memory"] - before["used_memory"],
         "into Redis to be accepted": waiting["total_net_input_bytes"] - before["total_net_input_bytes"],
-        "into Redis, in all": after["total_net_input_bytes"] - before["total_net_input_bytes"],
-        "out of Redis, in all": after["total_net_output_bytes"] - before["total_net_output_bytes"],
+        "into Redis, in total": after["total_net_input_bytes"] - before["total_net_input_bytes"],
+        "out of Redis, in total": after["total_net_output_bytes"] - before["total_net_output_bytes"],
         "append-only file": after["aof_current_size"] - before["aof_current_size"],
         "write-ahead log": _log_bytes(own) - log_before,
         "table and indexes": _table_bytes(own) - table_before,
     }
-    return {name: value / count for name, value in found.items()}
+    return {name: value / count for name, value in totals.items()}
 
 
 def _log_bytes(own: Servers) -> float:
-    return _ask(own, "SELECT pg_current_wal_lsn() - '0/0'")
+    return _query(own, "SELECT pg_current_wal_lsn() - '0/0'")
 
 
 def _table_bytes(own: Servers) -> float:
-    return _ask(own, "SELECT pg_total_relation_size('events')")
+    return _query(own, "SELECT pg_total_relation_size('events')")
 
 
-def _ask(own: Servers, question: str) -> float:
+def _query(own: Servers, query: str) -> float:
     with own.connection.cursor() as cursor:
-        cursor.execute(question)
+        cursor.execute(query)
         return float(next(cursor)[0])
 
 
-def measure(report: Report, fsync: str, count: int, how_often: int) -> None:
+def measure(report: Report, fsync: str, count: int, rounds: int) -> None:
     with servers(fsync) as own:
         runtime.setup(ConnectedSettings(redis_url=own.redis_url, database_url=own.database_url))
-        one_case(own, count // 10, 1, "20 windows a batch")  # to warm up
-        cases = [[one_case(own, count, *case) for case in CASES] for _ in range(how_often)]
-        weighed = [weights(own, count) for _ in range(how_often)]
-    for (rules, by), *found in zip(CASES, *cases, strict=True):
+        one_case(own, count // 10, 1, "20 windows per batch")  # warm-up
+        cases = [[one_case(own, count, *case) for case in CASES] for _ in range(rounds)]
+        sizes = [weights(own, count) for _ in range(rounds)]
+    for (rules, by), *results in zip(CASES, *cases, strict=True):
         name = f"{rules} rules matching, {by}" if rules else "the queues alone"
-        costs = [each["all"] for each in found]
+        costs = [each["all"] for each in results]
         if not rules:
-            accepted = [each["accept and persist"] for each in found]
+            accepted = [each["accept and persist"] for each in results]
             report.add(Line(f"Redis' CPU, accept and persist ({fsync})", "µs/event", accepted))
         report.add(Line(f"Redis' CPU, {name} ({fsync})", "µs/event", costs))
         report.add(Line(f"one Redis carries, {name} ({fsync})", "events/s", [1e6 / cost for cost in costs]))
-    for name in weighed[0]:
-        report.add(Line(f"{name} ({fsync})", "bytes/event", [each[name] for each in weighed]))
+    for name in sizes[0]:
+        report.add(Line(f"{name} ({fsync})", "bytes/event", [each[name] for each in sizes]))
 
 
 def main() -> None:

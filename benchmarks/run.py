@@ -1,7 +1,7 @@
-"""Every benchmark in one run: prints each figure with its bar, saves JSON, and draws the plots.
+"""Run all benchmarks: print each figure with its bar, save JSON, and draw the plots.
 
-make bench        the whole of it, about 35 minutes
-.venv/bin/python benchmarks/run.py --quick --save /tmp/quick.json      a tenth of it: does it all still run?
+make bench                                                             all of them, about 35 minutes
+.venv/bin/python benchmarks/run.py --quick --save /tmp/quick.json      short runs, to check the benchmarks themselves
 """
 
 import argparse
@@ -22,7 +22,7 @@ from eventpulse import logs
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="short runs, whose figures say little")
+    parser.add_argument("--quick", action="store_true", help="short runs; their figures are not meaningful")
     parser.add_argument("--save", type=Path, default=Path("docs/performance.json"))
     chosen = parser.parse_args()
     logs.configure("error", "console")

@@ -1,4 +1,4 @@
-"""A Redis and a PostgreSQL of a benchmark's own: empty, migrated, and gone afterwards."""
+"""Temporary Redis and PostgreSQL of a benchmark."""
 
 import os
 import tempfile
@@ -18,7 +18,7 @@ from models import database, migrations
 
 @dataclass(frozen=True)
 class Servers:
-    """Both servers, as running processes; `connection` is the benchmark's own, in autocommit."""
+    """Both running servers; `connection` is the connection of the benchmark, in autocommit mode."""
 
     redis: Daemon
     postgres: Daemon
@@ -33,11 +33,11 @@ class Servers:
         return self.postgres.url
 
     def environ(self) -> dict[str, str]:
-        """Our environment, in which a child finds these servers."""
+        """Return the environment for child processes that use these servers."""
         return os.environ | {"REDIS_URL": self.redis_url, "DATABASE_URL": self.database_url}
 
     def stored(self) -> int:
-        """Rows in `events`."""
+        """Return the number of rows in `events`."""
         with self.connection.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM events")
             return int(next(cursor)[0])
@@ -60,9 +60,9 @@ class Servers:
 
 @contextmanager
 def servers(fsync: str = "always") -> Iterator[Servers]:
-    """Start both in a temporary folder, with Redis' `appendfsync` as given and all tables made.
+    """Start both servers in a temporary folder, with this `appendfsync` and a migrated database.
 
-    Points this process's models at the PostgreSQL. At the end both are stopped and the folder is removed.
+    The models of this process use the PostgreSQL. At the end both servers are stopped and the folder is removed.
     """
     with tempfile.TemporaryDirectory(prefix="eventpulse-benchmark-") as folder:
         Path(folder).chmod(0o755)  # as root, PostgreSQL runs as another user
@@ -79,13 +79,13 @@ def servers(fsync: str = "always") -> Iterator[Servers]:
                 yield Servers(redis_server, postgres_server, connection)
             finally:
                 database.database.close_all()
-                postgres_server.stop()  # disconnects whoever is left
+                postgres_server.stop()  # disconnects the remaining clients
         finally:
             redis_server.stop()
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU that a process and its children have used so far, in seconds; children that ended count once reaped."""
+    """Return the CPU seconds of a process, its children, and the exited children that it has reaped."""
     process = psutil.Process(pid)
     times = process.cpu_times()
     used = times.user + times.system + times.children_user + times.children_system

@@ -1,4 +1,4 @@
-"""All of EventPulse for a benchmark: its real processes, on servers of the benchmark's own."""
+"""A complete EventPulse for a benchmark: real processes on temporary servers."""
 
 import signal
 import socket
@@ -19,7 +19,7 @@ from servers import Servers, cpu_seconds, servers
 START_SECONDS = 60
 STOP_SECONDS = 30
 UNITS = ("api", "live", "worker", "scheduler")
-#: Ten rules, one for each type of `eventpulse.cli.main.load_generator`'s events. The first fires, once a minute for each source.
+#: Ten rules, one for each event type of `eventpulse.cli.load_generator`. The first fires once a minute for each source.
 RULES: list[dict[str, Any]] = [
     {
         "name": f"Many {number}",
@@ -40,7 +40,7 @@ RULES: list[dict[str, Any]] = [
 
 @dataclass(frozen=True)
 class System:
-    """A running EventPulse: `api` is the URL of its API's version, `units` its processes by what they are."""
+    """A running EventPulse; `api` is the URL of its API with the version."""
 
     servers: Servers
     api: str
@@ -48,17 +48,17 @@ class System:
     redis: "redis.Redis"
 
     def processes(self, unit: str) -> list[psutil.Process]:
-        """Those of a unit that do its work: of the API, gunicorn's workers."""
-        found = [child for child in self.launcher.children() if child.cmdline()[-1:] == [unit]]
-        return [worker for parent in found for worker in parent.children()] if unit == "api" else found
+        """Return the processes of a unit; for the API, the gunicorn workers."""
+        children = [child for child in self.launcher.children() if child.cmdline()[-1:] == [unit]]
+        return [worker for parent in children for worker in parent.children()] if unit == "api" else children
 
     def cpu_seconds(self) -> dict[str, float]:
-        """CPU used so far, by unit."""
+        """Return the CPU seconds used so far, by unit."""
         used = {unit: sum(cpu_seconds(each.pid) for each in self.processes(unit)) for unit in UNITS}
         return used | {"redis": self.servers.redis_cpu_seconds(), "postgres": self.servers.postgres_cpu_seconds()}
 
     def backlog(self) -> int:
-        """Messages that wait or are being processed."""
+        """Return the number of waiting and leased messages."""
         return sum(int(self.redis.get(f"eventpulse:{queue}.count") or 0) for queue in ("persist", "evaluate", "notify"))
 
     def pause_workers(self) -> None:
@@ -70,7 +70,7 @@ class System:
             worker.resume()
 
     def settle(self, seconds: float = 120) -> None:
-        """Wait until nothing waits. Raises `TimeoutError`."""
+        """Wait until the backlog is empty. Raises `TimeoutError`."""
         deadline = time.monotonic() + seconds
         while self.backlog():
             if time.monotonic() > deadline:
@@ -86,9 +86,9 @@ def system(
     read: Callable[[str], None] = lambda _: None,
     **settings: str,
 ) -> Iterator[System]:
-    """`eventpulse up` with ten rules in force, on a Redis with this `appendfsync` and a PostgreSQL.
+    """Run `eventpulse up` with ten rules on a Redis with this `appendfsync` and a PostgreSQL.
 
-    `read` is called with each line that it prints, in a thread of its own.
+    A separate thread calls `read` with each line of its output.
     """
     port, live_port = _free_port(), _free_port()
     with servers(fsync) as own:

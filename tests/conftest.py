@@ -34,7 +34,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """Run each test file in one process, and all timed tests in the same one, so that none runs beside another."""
+    """Run each test file in one process, and all timed tests in the same one, one after another."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # untyped

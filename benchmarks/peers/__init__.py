@@ -1,1 +1,1 @@
-"""The systems that a user would pick instead, each draining the same backlog into the same table."""
+"""Alternative systems for comparison: each drains the same backlog into the same table."""

@@ -1,4 +1,4 @@
-"""Celery on Redis, promising the same as we do (at least once): one task and one INSERT an event."""
+"""Celery on Redis with the same guarantee as EventPulse (at least once): one task and one INSERT per event."""
 
 import json
 import os
@@ -12,13 +12,13 @@ from peers import row
 
 WORKER = ["peers.celery_app"]
 SETTINGS: dict[str, str] = {}
-# The best of prefork with 1, 2 and 4 processes, threads with 2, 4 and 8, and solo; most come close to it.
+# The fastest of prefork with 1, 2 and 4 processes, threads with 2, 4 and 8, and solo; most are close to it.
 OPTIONS = ["--pool=prefork", "--concurrency=2", "--loglevel=ERROR"]
-OPTIONS += ["--without-gossip", "--without-mingle", "--without-heartbeat"]  # of use to several workers only
+OPTIONS += ["--without-gossip", "--without-mingle", "--without-heartbeat"]  # only needed with several workers
 
 app = Celery("peers", set_as_current=False)
 app.conf.update(
-    task_acks_late=True,  # acknowledged before it is stored, an event could be lost
+    task_acks_late=True,  # an event acknowledged before it is stored could be lost
     task_ignore_result=True,
     worker_prefetch_multiplier=100,
 )
@@ -30,7 +30,7 @@ def store(event: dict[str, Any]) -> None:
 
 
 def connect(url: str) -> None:
-    """Point the app at the Redis of `url`, whose socket Celery calls by another scheme."""
+    """Connect the app to the Redis of `url`; Celery uses another URL scheme for sockets."""
     app.conf.broker_url = url.replace("unix://", "redis+socket://", 1)
 
 

@@ -1,4 +1,4 @@
-"""How fast a peer drains a backlog into the `events` table."""
+"""Measurement of the rate at which a peer drains a backlog into the `events` table."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ POLL_SECONDS = 0.05
 
 
 class Peer(Protocol):
-    """A module: `python -m WORKER` drains what `fill` queued, with SETTINGS in its environment."""
+    """Module of a peer: `python -m WORKER`, with SETTINGS in its environment, drains the events that `fill` queued."""
 
     WORKER: list[str]
     SETTINGS: dict[str, str]
@@ -34,14 +34,14 @@ PEERS: dict[str, Peer] = {"dramatiq": stock, "celery": celery_app, "streams": st
 
 
 class PeerError(Exception):
-    """A peer did not store what it was given; its last words are in the message."""
+    """A peer did not store its events; the message has the end of its output."""
 
 
 def drained(servers: Servers, peer: Peer, events: Sequence[bytes], at_most_seconds: float = 20) -> float:
-    """Events per second that the peer stores, from the first rows seen to the last; its start does not count.
+    """Return the events per second that the peer stores, from the first rows to the last, without its start.
 
-    A peer that takes longer than `at_most_seconds` is stopped there, and its rate is that of what it stored.
-    Raises `PeerError` when it ends, stores nothing, or stores anything but each event once.
+    A peer is stopped after `at_most_seconds`; its rate is then that of the events stored so far.
+    Raises `PeerError` if it exits, stores nothing, or stores an event twice.
     """
     servers.empty()
     peer.fill(servers, events)
@@ -57,7 +57,7 @@ def drained(servers: Servers, peer: Peer, events: Sequence[bytes], at_most_secon
 
 
 def _wait(servers: Servers, worker: subprocess.Popen[bytes], rows: int, at_most_seconds: float) -> int:
-    """Wait until that many rows are stored, the time is over or the worker ended; returns how many are."""
+    """Wait until this many rows are stored, the time is over or the worker has exited; return the number of rows."""
     deadline = time.perf_counter() + at_most_seconds
     while (stored := servers.stored()) < rows and time.perf_counter() < deadline and worker.poll() is None:
         time.sleep(POLL_SECONDS)
@@ -74,7 +74,7 @@ def _worker(servers: Servers, peer: Peer) -> Iterator[subprocess.Popen[bytes]]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,  # so that its children are found, should it not stop
+            start_new_session=True,  # its children can be killed with its session
         )
         try:
             yield worker

@@ -1,4 +1,4 @@
-"""An event as one row, the way the peers store it: one INSERT and one commit each."""
+"""Storage of an event by the peers: one INSERT and one commit for each event."""
 
 import os
 import threading
@@ -15,7 +15,7 @@ _local = threading.local()
 
 
 def store(event: Mapping[str, Any]) -> None:
-    """Insert one event and commit, on a connection to DATABASE_URL that each thread keeps."""
+    """Insert one event and commit; each thread keeps a connection to DATABASE_URL."""
     values = [Json(value) if isinstance(value, dict) else value for value in map(event.get, COLUMNS)]
     with _connection().cursor() as cursor:
         cursor.execute(INSERT, values)
@@ -24,7 +24,7 @@ def store(event: Mapping[str, Any]) -> None:
 def _connection() -> psycopg2.extensions.connection:
     if not hasattr(_local, "connection"):
         _local.connection = psycopg2.connect(os.environ["DATABASE_URL"])
-        # The statement is the transaction: BEGIN and COMMIT of their own would cost the peer two round trips.
+        # Autocommit: separate BEGIN and COMMIT would cost the peer two round trips.
         _local.connection.autocommit = True
     connection: psycopg2.extensions.connection = _local.connection
     return connection

@@ -1,4 +1,4 @@
-"""Dramatiq as it comes: its own Redis broker, its default middleware, one message and one INSERT an event."""
+"""Stock Dramatiq: its Redis broker and default middleware, one message and one INSERT per event."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from servers import Servers
 from peers import row
 
 WORKER = ["dramatiq", "peers.stock:connect", "--processes", "1", "--threads", "8"]
-# By default the consumer fetches 16 messages, and sleeps for milliseconds whenever 8 threads cannot take them.
+# With the default prefetch of 16, the consumer sleeps for milliseconds whenever the 8 threads are busy.
 SETTINGS = {"dramatiq_queue_prefetch": "200"}
 
 
@@ -21,20 +21,20 @@ def store(event: dict[str, Any]) -> None:
 
 
 def declare(broker: RedisBroker) -> dramatiq.Actor[..., None]:
-    """The actor, on that broker."""
+    """Return the actor on this broker."""
     actor: dramatiq.Actor[..., None] = dramatiq.actor(broker=broker)(store)
     return actor
 
 
 def connect() -> None:
-    """What the command line of Dramatiq calls for a broker."""
+    """Set the broker; the Dramatiq command line calls this."""
     broker = RedisBroker(url=os.environ["REDIS_URL"])
     dramatiq.set_broker(broker)
     declare(broker)
 
 
 def fill(servers: Servers, events: Sequence[bytes]) -> None:
-    """Queue the events one by one: the only way that Dramatiq has."""
+    """Queue the events one by one; Dramatiq has no batches."""
     broker = RedisBroker(url=servers.redis_url)
     actor = declare(broker)
     for event in events:

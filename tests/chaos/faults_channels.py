@@ -37,7 +37,7 @@ BEHAVIOURS: dict[str, tuple[str, Behaviour | str]] = {
 }
 
 
-class Misbehave:
+class ChannelFault:
     """Give the first channel this behaviour for 10 s; the second one stays healthy."""
 
     def __init__(self, how: str) -> None:
@@ -87,7 +87,7 @@ FAULTS = [
     Fault(
         f"webhook-{how}",
         f"For 10 s one of two channels {words}.",
-        Misbehave(how),
+        ChannelFault(how),
         Size(1, 3_000, 100.0),
         Size(1, 1_000, 100.0),
         idle_within=150,

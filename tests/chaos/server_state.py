@@ -100,7 +100,7 @@ class ServerState:
             return cursor.fetchall()
 
     def locations(self) -> EventLocations:
-        """Return the event locations, read in the order in which events move, so that none is missed."""
+        """Return the event locations, in the order in which events move: each is seen at least once."""
         lost_entries = set(self.lost_entries())
         in_progress: Counter[str] = Counter()
         stranded: set[str] = set()

@@ -30,21 +30,22 @@ VIOLATIONS = {
 STOCK_VIOLATIONS = {"duplicate_anomalies": "evaluated twice", "lost": "not stored at the end of the measurement"}
 
 
-def main(paths: Iterable[str]) -> None:
-    """Print the table; later files replace records of earlier ones."""
+def table(paths: Iterable[Path]) -> str:
+    """Return the Markdown table of saved records; later files replace records of earlier ones."""
     records: dict[str, dict[str, Record]] = {}
     for path in paths:
-        for record in json.loads(Path(path).read_text())["records"]:
+        for record in json.loads(path.read_text())["records"]:
             records.setdefault(record["fault"], {})[record["system"]] = record
-    print(HEAD)
-    for systems in records.values():
-        eventpulse, stock = systems.get("eventpulse"), systems.get("stock")
-        description = next(record.get("description", record["fault"]) for record in systems.values())
-        measured = eventpulse if eventpulse and "recovery" in eventpulse else None
-        print(
-            f"| {description} | {outcome(stock)} | {outcome(eventpulse)}"
-            f" | {recovery(measured)} | {longest_response(measured)} |"
-        )
+    return "\n".join([HEAD, *map(row, records.values())])
+
+
+def row(systems: dict[str, Record]) -> str:
+    """Return the row of one fault."""
+    eventpulse, stock = systems.get("eventpulse"), systems.get("stock")
+    description = str(next(record.get("description", record["fault"]) for record in systems.values()))
+    measured = eventpulse if eventpulse and "recovery" in eventpulse else None
+    cells = (description, outcome(stock), outcome(eventpulse), recovery(measured), longest_response(measured))
+    return f"| {' | '.join(cells)} |"
 
 
 def outcome(record: Record | None) -> str:
@@ -80,4 +81,4 @@ def longest_response(record: Record | None) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    print(table(map(Path, sys.argv[1:])))
