@@ -1,4 +1,4 @@
-"""Every setting in one frozen object, read from the environment once, at the edge of each process."""
+"""All settings of a process in one frozen object, read once from the environment and from .env."""
 # ruff: noqa: E501, RUF009 - one line for each setting
 
 import difflib
@@ -16,14 +16,14 @@ from environs import Env, EnvValidationError, ValidationError, validate
 from eventpulse import machine
 from eventpulse.masking import MASK, masked_url
 
-CORES = machine.cpu_count()
+CPU_COUNT = machine.cpu_count()
 PREFIX = "EVENTPULSE_"
 #: Variables that a channel may use as a secret: its settings refer to one as `env:NAME`.
 CHANNEL_SECRETS = ("SLACK_WEBHOOK_URL",)
 
 
 class SettingsError(Exception):
-    """One or more variables of the environment are wrong; `problems` has a line for each."""
+    """One or more variables are wrong. `problems` has one line for each."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
@@ -31,10 +31,10 @@ class SettingsError(Exception):
 
 
 def default_data_dir() -> Path:
-    """Where the embedded servers keep their data: a folder of the user's, or /var/lib for root.
+    """Return the folder for the data of the embedded servers: in the user's home, for root in /var/lib.
 
-    PostgreSQL refuses to run as root, so for root it runs as another user, who must reach the
-    data: a home folder would have to be opened to everyone for that.
+    PostgreSQL refuses to run as root, so for root it runs as another user, who must have access to the data; the home
+    of root would have to be opened for that.
     """
     if os.geteuid() == 0:
         return Path("/var/lib/eventpulse")
@@ -46,34 +46,34 @@ BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 def _url(*schemes: str) -> Callable[[str], None]:
     def check(value: str) -> None:
-        # The value may carry a password: say what is wanted, never what was given.
-        wanted = " or ".join(f"{scheme}://" for scheme in schemes)
+        # The value may contain a password: the error must not repeat it.
+        expected = " or ".join(f"{scheme}://" for scheme in schemes)
         try:
             parts = urlsplit(value)
             scheme, _ = parts.scheme, parts.port
-            # A second @ would make the end of the password a part of the host, which errors name.
+            # With a second @, the end of the password would be part of the host, which errors show.
             if BROKEN_ESCAPE.search(value) or parts.netloc.count("@") > 1:
                 raise ValueError
         except ValueError:
             raise ValidationError(
-                f"must be a URL that begins with {wanted}; / @ : and % in a password are written as %2F %40 %3A %25"
+                f"Must be a URL that begins with {expected}; / @ : and % in a password are written as %2F %40 %3A %25"
             ) from None
         if scheme not in schemes:
-            raise ValidationError(f"must be a URL that begins with {wanted}")
+            raise ValidationError(f"Must be a URL that begins with {expected}")
 
     return check
 
 
 def _between(low: int, high: int) -> Callable[[int], int]:
-    return validate.Range(low, high, error="must be from {min} to {max}")
+    return validate.Range(low, high, error="Must be from {min} to {max}")
 
 
 def _at_least(low: int) -> Callable[[int], int]:
-    return validate.Range(min=low, error="must be {min} or more")
+    return validate.Range(min=low, error="Must be {min} or more")
 
 
 def _one_of(*choices: str) -> Callable[[str], str]:
-    return validate.OneOf(choices, error="must be one of: {choices}")
+    return validate.OneOf(choices, error="Must be one of: {choices}")
 
 
 def _setting(
@@ -91,39 +91,38 @@ def _setting(
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What one process needs to know of its surroundings: one line for each variable of the environment."""
+    """The settings of one process, one line for each variable."""
 
     # fmt: off
     redis_url: str | None = _setting("REDIS_URL", "Redis; without it an embedded one is started", validate=_url("redis", "rediss", "unix"), secret=True)
     database_url: str | None = _setting("DATABASE_URL", "PostgreSQL; without it an embedded one is started", validate=_url("postgresql", "postgres"), secret=True)
-    data_dir: Path = _setting("EVENTPULSE_DATA_DIR", "where the embedded servers keep their data", Env.path, default_data_dir())
+    data_dir: Path = _setting("EVENTPULSE_DATA_DIR", "folder for the data of the embedded servers", Env.path, default_data_dir())
     host: str = _setting("EVENTPULSE_HOST", "address that the API and the live gateway listen on", default="127.0.0.1")
     port: int = _setting("EVENTPULSE_PORT", "port of the API", Env.int, 8000, validate=_between(1, 65_535))
     live_port: int = _setting("EVENTPULSE_LIVE_PORT", "port of the live gateway", Env.int, 8001, validate=_between(1, 65_535))
-    public_url: str | None = _setting("EVENTPULSE_PUBLIC_URL", "how people reach the API: the links in alerts", validate=_url("http", "https"))
-    api_workers: int = _setting("EVENTPULSE_API_WORKERS", "gunicorn workers", Env.int, CORES, validate=_at_least(1))
-    workers: int = _setting("EVENTPULSE_WORKERS", "worker processes under `up`", Env.int, CORES, validate=_at_least(1))
-    batch: int = _setting("EVENTPULSE_BATCH", "most messages that a worker takes as one batch", Env.int, 500, validate=_between(1, 2_000))
-    slack_webhook_url: str | None = _setting("SLACK_WEBHOOK_URL", "a ready Slack channel for all severities", validate=_url("https", "http"), secret=True)
-    event_retention_days: int = _setting("EVENT_RETENTION_DAYS", "days that events are kept; 0: for ever", Env.int, 30, validate=_at_least(0))
-    anomaly_retention_days: int = _setting("ANOMALY_RETENTION_DAYS", "days that anomalies are kept; 0: for ever", Env.int, 90, validate=_at_least(0))
+    public_url: str | None = _setting("EVENTPULSE_PUBLIC_URL", "URL of the API for people, used by the links in alerts", validate=_url("http", "https"))
+    api_workers: int = _setting("EVENTPULSE_API_WORKERS", "worker processes of the API", Env.int, CPU_COUNT, validate=_at_least(1))
+    workers: int = _setting("EVENTPULSE_WORKERS", "worker processes under `up`", Env.int, CPU_COUNT, validate=_at_least(1))
+    batch: int = _setting("EVENTPULSE_BATCH", "largest number of messages that a worker leases as one batch", Env.int, 500, validate=_between(1, 2_000))
+    slack_webhook_url: str | None = _setting("SLACK_WEBHOOK_URL", "creates a Slack channel that receives alerts of every severity", validate=_url("https", "http"), secret=True)
+    event_retention_days: int = _setting("EVENT_RETENTION_DAYS", "days that events are kept; 0: no limit", Env.int, 30, validate=_at_least(0))
+    anomaly_retention_days: int = _setting("ANOMALY_RETENTION_DAYS", "days that anomalies are kept; 0: no limit", Env.int, 90, validate=_at_least(0))
     dead_letter_retention_days: int = _setting("EVENTPULSE_DEAD_LETTER_RETENTION_DAYS", "days that dead letters are kept; 0: no limit", Env.int, 90, validate=_at_least(0))
     throughput_retention_days: int = _setting("EVENTPULSE_THROUGHPUT_RETENTION_DAYS", "days that throughput per minute is kept; 0: no limit", Env.int, 90, validate=_at_least(0))
-    max_batch_events: int = _setting("EVENTPULSE_MAX_BATCH_EVENTS", "most events in one request", Env.int, 1_000, validate=_at_least(1))
+    max_batch_events: int = _setting("EVENTPULSE_MAX_BATCH_EVENTS", "largest number of events in one request", Env.int, 1_000, validate=_at_least(1))
     max_body_bytes: int = _setting("EVENTPULSE_MAX_BODY_BYTES", "largest request body, decompressed", Env.int, 5 * 1024 * 1024, validate=_at_least(1))
     max_event_bytes: int = _setting("EVENTPULSE_MAX_EVENT_BYTES", "largest event, as compact JSON", Env.int, 64 * 1024, validate=_at_least(1))
     max_backlog: int = _setting("EVENTPULSE_MAX_BACKLOG", "queued messages above which ingest answers 503", Env.int, 1_000_000, validate=_at_least(1))
-    max_redis_memory_percent: int = _setting("EVENTPULSE_MAX_REDIS_MEMORY_PERCENT", "share of Redis' maxmemory above which ingest answers 503", Env.int, 80, validate=_between(1, 100))
+    max_redis_memory_percent: int = _setting("EVENTPULSE_MAX_REDIS_MEMORY_PERCENT", "percentage of Redis' maxmemory above which ingest answers 503", Env.int, 80, validate=_between(1, 100))
     log_level: str = _setting("LOG_LEVEL", "debug, info, warning or error", default="info", validate=_one_of("debug", "info", "warning", "error"))
     log_format: str = _setting("LOG_FORMAT", "json, console, or auto: console on a terminal", default="auto", validate=_one_of("json", "console", "auto"))
     # fmt: on
 
     @classmethod
     def from_environ(cls) -> "Settings":
-        """Read the environment and, for what it leaves out, the `.env` of the working folder.
+        """Read the environment, and `.env` in the current folder for variables that are not set there.
 
-        A variable that is empty counts as unset. Raises `SettingsError`, which names every
-        variable that is wrong or unknown.
+        An empty variable counts as unset. Raises `SettingsError`, which names every wrong or unknown variable.
         """
         return cls._read(_Environment())
 
@@ -137,19 +136,19 @@ class Settings:
         values = {}
         for item in fields(cls):
             about = item.metadata
-            wanted = {"error_messages": {"invalid": "must be a whole number"}} if about["read"] is Env.int else {}
+            options = {"error_messages": {"invalid": "Must be a whole number"}} if about["read"] is Env.int else {}
             values[item.name] = about["read"](
-                env, about["variable"], item.default, validate=about["validate"], **wanted
+                env, about["variable"], item.default, validate=about["validate"], **options
             )
         problems = _unknown(env.names())
         try:
             env.seal()
         except EnvValidationError as error:
-            wrong = cast("Mapping[str, list[str]]", error.error_messages)
-            problems += [f"{name}: {' '.join(messages)}" for name, messages in wrong.items()]
+            invalid = cast("Mapping[str, list[str]]", error.error_messages)
+            problems += [f"{name}: {' '.join(messages)}" for name, messages in invalid.items()]
         else:
             if values["port"] == values["live_port"]:
-                problems.append("EVENTPULSE_LIVE_PORT: must differ from EVENTPULSE_PORT")
+                problems.append("EVENTPULSE_LIVE_PORT: Must differ from EVENTPULSE_PORT")
         if problems:
             raise SettingsError(sorted(problems))
         values["data_dir"] = values["data_dir"].expanduser().absolute()
@@ -158,7 +157,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectedSettings(Settings):
-    """Settings whose servers are known: given by the environment, or found as the embedded ones."""
+    """Settings with the URLs of both servers, which are given or embedded."""
 
     redis_url: str = field(repr=False)
     database_url: str = field(repr=False)
@@ -172,7 +171,7 @@ class ConnectedSettings(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """One setting for people: its value with secrets masked, and where the value comes from."""
+    """One setting as `eventpulse check` shows it: the value with secrets masked, and the source of the value."""
 
     variable: str
     value: str
@@ -181,7 +180,7 @@ class Described:
 
 
 def describe() -> list[Described]:
-    """Every setting as the environment has it now. Raises `SettingsError`."""
+    """Return every setting with its current value. Raises `SettingsError`."""
     env = _Environment()
     settings = Settings._read(env)
     return [
@@ -199,7 +198,7 @@ def _shown(name: str, value: Any) -> str:
 
 
 class _Environment(Env):
-    """The environment over `.env`, in which an empty variable is an absent one."""
+    """The environment, then `.env`; an empty variable counts as unset."""
 
     def __init__(self) -> None:
         super().__init__(eager=False)

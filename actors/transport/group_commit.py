@@ -27,8 +27,8 @@ REJECTION_HOLD_SECONDS = 0.25
 class HighWaterMarks:
     """Limits above which messages are rejected, well below what Redis can hold."""
 
-    backlog: int = 1_000_000
-    redis_memory_percent: int = 80
+    backlog: int
+    redis_memory_percent: int
 
     def rejection(self, reply: int, sent: int) -> str | None:
         """Return the reason for which `accept.lua` rejected the `sent` messages, or None if it enqueued all of them."""

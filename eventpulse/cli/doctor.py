@@ -8,6 +8,7 @@ import click
 from actors import runtime
 from actors.broker import broker
 from actors.recovery import dead_letters
+from actors.rule_state import rulebook
 from actors.transport import queues
 from eventpulse import preflight
 from eventpulse.cli import output
@@ -16,6 +17,9 @@ from eventpulse.errors import FINDINGS, OK, Unreachable
 from eventpulse.preflight import Finding
 from eventpulse.settings import ConnectedSettings
 from models import migrations
+from models.database import connection
+from models.rule import Rule
+from rules import conditions
 
 COLUMNS = ("server", "check", "state", "found", "remedy")
 
@@ -48,7 +52,7 @@ def examine(settings: ConnectedSettings) -> list[Finding]:
     if any(finding.state in ("unreachable", "fatal") for finding in findings):
         return findings
     runtime.connect(settings, "doctor")
-    return [*findings, _workers(), _backlog(), _dead_letters()]
+    return [*findings, _workers(), _backlog(), _dead_letters(), _unsupported_rules(), _rule_warnings()]
 
 
 _result = partial(preflight.finding, "EventPulse", otherwise="warning")
@@ -68,6 +72,24 @@ def _backlog() -> Finding:
 
 
 def _dead_letters() -> Finding:
-    """Return the check of the dead letters in PostgreSQL and of those that are still in Redis."""
+    """Return the check of the dead letters in PostgreSQL and of those that are still in Redis.
+
+    They include events whose id was already stored with other content.
+    """
     total = dead_letters.count() + sum(state.dead for state in queues.depths(broker).values())
     return _result("dead letters", total == 0, str(total), "see the reasons: `eventpulse dlq list`")
+
+
+def _unsupported_rules() -> Finding:
+    """Return the check that every worker supports every rule; during an upgrade some may not."""
+    reasons = [f"{rule_id} ({reason})" for rule_id, reason in rulebook.unsupported_rules(broker).items()]
+    remedy = "upgrade all workers to the same version, or change the rules"
+    return _result("rules supported", not reasons, "; ".join(reasons) or "all", remedy)
+
+
+def _rule_warnings() -> Finding:
+    """Return the check of the rules in force for conditions that may not do what their author expects."""
+    with connection():
+        rules = Rule.in_force()[1]
+    warnings = [f"{rule.name}: {text}" for rule in rules for text in conditions.warnings(rule.condition)]
+    return _result("rule conditions", not warnings, " ".join(warnings) or "no warnings", "change these rules")

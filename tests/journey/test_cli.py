@@ -63,8 +63,8 @@ def test_all_wrong_settings_are_listed_and_exit_1(eventpulse: Run) -> None:
         ended = eventpulse(command, EVENTPULSE_PORT="x", EVENTPULSE_WORKERS="x")
         assert ended.code == 1
         assert ended.err.splitlines() == [
-            "Error: EVENTPULSE_PORT: must be a whole number",
-            "Error: EVENTPULSE_WORKERS: must be a whole number",
+            "Error: EVENTPULSE_PORT: Must be a whole number",
+            "Error: EVENTPULSE_WORKERS: Must be a whole number",
         ]
 
 

@@ -1,4 +1,4 @@
-"""`eventpulse dlq` shows what died and why, and destroys nothing without agreement."""
+"""`eventpulse dlq` shows dead letters and their errors, and changes none without confirmation."""
 
 import json
 
@@ -6,13 +6,14 @@ import pytest
 import redis
 from support.cli import Run
 
+from actors.recovery import dead_letters
 from models import database
 from models.dead_letter import DeadLetter
 
 
 @pytest.fixture
 def letters(with_servers: Run) -> list[str]:
-    """Three dead letters; the last cannot be replayed."""
+    """Three dead letters; the last one cannot be requeued."""
     names = ["first", "second", "third"]
     with database.connection():
         for name in names:
@@ -68,12 +69,12 @@ def test_a_dead_letter_is_shown_with_its_message_and_traceback(with_servers: Run
 
 
 @pytest.mark.parametrize("command", ["show", "retry", "purge"])
-def test_a_dead_letter_that_is_not_there_is_exit_4(command: str, with_servers: Run, letters: list[str]) -> None:
+def test_a_dead_letter_that_does_not_exist_is_exit_4(command: str, with_servers: Run, letters: list[str]) -> None:
     assert with_servers("dlq", command, "none").code == 4
 
 
 @pytest.mark.parametrize("command", ["retry", "purge"])
-def test_nothing_happens_without_agreement(command: str, with_servers: Run, letters: list[str]) -> None:
+def test_nothing_changes_without_confirmation(command: str, with_servers: Run, letters: list[str]) -> None:
     declined = with_servers("dlq", command, "--all")
     assert declined.code == 6
     assert "3 dead letters" in declined.err
@@ -84,7 +85,7 @@ def test_nothing_happens_without_agreement(command: str, with_servers: Run, lett
     assert remaining() == 3
 
 
-def test_purged_dead_letters_are_gone(with_servers: Run, letters: list[str]) -> None:
+def test_purge_deletes_the_given_dead_letters_or_all(with_servers: Run, letters: list[str]) -> None:
     assert with_servers("dlq", "purge", "first", "none", "--yes").code == 5
     assert remaining() == 2
     assert with_servers("dlq", "purge", "--all", "--yes").code == 0
@@ -92,7 +93,7 @@ def test_purged_dead_letters_are_gone(with_servers: Run, letters: list[str]) -> 
     assert with_servers("dlq", "purge", "--all", "--yes").err == "No dead letters.\n"
 
 
-def test_retried_dead_letters_are_queued_and_one_that_cannot_be_is_kept(
+def test_retry_requeues_dead_letters_and_keeps_one_that_cannot_be_requeued(
     with_servers: Run, letters: list[str], redis_client: redis.Redis
 ) -> None:
     ended = with_servers("dlq", "retry", "--all", "--yes")
@@ -102,8 +103,21 @@ def test_retried_dead_letters_are_queued_and_one_that_cannot_be_is_kept(
     assert redis_client.llen("eventpulse:persist") == 2
 
 
-def test_what_no_scheduler_has_moved_yet_is_listed(with_servers: Run, redis_client: redis.Redis) -> None:
+@pytest.mark.parametrize("command", ["retry", "purge"])
+def test_more_dead_letters_than_one_batch_are_all_processed(
+    command: str, with_servers: Run, letters: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_letters, "BATCH", 1)
+    with database.connection():
+        DeadLetter.delete().where(DeadLetter.dead_letter_id == "third").execute()
+    ended = with_servers("dlq", command, "--all", "--yes")
+    assert ended.code == 0
+    assert ("2 requeued, 0 not." if command == "retry" else "2 deleted.") in ended.err
+    assert remaining() == 0
+
+
+def test_a_dead_letter_that_is_still_in_redis_is_listed(with_servers: Run, redis_client: redis.Redis) -> None:
     redis_client.zadd("eventpulse:persist.XQ", {"fresh": 1})
     redis_client.hset("eventpulse:persist.XQ.msgs", "fresh", message("fresh"))
-    redis_client.hset("eventpulse:persist.XQ.why", "fresh", "it died just now")
-    assert "it died just now" in with_servers("dlq", "list").out
+    redis_client.hset("eventpulse:persist.XQ.why", "fresh", "it failed just now")
+    assert "it failed just now" in with_servers("dlq", "list").out

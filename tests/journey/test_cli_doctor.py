@@ -13,11 +13,14 @@ import pytest
 import redis
 import time_machine
 from support.cli import Run
-from support.pipeline_factory import accept, event
+from support.pipeline_factory import accept, event, rule
+from support.pooler import pooler
 from support.processes import environ, free_ports
 from support.redis_config import configured
 
 from actors import runtime
+from actors.broker import broker
+from actors.rule_state import unsupported
 from eventpulse.settings import ConnectedSettings
 
 
@@ -120,6 +123,49 @@ def test_a_postgresql_that_may_forget_or_refuses_is_found(
     found = states(ended.out)
     assert (found["PostgreSQL durability"], found["PostgreSQL writes"]) == ("warning", "warning")
     assert "off: synchronous_commit" in ended.err
+
+
+@pytest.mark.parametrize(("percent", "state"), [("50", "warning"), ("95", "ok")])
+def test_memory_is_checked_at_the_configured_mark(
+    percent: str, state: str, with_servers: Run, working: redis.Redis
+) -> None:
+    """Redis uses about three quarters of its memory."""
+    used = working.info("memory")["used_memory"]
+    with configured(working, maxmemory=used * 4 // 3):
+        ended = with_servers("doctor", "-o", "json", EVENTPULSE_MAX_REDIS_MEMORY_PERCENT=percent)
+    assert states(ended.out)["Redis memory"] == state
+    assert (f"above {percent} % ingest answers 503" in ended.err) == (state == "warning")
+
+
+@pytest.mark.parametrize(("rejects", "found"), [(True, "rejected"), (False, "ignored")])
+def test_a_connection_pool_that_changes_sessions_is_found(
+    rejects: bool, found: str, with_servers: Run, working: redis.Redis, empty_database: str
+) -> None:
+    with pooler(empty_database, rejects=rejects) as url:
+        ended = with_servers("doctor", "-o", "json", DATABASE_URL=url)
+    assert ended.code == 3
+    assert states(ended.out)["PostgreSQL session"] == "fatal"
+    assert f"the start parameter `options` is {found}; connect DATABASE_URL to PostgreSQL itself" in ended.err
+
+
+def test_rules_that_a_worker_does_not_support_are_found(with_servers: Run, working: redis.Redis) -> None:
+    seconds, _ = working.time()
+    working.zadd("eventpulse:__heartbeats__", {f"persist|{broker.worker_id}.1": seconds * 1000})
+    unsupported.report(broker, {"a-rule": "unknown type 'absence'"})
+    ended = with_servers("doctor", "-o", "json")
+    assert states(ended.out)["EventPulse rules supported"] == "warning"
+    assert "a-rule (unknown type 'absence' (worker" in ended.err
+    assert "upgrade all workers to the same version" in ended.err
+
+
+def test_rules_whose_condition_depends_on_the_order_of_events_are_found(
+    with_servers: Run, working: redis.Redis
+) -> None:
+    fewer_than_five = {"type": "threshold", "filters": {}, "group_by": [], "operator": "<", "value": 5}
+    rule(name="Too few orders", condition=fewer_than_five)
+    ended = with_servers("doctor", "-o", "json")
+    assert states(ended.out)["EventPulse rule conditions"] == "warning"
+    assert "Too few orders: Operator < is checked only when an event arrives" in ended.err
 
 
 def test_work_that_is_not_done_and_what_died_is_found(with_servers: Run, pipeline: redis.Redis) -> None:

@@ -1,4 +1,4 @@
-"""On a terminal the command line shows tables, and asks before it destroys."""
+"""On a terminal the command line prints tables, and asks before it deletes."""
 
 import os
 import pty
@@ -17,7 +17,7 @@ OnTerminal = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def on_terminal(redis_client: redis.Redis, redis_url: str, empty_database: str) -> OnTerminal:
-    """Runs a command on a terminal, with one dead letter to work on, and types an answer once it is asked."""
+    """Run a command on a terminal with one dead letter, and type an answer to its question."""
     with database.connection():
         DeadLetter.create(dead_letter_id="one", queue_name="persist", error="it was odd", message=b"{}")
 
@@ -40,9 +40,9 @@ def on_terminal(redis_client: redis.Redis, redis_url: str, empty_database: str) 
 
 def _read(terminal: int) -> bytes:
     try:
-        assert select.select([terminal], [], [], 10)[0], "the command says nothing"
+        assert select.select([terminal], [], [], 10)[0], "the command prints nothing"
         return os.read(terminal, 65_536)
-    except OSError:  # Linux: the other side is closed
+    except OSError:  # Linux raises it when the other side is closed
         return b""
 
 
@@ -54,7 +54,7 @@ def test_dead_letters_are_a_table(on_terminal: OnTerminal) -> None:
     assert "\t" not in shown
 
 
-def test_no_is_exit_6_and_changes_nothing(on_terminal: OnTerminal) -> None:
+def test_the_answer_no_is_exit_6_and_changes_nothing(on_terminal: OnTerminal) -> None:
     code, shown = on_terminal("dlq", "purge", "--all", answer="n\n")
     assert code == 6
     assert "delete 1 dead letter" in shown
@@ -63,9 +63,11 @@ def test_no_is_exit_6_and_changes_nothing(on_terminal: OnTerminal) -> None:
         assert DeadLetter.select().count() == 1
 
 
-def test_yes_goes_on(on_terminal: OnTerminal) -> None:
+def test_the_answer_yes_deletes_and_shows_the_progress(on_terminal: OnTerminal) -> None:
     code, shown = on_terminal("dlq", "purge", "one", answer="y\n")
     assert code == 0
+    assert "Deleting" in shown
+    assert "1/1" in shown
     assert "1 deleted" in shown
     with database.connection():
         assert DeadLetter.select().count() == 0

@@ -1,22 +1,22 @@
-"""Settings come from the environment, then `.env`; whatever is wrong is named, and no secret is shown."""
+"""Settings come from the environment, then from `.env`; every wrong one is named, and no secret is shown."""
 
 from pathlib import Path
 
 import pytest
 
-from eventpulse.settings import Settings, SettingsError, describe
+from eventpulse.settings import ConnectedSettings, Settings, SettingsError, describe
 
 
 @pytest.fixture(autouse=True)
-def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An environment without any setting, in an empty folder."""
-    for item in describe_variables():
+def empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty folder, and an environment without settings."""
+    for item in variables():
         monkeypatch.delenv(item, raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def describe_variables() -> list[str]:
+def variables() -> list[str]:
     return [item.metadata["variable"] for item in Settings.__dataclass_fields__.values()]
 
 
@@ -32,8 +32,8 @@ def test_without_any_variable_every_setting_has_its_default() -> None:
     assert {setting.source for setting in describe()} == {"default"}
 
 
-def test_the_environment_wins_over_the_env_file(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (bare / ".env").write_text("EVENTPULSE_PORT=9000\nEVENTPULSE_LIVE_PORT=9001\n")
+def test_the_environment_wins_over_the_env_file(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (empty_folder / ".env").write_text("EVENTPULSE_PORT=9000\nEVENTPULSE_LIVE_PORT=9001\n")
     monkeypatch.setenv("EVENTPULSE_PORT", "9100")
     settings = Settings.from_environ()
     assert (settings.port, settings.live_port) == (9100, 9001)
@@ -41,24 +41,24 @@ def test_the_environment_wins_over_the_env_file(bare: Path, monkeypatch: pytest.
     assert (sources["EVENTPULSE_PORT"], sources["EVENTPULSE_LIVE_PORT"]) == ("environment", ".env")
 
 
-def test_an_empty_variable_counts_as_unset(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (bare / ".env").write_text("LOG_LEVEL=debug\nEVENTPULSE_PORT=\n")
+def test_an_empty_variable_counts_as_unset(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (empty_folder / ".env").write_text("LOG_LEVEL=debug\nEVENTPULSE_PORT=\n")
     for name in ("REDIS_URL", "EVENTPULSE_PORT", "EVENTPULSE_DATA_DIR", "LOG_LEVEL"):
         monkeypatch.setenv(name, "")
     settings = Settings.from_environ()
     assert (settings.redis_url, settings.port, settings.log_level) == (None, 8000, "debug")
 
 
-def test_all_wrong_variables_are_named_at_once_with_what_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_wrong_variables_are_reported_together_with_the_expected_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVENTPULSE_PORT", "many")
     monkeypatch.setenv("EVENTPULSE_WORKERS", "0")
     monkeypatch.setenv("EVENTPULSE_BATCH", "9999")
     monkeypatch.setenv("LOG_LEVEL", "loud")
     assert problems() == [
-        "EVENTPULSE_BATCH: must be from 1 to 2000",
-        "EVENTPULSE_PORT: must be a whole number",
-        "EVENTPULSE_WORKERS: must be 1 or more",
-        "LOG_LEVEL: must be one of: debug, info, warning, error",
+        "EVENTPULSE_BATCH: Must be from 1 to 2000",
+        "EVENTPULSE_PORT: Must be a whole number",
+        "EVENTPULSE_WORKERS: Must be 1 or more",
+        "LOG_LEVEL: Must be one of: debug, info, warning, error",
     ]
 
 
@@ -73,15 +73,17 @@ def test_all_wrong_variables_are_named_at_once_with_what_is_wanted(monkeypatch: 
         "redis://u:s3c%zzret@h",
     ],
 )
-def test_a_wrong_url_is_refused_without_repeating_it(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_url_is_rejected_without_repeating_it(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", value)
     (problem,) = problems()
-    assert problem.startswith("REDIS_URL: must be a URL that begins with redis:// or rediss:// or unix://")
+    assert problem.startswith("REDIS_URL: Must be a URL that begins with redis:// or rediss:// or unix://")
     assert "s3c" not in problem
 
 
-def test_an_unknown_variable_is_reported_wherever_it_is_set(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (bare / ".env").write_text("EVENTPULSE_PROT=9000\nPOSTGRES_PASSWORD=x\n")
+def test_an_unknown_variable_is_reported_wherever_it_is_set(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (empty_folder / ".env").write_text("EVENTPULSE_PROT=9000\nPOSTGRES_PASSWORD=x\n")
     monkeypatch.setenv("EVENTPULSE_COLOUR", "blue")
     assert problems() == [
         "EVENTPULSE_COLOUR: not a setting of EventPulse",
@@ -91,19 +93,21 @@ def test_an_unknown_variable_is_reported_wherever_it_is_set(bare: Path, monkeypa
 
 def test_the_two_ports_must_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVENTPULSE_LIVE_PORT", "8000")
-    assert problems() == ["EVENTPULSE_LIVE_PORT: must differ from EVENTPULSE_PORT"]
+    assert problems() == ["EVENTPULSE_LIVE_PORT: Must differ from EVENTPULSE_PORT"]
 
 
-def test_an_unreadable_env_file_is_a_problem_of_its_own(bare: Path) -> None:
-    (bare / ".env").mkdir()
+def test_an_unreadable_env_file_is_reported(empty_folder: Path) -> None:
+    (empty_folder / ".env").mkdir()
     assert problems()[0].startswith(".env: cannot be read")
 
 
-def test_a_data_directory_may_be_given_from_home_or_from_here(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_folder_may_be_relative_to_the_home_or_to_the_current_folder(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("EVENTPULSE_DATA_DIR", "~/pulse")
     assert Settings.from_environ().data_dir == Path.home() / "pulse"
     monkeypatch.setenv("EVENTPULSE_DATA_DIR", "pulse")
-    assert Settings.from_environ().data_dir == bare / "pulse"
+    assert Settings.from_environ().data_dir == empty_folder / "pulse"
 
 
 def test_only_the_slack_webhook_is_offered_to_channels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,9 +127,17 @@ def test_secrets_are_neither_in_the_repr_nor_in_the_description(monkeypatch: pyt
     assert shown["SLACK_WEBHOOK_URL"] == "***"
 
 
-def test_the_example_file_lists_every_setting_and_parses_when_copied(bare: Path) -> None:
+def test_the_example_file_lists_every_setting_and_parses_when_copied(empty_folder: Path) -> None:
     example = (Path(__file__).parents[2] / ".env.example").read_text()
-    (bare / ".env").write_text(example)
+    (empty_folder / ".env").write_text(example)
     Settings.from_environ()
-    missing = [variable for variable in describe_variables() if f"#{variable}=" not in example]
+    missing = [variable for variable in variables() if f"#{variable}=" not in example]
     assert missing == []
+
+
+def test_connected_settings_have_both_urls_and_every_other_setting_unchanged() -> None:
+    settings = Settings(port=9000, log_level="debug")
+    connected = ConnectedSettings.of(settings, "redis://:s3cret@cache", "postgresql://me:s3cret@db")
+    assert (connected.redis_url, connected.database_url) == ("redis://:s3cret@cache", "postgresql://me:s3cret@db")
+    assert (connected.port, connected.log_level) == (9000, "debug")
+    assert "s3cret" not in repr(connected)

@@ -86,7 +86,7 @@ def test_a_rejection_applies_to_all_requests_of_a_group(
     until(lambda: calls)
     others = [send("other", rejections) for _ in range(3)]
     until(lambda: group_has(3))
-    monkeypatch.setattr(runtime.current().group_commit, "marks", HighWaterMarks(backlog=1))
+    monkeypatch.setattr(runtime.current().group_commit, "marks", HighWaterMarks(backlog=1, redis_memory_percent=80))
     calls[0].set()
     until(lambda: len(calls) == 2)
     calls[1].set()
@@ -118,7 +118,7 @@ def test_an_error_in_the_committing_request_rejects_the_others_of_its_group(
 
 
 def test_a_rejection_holds_for_a_moment_without_calls_to_redis(pipeline: redis.Redis) -> None:
-    commit = GroupCommit(broker, "persist", HighWaterMarks(backlog=1))
+    commit = GroupCommit(broker, "persist", HighWaterMarks(backlog=1, redis_memory_percent=80))
     runtime.bind(replace(runtime.current(), group_commit=commit))
     ingest.accept([event()], None)
     ingest.check_accepting()
