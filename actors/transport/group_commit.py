@@ -9,7 +9,7 @@ import redis
 import structlog
 
 from actors.transport.messages import MAX_BUNDLE_MESSAGES, make_bundles
-from actors.transport.redis_broker import RedisBroker, is_out_of_memory
+from actors.transport.redis_broker import AcceptLimits, RedisBroker, is_out_of_memory
 
 log = structlog.get_logger()
 
@@ -138,8 +138,6 @@ class GroupCommit:
 
     def _accept(self, group: _Group) -> int:
         """Return the reply of `accept.lua`. Raises `redis.RedisError`."""
-        bundles = list(make_bundles(self._queue_name, group.records, self._batch_size))
-        limits = (self.marks.backlog, self.marks.redis_memory_percent)
-        client = self._broker.bulk_client if group.size > BULK_BYTES else self._broker.client
-        arguments = (self._queue_name, self._backlog_queues, *limits, bundles)
-        return int(self._broker.run_script("accept", *arguments, client=client))
+        bundles = make_bundles(self._queue_name, group.records, self._batch_size)
+        limits = AcceptLimits(self._backlog_queues, self.marks.backlog, self.marks.redis_memory_percent)
+        return self._broker.accept(self._queue_name, bundles, limits, is_bulk=group.size > BULK_BYTES)

@@ -77,8 +77,8 @@ def make_records(arguments: Iterable[bytes], options: Mapping[str, Any]) -> list
     The arguments are compact JSON without line breaks, and are not parsed.
     """
     # In JSON that msgspec writes, blanks occur inside strings only, where the escape means the same.
-    head = msgspec.json.encode(options).replace(b" ", rb"\u0020")
-    return [b"%b %b" % (head, argument) for argument in arguments]
+    head = msgspec.json.encode(options).replace(b" ", rb"\u0020") + b" "
+    return [head + argument for argument in arguments]
 
 
 def argument_of(record: bytes) -> bytes:

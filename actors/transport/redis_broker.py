@@ -4,7 +4,9 @@ The keys are named as in Dramatiq's own Redis broker. Delayed messages wait in a
 of a worker, so that a restart does not delay them further.
 """
 
-from typing import Any
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
 
 import dramatiq
 import redis
@@ -15,6 +17,7 @@ from redis.retry import Retry
 from actors.transport.batch import current_batch
 from actors.transport.consumer import Consumer
 from actors.transport.entry_id import new_id, process_id
+from actors.transport.messages import Bundle
 from actors.transport.scripts import encode_arguments, load_queue_scripts
 from eventpulse.redis_keys import KEY_PREFIX
 
@@ -31,6 +34,17 @@ MAX_CRASHES = 3
 #: Errors with which Redis rejects writes for a while: failed snapshot, read-only replica, too few replicas, a script of
 #: another client that runs. In the error of a script they stand in the middle of the text.
 WRITE_REJECTIONS = ("MISCONF ", "READONLY ", "NOREPLICAS ", "BUSY ")
+
+
+class AcceptLimits(NamedTuple):
+    """Limits above which messages are rejected.
+
+    `backlog`: number of messages in the `backlog_queues` together. `memory_percent`: used share of Redis' maxmemory.
+    """
+
+    backlog_queues: Sequence[str]
+    backlog: int
+    memory_percent: int
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -86,9 +100,15 @@ class RedisBroker(dramatiq.Broker):
             for seconds in (timeout_seconds, max(timeout_seconds, BULK_TIMEOUT_SECONDS))
         )
 
-    def run_script(self, name: str, *arguments: Any, client: redis.Redis | None = None) -> Any:
-        """Run a queue script on `client`, by default the broker's, and return its reply. Raises `redis.RedisError`."""
-        return self.scripts[name](client or self.client, [self.namespace], [encode_arguments(arguments)])
+    def run_script(self, name: str, *arguments: Any) -> Any:
+        """Run a queue script and return its reply. Raises `redis.RedisError`."""
+        return self.scripts[name](self.client, [self.namespace], [encode_arguments(arguments)])
+
+    def accept(self, queue_name: str, bundles: Iterable[Bundle], limits: AcceptLimits, *, is_bulk: bool = False) -> int:
+        """Enqueue bundles, all or none; return the reply of `accept.lua`. Raises `redis.RedisError`."""
+        client = self.bulk_client if is_bulk else self.client
+        arguments = encode_arguments((queue_name, *limits))
+        return int(self.scripts["accept"](client, [self.namespace], [arguments, *chain.from_iterable(bundles)]))
 
     @property
     def worker_id(self) -> str:

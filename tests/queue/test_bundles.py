@@ -9,7 +9,7 @@ from support.waiting import until
 from actors.transport.batch import Batch
 from actors.transport.consumer import Consumer
 from actors.transport.entry_id import EntryId, completed_bundles
-from actors.transport.messages import make_bundles, make_records, split_bundle
+from actors.transport.messages import Bundle, make_bundles, make_records, split_bundle
 from actors.transport.redis_broker import RedisBroker
 
 LEASES = "eventpulse:__heartbeats__"
@@ -196,7 +196,7 @@ def test_an_unreadable_record_is_dead_lettered_and_the_others_of_its_bundle_run(
 ) -> None:
     calls = declare_stage(broker)
     ((entry_id, data),) = make_bundles("stage", make_records(numbers(0, 1, 2), {}), 250)
-    accept(broker, "stage", (entry_id, data.replace(b'{"n":1}', b"\xff\xfe")))
+    accept(broker, "stage", Bundle(entry_id, data.replace(b'{"n":1}', b"\xff\xfe")))
     start_worker(broker)
     until(lambda: queue_is_empty(broker, "stage"))
     assert calls == [[0], [2]]
@@ -208,7 +208,7 @@ def test_a_bundle_with_an_unreadable_head_is_dead_lettered_record_by_record(
 ) -> None:
     calls = declare_stage(broker)
     ((entry_id, data),) = make_bundles("stage", make_records(numbers(0, 1), {}), 250)
-    accept(broker, "stage", (entry_id, b"\xff" + data))
+    accept(broker, "stage", Bundle(entry_id, b"\xff" + data))
     enqueue(broker, "stage", *numbers(7))
     start_worker(broker)
     until(lambda: queue_is_empty(broker, "stage"))
@@ -219,7 +219,7 @@ def test_a_bundle_with_an_unreadable_head_is_dead_lettered_record_by_record(
 
 def test_bytes_that_are_no_bundle_are_dead_lettered_unchanged(broker: RedisBroker, start_worker: StartWorker) -> None:
     declare_stage(broker)
-    accept(broker, "stage", ("3*abc", b"\xff\x00 garbage"))
+    accept(broker, "stage", Bundle("3*abc", b"\xff\x00 garbage"))
     start_worker(broker)
     until(lambda: queue_is_empty(broker, "stage"))
     assert broker.client.hgetall("eventpulse:stage.XQ.msgs") == {b"1.3*abc": b"\xff\x00 garbage"}

@@ -3,12 +3,12 @@
 from support.redis_config import configured
 
 from actors.transport.messages import make_bundles, make_records
-from actors.transport.redis_broker import RedisBroker
+from actors.transport.redis_broker import AcceptLimits, RedisBroker
 
 
 def accept(broker: RedisBroker, count: int, max_backlog: int = 100) -> int:
-    bundles = list(make_bundles("persist", make_records([b"{}"] * count, {}), 250))
-    return int(broker.run_script("accept", "persist", ["persist", "evaluate"], max_backlog, 80, bundles))
+    bundles = make_bundles("persist", make_records([b"{}"] * count, {}), 250)
+    return broker.accept("persist", bundles, AcceptLimits(["persist", "evaluate"], max_backlog, memory_percent=80))
 
 
 def test_messages_are_rejected_at_the_backlog_limit(broker: RedisBroker) -> None:

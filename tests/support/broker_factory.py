@@ -7,12 +7,12 @@ import msgspec
 from dramatiq.middleware import CurrentMessage
 
 from actors.log_context import LogContext
-from actors.transport.messages import make_bundles, make_records
+from actors.transport.messages import Bundle, make_bundles, make_records
 from actors.transport.middleware import BatchRetries, DiscardOutboxOnFailure, ShutdownSignal
-from actors.transport.redis_broker import RedisBroker
+from actors.transport.redis_broker import AcceptLimits, RedisBroker
 
 StartWorker = Callable[..., dramatiq.Worker]
-UNLIMITED_BACKLOG, ALL_MEMORY = 10**6, 100
+UNLIMITED = AcceptLimits((), backlog=1, memory_percent=100)
 
 
 def make_broker(url: str, max_retries: int = 2) -> RedisBroker:
@@ -29,9 +29,9 @@ def make_broker(url: str, max_retries: int = 2) -> RedisBroker:
     return broker
 
 
-def accept(broker: RedisBroker, queue_name: str, *bundles: tuple[str, bytes]) -> int:
+def accept(broker: RedisBroker, queue_name: str, *bundles: Bundle) -> int:
     """Enqueue bundles as ingest does, without limits; return the number of messages."""
-    return int(broker.run_script("accept", queue_name, [queue_name], UNLIMITED_BACKLOG, ALL_MEMORY, bundles))
+    return broker.accept(queue_name, bundles, UNLIMITED)
 
 
 def enqueue(broker: RedisBroker, actor_name: str, *arguments: bytes, to: str = "", batch_size: int = 250) -> None:

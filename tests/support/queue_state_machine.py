@@ -62,14 +62,15 @@ class Queues(machines.RuleBasedStateMachine):
     @rule(messages=st.integers(1, 9), largest=st.integers(1, 4), max_backlog=MAX_BACKLOGS, reply_lost=st.booleans())
     def accept(self, messages: int, largest: int, max_backlog: int, reply_lost: bool) -> None:
         entries = list(make_entries("persist", [next(self.numbers) for _ in range(messages)], largest))
-        arguments = ["persist", QUEUES, max_backlog, 100, [(entry_id, data) for entry_id, data, _ in entries]]
+        arguments = [scripts.encode_arguments(["persist", QUEUES, max_backlog, 100])]
+        arguments += [part for entry_id, data, _ in entries for part in (entry_id.encode(), data)]
         rejected = self.model.depth() >= max_backlog
-        assert self.run("accept", *arguments) == (-1 if rejected else messages)
+        assert self.scripts["accept"](self.client, [KEY_PREFIX], arguments) == (-1 if rejected else messages)
         if not rejected:
             self.model.add({entry_id: entry for entry_id, _, entry in entries})
             self.model.accepted += messages
             if reply_lost:
-                assert self.run("accept", *arguments) in (0, -1)
+                assert self.scripts["accept"](self.client, [KEY_PREFIX], arguments) in (0, -1)
 
     @rule(queue=st.sampled_from(QUEUES), delay_ms=st.sampled_from([0, HOUR_MS]))
     def enqueue(self, queue: str, delay_ms: int) -> None:

@@ -1,6 +1,8 @@
 -- Enqueue the bundles of one group of requests, all or none.
 --
--- ARGV[1]  { queue, backlog queues, max backlog, max memory percent, { { bundle id, bytes }, ... } }
+-- ARGV[1]  { queue, backlog queues, max backlog, max memory percent }
+-- ARGV[2]  id of the first bundle; ARGV[3] its bytes; then the next bundle: not in the msgpack array, because copying
+--          the events of all requests once more would cost a tenth of the throughput
 -- Returns  number of messages enqueued (bundles whose id is already in the queue are not counted), or a rejection:
 --          -1 if the backlog queues together hold `max backlog` messages or more,
 --          -2 if Redis uses more than `max memory percent` of its maxmemory,
@@ -11,7 +13,7 @@
 local BACKLOG_FULL, MEMORY_FULL, EVICTION_ENABLED = -1, -2, -3
 
 local ns = KEYS[1]
-local queue, backlog_queues, max_backlog, max_memory_percent, bundles = unpack(cmsgpack.unpack(ARGV[1]))
+local queue, backlog_queues, max_backlog, max_memory_percent = unpack(cmsgpack.unpack(ARGV[1]))
 
 local function check_memory()
     local memory = redis.call('INFO', 'memory')
@@ -40,8 +42,8 @@ if rejection ~= 0 then
 end
 
 local now, accepted = now_ms(), 0
-for _, bundle in ipairs(bundles) do
-    accepted = accepted + enqueue(ns, now, queue, bundle[1], bundle[2], 0)
+for i = 2, #ARGV, 2 do
+    accepted = accepted + enqueue(ns, now, queue, ARGV[i], ARGV[i + 1], 0)
 end
 add_counts(ns, now, { accepted = accepted })
 return accepted

@@ -1,7 +1,7 @@
 -- Functions of the queue scripts; this text is prepended to each of them.
 --
 -- KEYS[1]  namespace: the prefix of every key, `$ns` below
--- ARGV[1]  msgpack array of the arguments, which each script lists in its header
+-- ARGV[1]  msgpack array of the arguments, which each script lists in its header; accept.lua has more
 --
 -- Keys that more than one script uses:
 --
