@@ -1,4 +1,4 @@
-"""Several worker processes tell the story that one would tell, whoever of them is stopped or killed."""
+"""Several worker processes have the same results as one, also if one of them is stopped or killed."""
 
 import os
 import signal
@@ -67,7 +67,7 @@ def test_a_threshold_over_two_workers_fires_exactly_once(client: redis.Redis, st
     assert count(Anomaly) == 1
 
 
-def test_a_threshold_fires_exactly_once_when_a_worker_is_replaced_half_way(
+def test_a_threshold_fires_exactly_once_if_a_worker_is_replaced_in_between(
     client: redis.Redis, start_worker: StartWorker
 ) -> None:
     rule(**MANY)
@@ -83,18 +83,18 @@ def test_a_threshold_fires_exactly_once_when_a_worker_is_replaced_half_way(
     assert count(Anomaly) == 1
 
 
-def test_a_killed_worker_loses_nothing_and_repeats_nothing(client: redis.Redis, start_worker: StartWorker) -> None:
+def test_a_killed_worker_loses_no_event_and_repeats_no_alert(client: redis.Redis, start_worker: StartWorker) -> None:
     rule(**MANY)
-    victim = start_worker()
+    killed = start_worker()
     for _ in range(10):
         accept(*[event() for _ in range(500)])
     until(lambda: count(Event) > 500)
-    victim.kill()
-    victim.wait()
+    killed.kill()
+    killed.wait()
     start_worker()
 
     def recovered() -> bool:
-        broker.recover(timeout_ms=3_000)  # as the workers do, with less patience
+        broker.recover(timeout_ms=3_000)  # as the workers do, but sooner
         return everything_is_done(client)
 
     until(recovered, 40)
@@ -104,19 +104,21 @@ def test_a_killed_worker_loses_nothing_and_repeats_nothing(client: redis.Redis, 
         assert {delivery.status for delivery in Delivery.select()} == {"delivered"}
 
 
-def test_a_worker_refuses_a_redis_that_evicts(client: redis.Redis, redis_url: str, empty_database: str) -> None:
+def test_a_worker_does_not_start_with_a_redis_that_evicts_keys(
+    client: redis.Redis, redis_url: str, empty_database: str
+) -> None:
     client.config_set("maxmemory-policy", "allkeys-lru")
     try:
         environment = os.environ | {"REDIS_URL": redis_url, "DATABASE_URL": empty_database, "LOG_FORMAT": "json"}
         command = [sys.executable, "-m", "eventpulse", "worker"]
-        refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, check=False)
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, check=False)
     finally:
         client.config_set("maxmemory-policy", "noeviction")
-    assert refused.returncode == 1
-    assert "noeviction" in refused.stderr
+    assert ended.returncode == 1
+    assert "noeviction" in ended.stderr
 
 
-LOSES_A_THREAD = """
+WORKER_THAT_LOSES_A_THREAD = """
 import sys
 from actors import worker
 from actors.transport import consumer
@@ -130,9 +132,7 @@ sys.exit(worker.run(Settings.from_environ()))
 """
 
 
-def test_a_worker_that_lost_a_thread_ends_rather_than_look_alive(
-    client: redis.Redis, redis_url: str, empty_database: str
-) -> None:
+def test_a_worker_without_one_of_its_threads_exits(client: redis.Redis, redis_url: str, empty_database: str) -> None:
     environment = os.environ | {"REDIS_URL": redis_url, "DATABASE_URL": empty_database}
-    ended = subprocess.run([sys.executable, "-c", LOSES_A_THREAD], env=environment, timeout=20, check=False)
+    ended = subprocess.run([sys.executable, "-c", WORKER_THAT_LOSES_A_THREAD], env=environment, timeout=20, check=False)
     assert ended.returncode == 1

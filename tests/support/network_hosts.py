@@ -1,4 +1,7 @@
-"""Hosts for worker processes: each in a network of its own, where one can be made, behind wires that can be cut."""
+"""Hosts for worker processes, whose connections to the servers can be interrupted.
+
+Each host has its own network namespace if the test may create one; otherwise its connections use the loopback.
+"""
 
 import os
 import random
@@ -17,87 +20,92 @@ from dataclasses import dataclass, field
 from psycopg2.extensions import parse_dsn
 from redis.connection import parse_url
 
-#: What passes on a host's way to a server when it stores events, and when it has evaluated some.
+#: Bytes that a host sends to a server when it stores events, and when it has evaluated some.
 STORES, EVALUATED = b"INSERT INTO events", b"evaluated"
 Address = str | tuple[str, int]
 
 
-class Wire(socketserver.ThreadingTCPServer):
-    """Takes connections at an address and passes them on to a server; `seen` counts what went there."""
+class Forwarder(socketserver.ThreadingTCPServer):
+    """Server that forwards connections to another one. `seen` counts `STORES` and `EVALUATED` in the data."""
 
     def __init__(self, address: str, server: Address) -> None:
-        super().__init__((address, 0), _Passage)
+        super().__init__((address, 0), _Connection)
         self.server, self.seen = server, Counter[bytes]()
-        self.cut, self.closing = threading.Event(), threading.Event()
+        self.interrupted, self.closing = threading.Event(), threading.Event()
         self.ends: list[socket.socket] = []
 
-    def carry(self, near: socket.socket, far: socket.socket) -> None:
-        """Pass on what comes, until either end closes."""
+    def forward(self, near: socket.socket, far: socket.socket) -> None:
+        """Forward data until either end closes."""
         with suppress(OSError):
             while data := near.recv(1 << 16):
-                if self.cut.is_set():
+                if self.interrupted.is_set():
                     self.closing.wait()
-                self.seen.update({what: data.count(what) for what in (STORES, EVALUATED)})
+                self.seen.update({marker: data.count(marker) for marker in (STORES, EVALUATED)})
                 far.sendall(data)
         for end in (near, far):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
 
-class _Passage(socketserver.BaseRequestHandler):
-    server: Wire
+class _Connection(socketserver.BaseRequestHandler):
+    server: Forwarder
 
     def handle(self) -> None:
         family = socket.AF_UNIX if isinstance(self.server.server, str) else socket.AF_INET
         with socket.socket(family) as far:
             far.connect(self.server.server)
             self.server.ends += (self.request, far)
-            back = threading.Thread(target=self.server.carry, args=(far, self.request))
+            back = threading.Thread(target=self.server.forward, args=(far, self.request))
             back.start()
-            self.server.carry(self.request, far)
+            self.server.forward(self.request, far)
             back.join()
 
 
 @contextmanager
-def wire(address: str, server: Address) -> Iterator[Wire]:
-    with Wire(address, server) as made:
-        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
+def forwarder(address: str, server: Address) -> Iterator[Forwarder]:
+    """Run a forwarder to `server` in a thread."""
+    with Forwarder(address, server) as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
-            yield made
+            yield running
         finally:
-            made.closing.set()
-            made.shutdown()
+            running.closing.set()
+            running.shutdown()
             thread.join()
-            for end in made.ends:
+            for end in running.ends:
                 with suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
 
 
 @dataclass
 class Host:
-    """Reaches the servers through its wires only. `network` is the name of its namespace and its link, if any."""
+    """A host that reaches the servers through its forwarders only.
+
+    `network` is the name of its namespace and of its link, if it has one.
+    """
 
     network: str | None
-    redis: Wire
-    postgres: Wire
+    redis: Forwarder
+    postgres: Forwarder
     settings: dict[str, str]
-    #: The id under which its worker has leases.
+    #: The id of its worker, which its leases have.
     worker: str = ""
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start_worker(self) -> None:
+        """Start a worker process inside the host."""
         inside = ["ip", "netns", "exec", self.network] if self.network else []
         command = [*inside, sys.executable, "-m", "eventpulse", "worker"]
         self.processes.append(subprocess.Popen(command, env=os.environ | self.settings, start_new_session=True))
 
-    def cut_off(self) -> None:
-        """From now on nothing gets through, and nobody is told."""
+    def disconnect(self) -> None:
+        """Drop everything from now on, without closing a connection."""
         if self.network:
             ip("link", "set", self.network, "down")
         else:
-            self.redis.cut.set()
-            self.postgres.cut.set()
+            self.redis.interrupted.set()
+            self.postgres.interrupted.set()
 
     def kill(self) -> None:
         for process in self.processes:
@@ -107,33 +115,37 @@ class Host:
 
 @contextmanager
 def host(redis_url: str, database_url: str) -> Iterator[Host]:
-    """A host for these servers; when the block ends nothing of it is left, whatever runs there."""
+    """Create a host for these servers; at the end of the block, kill its processes and remove its network."""
     to_redis, to_postgres = parse_url(redis_url), parse_dsn(database_url)
     with ExitStack() as undo:
         network, address = undo.enter_context(_network())
         redis_at = to_redis.get("path") or (to_redis["host"], to_redis.get("port", 6379))
-        redis_wire = undo.enter_context(wire(address, redis_at))
-        at, port = to_postgres.get("host", "127.0.0.1"), to_postgres.get("port", "5432")
-        postgres_at = f"{at}/.s.PGSQL.{port}" if at.startswith("/") else (at, int(port))
-        postgres_wire = undo.enter_context(wire(address, postgres_at))
-        who = to_postgres["user"] + (f":{to_postgres['password']}" if "password" in to_postgres else "")
+        redis_forwarder = undo.enter_context(forwarder(address, redis_at))
+        server, port = to_postgres.get("host", "127.0.0.1"), to_postgres.get("port", "5432")
+        postgres_at = f"{server}/.s.PGSQL.{port}" if server.startswith("/") else (server, int(port))
+        postgres_forwarder = undo.enter_context(forwarder(address, postgres_at))
+        user = to_postgres["user"] + (f":{to_postgres['password']}" if "password" in to_postgres else "")
         settings = {
-            "REDIS_URL": f"redis://{address}:{redis_wire.server_address[1]}/{to_redis.get('db', 0)}",
-            "DATABASE_URL": f"postgresql://{who}@{address}:{postgres_wire.server_address[1]}/{to_postgres['dbname']}",
+            "REDIS_URL": f"redis://{address}:{redis_forwarder.server_address[1]}/{to_redis.get('db', 0)}",
+            "DATABASE_URL": f"postgresql://{user}@{address}:{postgres_forwarder.server_address[1]}/{to_postgres['dbname']}",
             "LOG_LEVEL": "error",
         }
-        made = Host(network, redis_wire, postgres_wire, settings)
-        undo.callback(made.kill)
-        yield made
+        created = Host(network, redis_forwarder, postgres_forwarder, settings)
+        undo.callback(created.kill)
+        yield created
 
 
 def ip(*arguments: str) -> str:
+    """Run the `ip` command and return its output."""
     return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
 
 
 @contextmanager
 def _network() -> Iterator[tuple[str | None, str]]:
-    """A namespace, and the address of ours that is reached from it; where none can be made, None and the loopback."""
+    """Yield the name of a new namespace and the address that it reaches this process at.
+
+    Without the permission to create one, yield None and the loopback address.
+    """
     name = f"ep{secrets.token_hex(4)}"
     try:
         _add_namespace(name)
@@ -149,14 +161,14 @@ def _network() -> Iterator[tuple[str | None, str]]:
 
 
 def _add_namespace(name: str) -> None:
-    """Raises `OSError` or `CalledProcessError` for who may not, or has no `ip`."""
+    """Create a namespace. Raises `OSError` or `CalledProcessError` without the permission or without `ip`."""
     if os.geteuid() != 0 or not shutil.which("ip"):
         raise PermissionError
     ip("netns", "add", name)
 
 
 def _link(name: str) -> str:
-    """Lay a cable into the namespace; returns the address of its outer end."""
+    """Link the namespace with this one and return the address of this end."""
     taken = ip("-o", "address")
     prefixes = [f"10.213.{third}.{fourth}" for third in range(256) for fourth in range(0, 256, 4)]
     start = random.choice([each for each in prefixes if f" {each[: each.rindex('.')]}." not in taken])
