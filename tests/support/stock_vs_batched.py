@@ -14,7 +14,7 @@ from actors.broker import broker as product_broker
 from actors.recovery import dead_letters
 from actors.rule_state import rulebook
 from actors.transport.entry_id import EntryId
-from actors.transport.group_commit import GroupCommit, HighWaterMarks
+from actors.transport.group_commit import GroupCommit
 from models.anomaly import Anomaly
 from models.database import connection, database
 from support.pipeline_factory import accept, anomalies, idle
@@ -75,7 +75,7 @@ def batch_size(size: int) -> Iterator[None]:
     """Set what EVENTPULSE_BATCH sets, for ingest and for workers that start in this block."""
     bound, before = runtime.current(), product_broker.batch_size
     product_broker.batch_size = size
-    commit = GroupCommit(product_broker, runtime.INGEST_QUEUE, HighWaterMarks(), size)
+    commit = GroupCommit(product_broker, runtime.INGEST_QUEUE, bound.group_commit.marks, size)
     runtime.bind(replace(bound, group_commit=commit))
     try:
         yield
