@@ -68,7 +68,7 @@ class LiveClient:
                 pass
 
     async def _disconnect(self) -> None:
-        log.info("live_client_dropped", reason="too slow")
+        log.info("live_client_disconnected", reason="too slow")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._connection.close(CloseCode.TRY_AGAIN_LATER, "too slow: frames were waiting")

@@ -1,4 +1,4 @@
-"""The API as clients meet it: called in this process, or served by gunicorn where connections and streams matter."""
+"""Fixtures for tests of the HTTP API: called in this process, or served by gunicorn for tests of connections."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,19 +22,19 @@ def settings(redis_url: str, redis_client: redis.Redis, empty_database: str) -> 
 
 @pytest.fixture
 def client(settings: ConnectedSettings) -> TestClient:
-    """The API over an empty Redis and an empty database."""
+    """Client of an API with an empty Redis and an empty database."""
     return TestClient(create_app(settings))
 
 
 @pytest.fixture
 def ingest_client(redis_url: str, redis_client: redis.Redis) -> TestClient:
-    """The API over an empty Redis, and without PostgreSQL: what events need to come in."""
+    """Client of an API with an empty Redis and without PostgreSQL, which is enough for ingest."""
     return TestClient(create_app(api_settings(redis_url)))
 
 
 @pytest.fixture
 def queued(redis_client: redis.Redis) -> Queued:
-    """The events that wait to be stored, in the order of the queue."""
+    """Function that returns the queued events."""
 
     def read() -> list[dict[str, Any]]:
         ids = redis_client.lrange("eventpulse:persist", 0, -1)
@@ -49,6 +49,6 @@ def queued(redis_client: redis.Redis) -> Queued:
 
 @pytest.fixture(scope="session")
 def server(redis_url: str) -> Iterator[Server]:
-    """The API as `eventpulse api` serves it, in one worker process, without PostgreSQL."""
+    """API served by `eventpulse api` in one worker process, without PostgreSQL."""
     with serve(REDIS_URL=redis_url, DATABASE_URL=UNREACHABLE_POSTGRES) as served:
         yield served

@@ -1,4 +1,4 @@
-"""What the rules found, and how each channel was told."""
+"""Tests of anomalies and their deliveries over HTTP."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ RULES = [UUID(int=1), UUID(int=2)]
 
 
 def record(n: int, **fields: Any) -> Anomaly:
-    """Anomaly number n, detected n seconds past noon."""
+    """Store anomaly number n, detected n seconds past noon."""
     return Anomaly.create(
         **{
             "anomaly_id": UUID(int=100 + n),

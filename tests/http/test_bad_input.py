@@ -1,4 +1,4 @@
-"""What must not come in: each is refused with the right status and a named field, and nothing is queued."""
+"""Invalid ingest requests: each is rejected with its status and the invalid field, and nothing is queued."""
 
 import gzip
 
@@ -14,7 +14,7 @@ VALID = msgspec.json.encode(event())
 
 
 def raw(field: str, value: str) -> bytes:
-    """A valid event, but for one field with a JSON text for its value."""
+    """Return a valid event in which one field has the JSON text `value`."""
     return msgspec.json.encode(event() | {field: msgspec.Raw(value.encode())})
 
 
@@ -26,7 +26,7 @@ EVENTS = {
     "empty": (b"", "body"),
     "blank": (b" \n ", "body"),
     "malformed": (b'{"event_type": "a",}', "body"),
-    "cut": (VALID[:-1], "body"),
+    "truncated": (VALID[:-1], "body"),
     "two values": (VALID + VALID, "body"),
     "BOM": (b"\xef\xbb\xbf" + VALID, "body"),
     "UTF-16": (VALID.decode().encode("utf-16"), "body"),
@@ -80,13 +80,13 @@ EVENTS = {
     "Infinity": (raw("payload", '{"a":-Infinity}'), "payload.a"),
     "float beyond range": (raw("payload", '{"a":1e400}'), "payload.a"),
     "integer beyond range": (raw("payload", f'{{"a":{"9" * 4_301}}}'), "payload.a"),
-    "33 deep": (raw("payload", nested(33)), "payload" + ".a" * 32),
-    "33 deep in arrays": (raw("metadata", '{"a":' + "[" * 32 + "]" * 32 + "}"), "metadata.a" + ".0" * 31),
-    "100,000 deep": (raw("payload", nested(100_000)), "payload" + ".a" * 32),
-    "100,000 deep and cut": (raw("payload", nested(100_000))[:-9], "body"),
+    "depth 33": (raw("payload", nested(33)), "payload" + ".a" * 32),
+    "depth 33 in arrays": (raw("metadata", '{"a":' + "[" * 32 + "]" * 32 + "}"), "metadata.a" + ".0" * 31),
+    "depth 100,000": (raw("payload", nested(100_000)), "payload" + ".a" * 32),
+    "100,000 deep and truncated": (raw("payload", nested(100_000))[:-9], "body"),
     "100,000 arrays never closed": (b"[" * 100_000, "body"),
     "unknown field": (raw("paylod", "{}"), "paylod"),
-    "our own field": (raw("received_at", '"2026-01-01T00:00:00Z"'), "received_at"),
+    "field of the server": (raw("received_at", '"2026-01-01T00:00:00Z"'), "received_at"),
     "unknown field of any name": (raw("a\x00\n", "1"), r"a\x00\x0a"),
 }
 
@@ -136,8 +136,8 @@ BATCHES = {
     "one event": (JSON, VALID, 400, "event_type"),
     "envelope without events": (JSON, b"{}", 400, "events"),
     "envelope with a null": (JSON, b'{"events":null}', 400, "events"),
-    "envelope of more": (JSON, b'{"events":[],"mode":1}', 400, "mode"),
-    "an event that is none": (JSON, b"[1]", 400, "event"),
+    "envelope with an unknown field": (JSON, b'{"events":[],"mode":1}', 400, "mode"),
+    "a number as an event": (JSON, b"[1]", 400, "event"),
     "a line that is an array": (NDJSON, b"[%b]" % VALID, 400, "event"),
     "two events on a line": (NDJSON, VALID + VALID, 400, "event"),
     "an event over two lines": (NDJSON, VALID.replace(b",", b",\n", 1), 400, "event"),
@@ -146,11 +146,11 @@ BATCHES = {
     "1,001 bad events": (JSON, msgspec.json.encode([1] * 1_001), 413, "events"),
     "a large event": (JSON, msgspec.json.encode([event(), event(text="x" * 65_536)]), 413, "event"),
     "a large body": (JSON, b" " * (5 * 1024 * 1024) + VALID, 413, "body"),
-    "a large body, zipped": (GZIP, gzip.compress(b" " * (5 * 1024 * 1024) + VALID), 413, "body"),
-    "no gzip": (GZIP, VALID, 400, "body"),
-    "gzip cut": (GZIP, gzip.compress(VALID)[:-1], 400, "body"),
-    "gzip with a wrong sum": (GZIP, gzip.compress(VALID)[:-8] + b"\0" * 8, 400, "body"),
-    "gzip and more": (GZIP, gzip.compress(VALID) + b"more", 400, "body"),
+    "a large gzip body": (GZIP, gzip.compress(b" " * (5 * 1024 * 1024) + VALID), 413, "body"),
+    "not gzip": (GZIP, VALID, 400, "body"),
+    "truncated gzip": (GZIP, gzip.compress(VALID)[:-1], 400, "body"),
+    "gzip with a wrong checksum": (GZIP, gzip.compress(VALID)[:-8] + b"\0" * 8, 400, "body"),
+    "gzip with trailing data": (GZIP, gzip.compress(VALID) + b"more", 400, "body"),
     "gzip of nothing": (GZIP, gzip.compress(b""), 400, "body"),
     "nothing as gzip": (GZIP, b"", 400, "body"),
     "deflate": (JSON | {"Content-Encoding": "deflate"}, VALID, 415, "Content-Encoding"),

@@ -1,4 +1,4 @@
-"""Channels, written by admins and tried out."""
+"""Tests of channels over HTTP, and of their test notifications."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +32,7 @@ def add(client: TestClient, **fields: Any) -> dict[str, Any]:
 
 
 def secret(channel: dict[str, Any]) -> str:
-    """The webhook that is really stored."""
+    """Return the stored webhook URL."""
     return Channel.get_by_id(UUID(channel["channel_id"])).settings["webhook_url"]
 
 

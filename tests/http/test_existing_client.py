@@ -1,4 +1,4 @@
-"""A client written for the EventPulse of before runs unchanged: the same paths, the same bodies, the same names."""
+"""Compatibility: clients of the TypeScript EventPulse work unchanged, with the same paths, bodies and names."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ PAGINATION = {"limit", "offset", "count", "next_cursor"}
 
 @pytest.fixture(scope="module")
 def installation(redis_url: str, database_url: str) -> Iterator[str]:
-    """The API and a worker, each a process of its own; its URL."""
+    """URL of an API that runs beside a worker, each in its own process."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     environment = os.environ | {
@@ -76,7 +76,7 @@ def error(second: int = 0, **fields: Any) -> dict[str, Any]:
 
 
 def stored(client: httpx.Client, count: int) -> list[dict[str, Any]]:
-    """The events, when there are so many."""
+    """Wait until `count` events are stored, and return them."""
 
     def listed() -> list[dict[str, Any]] | None:
         events = client.get("/events").json()["data"]
@@ -110,7 +110,9 @@ def test_a_batch_is_accepted_and_listed(client: httpx.Client, wrapped: bool) -> 
     assert accepted.status_code == 202
     assert (body["status"], body["count"], body.keys()) == ("accepted", 3, {"status", "count", "event_ids"})
     assert [str(UUID(event_id)) for event_id in body["event_ids"]] == body["event_ids"]
-    assert [event["event_id"] for event in stored(client, 3)] == body["event_ids"]  # newest first, as they were sent
+    assert [event["event_id"] for event in stored(client, 3)] == body[
+        "event_ids"
+    ]  # newest first; they were sent in this order
 
     page = client.get("/events", params={"event_type": "error", "source": "source-1", "limit": 1, "offset": 0}).json()
     assert page.keys() == {"data", "pagination"}

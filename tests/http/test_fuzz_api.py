@@ -1,4 +1,4 @@
-"""The API holds to its own description, whatever schemathesis makes of it."""
+"""The API conforms to its OpenAPI document for the requests that schemathesis generates."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -48,15 +48,15 @@ OPERATIONS = {
     for route in routes(Settings())
     for method, operation in route.operations().items()
 }
-TRIAL = "POST /api/v1/channels/{channel_id}/test"
-#: What takes neither a body nor parameters cannot be asked for something wrong.
-ASKED = [name for name, operation in OPERATIONS.items() if operation.body or operation.query or "{" in name]
+CHANNEL_TEST = "POST /api/v1/channels/{channel_id}/test"
+#: Operations with a body or parameters: only these can get invalid requests.
+WITH_INPUT = [name for name, operation in OPERATIONS.items() if operation.body or operation.query or "{" in name]
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 @pytest.fixture
 def ids(client: TestClient) -> Iterator[dict[str, str]]:
-    """A row of each kind, by the name that its id has in a path; the channels of the test go with it."""
+    """Ids of one stored row of each kind, by their names in paths. Channels of the test are deleted at its end."""
     with connection():
         before = [channel.channel_id for channel in Channel.select()]
         row = event()
@@ -91,13 +91,13 @@ def ids(client: TestClient) -> Iterator[dict[str, str]]:
 def test_valid_requests_are_answered_as_the_document_describes(
     name: str, client: TestClient, ids: dict[str, str]
 ) -> None:
-    if name == TRIAL:  # the other channels are not of this machine
+    if name == CHANNEL_TEST:  # other channels would send to other hosts
         with connection():
             ids["channel_id"] = str(Channel.get(kind="console").channel_id)
     fuzz(name, GenerationMode.POSITIVE, client, ids)
 
 
-@pytest.mark.parametrize("name", ASKED)
+@pytest.mark.parametrize("name", WITH_INPUT)
 def test_invalid_requests_are_rejected_as_the_document_describes(
     name: str, client: TestClient, ids: dict[str, str]
 ) -> None:

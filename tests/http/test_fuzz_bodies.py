@@ -1,4 +1,4 @@
-"""Bodies that nobody would send: each is answered soon, and what is accepted is in the queue to the last event."""
+"""Generated bodies of any form: each is answered quickly, and every accepted event is in the queue."""
 
 import gzip
 import json
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support.fuzz_settings import examples
 from support.http_events import Queued
 
-SECONDS = 5  # far more than any answer takes, far less than for ever
+SECONDS = 5  # much more than any answer takes
 
 
 def zoned(time: datetime) -> str:
@@ -49,7 +49,7 @@ whole = (
 
 @st.composite
 def damaged(draw: st.DrawFn, bodies: st.SearchStrategy[bytes]) -> bytes:
-    """A body of which a part is cut out, doubled or replaced."""
+    """A body with a part deleted, doubled or replaced."""
     body = draw(bodies)
     start = draw(st.integers(0, len(body)))
     end = draw(st.integers(start, min(len(body), start + 8)))
@@ -57,12 +57,12 @@ def damaged(draw: st.DrawFn, bodies: st.SearchStrategy[bytes]) -> bytes:
     return body[:start] + middle + body[end:]
 
 
-def zip_of(body: bytes, rest: bytes) -> bytes:
+def gzip_of(body: bytes, rest: bytes) -> bytes:
     return gzip.compress(body, mtime=0) + rest
 
 
-zipped = st.builds(zip_of, whole, st.sampled_from([b"", b"", b"\x1f\x8b", zip_of(b"\n", b"")]))
-body = whole | damaged(whole) | zipped | damaged(zipped)
+gzip_body = st.builds(gzip_of, whole, st.sampled_from([b"", b"", b"\x1f\x8b", gzip_of(b"\n", b"")]))
+body = whole | damaged(whole) | gzip_body | damaged(gzip_body)
 visible = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20)
 kinds = st.sampled_from(
     [*["application/json"] * 3, *["application/x-ndjson"] * 2, "Application/JSON; charset=latin-1", "text/plain"]
@@ -93,7 +93,7 @@ def test_any_body_is_answered_and_every_accepted_event_is_queued(
         accepted = answer.json["event_ids"] if path.endswith("batch") else [answer.json["event_id"]]
         assert accepted
     else:
-        assert_refused(answer)
+        assert_rejected(answer)
     assert [each["event_id"] for each in queued()] == accepted
 
 
@@ -102,7 +102,7 @@ def test_any_body_is_answered_and_every_accepted_event_is_queued(
 def test_any_body_of_a_rule_or_channel_is_answered(
     client: TestClient, path: str, sent: bytes, headers: dict[str, str]
 ) -> None:
-    assert_refused(send(client, path, sent, headers))
+    assert_rejected(send(client, path, sent, headers))
 
 
 def send(client: TestClient, path: str, body: bytes, headers: dict[str, str]) -> Result:
@@ -112,7 +112,7 @@ def send(client: TestClient, path: str, body: bytes, headers: dict[str, str]) ->
     return answer
 
 
-def assert_refused(answer: Result) -> None:
+def assert_rejected(answer: Result) -> None:
     assert answer.status_code in (400, 413, 415)
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.json["status"] == answer.status_code

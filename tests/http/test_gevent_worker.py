@@ -1,4 +1,4 @@
-"""The served API: who waits keeps nobody else waiting, and a stop waits for nobody idle."""
+"""Tests of the served API: requests that wait do not block others, and shutdown does not wait for idle clients."""
 
 import socket
 import threading
@@ -32,7 +32,7 @@ def status_of(server: Server, method: str, path: str, body: bytes = b"") -> int:
 
 
 def test_a_blocked_query_delays_no_other_request(api: Server, empty_database: str) -> None:
-    """One process answers all: the list of rules, which is locked, a hundred events, and other queries."""
+    """One process answers a hundred events and other queries while a query of the rules waits for a lock."""
     answers: list[int] = []
     with psycopg2.connect(empty_database) as locker, locker.cursor() as cursor:
         cursor.execute("LOCK TABLE rules IN ACCESS EXCLUSIVE MODE")
@@ -73,7 +73,7 @@ def test_a_postgresql_that_never_answers_times_out_within_seconds(redis_url: str
         for reader in readers:
             reader.join(20)
         assert answers == [503] * 5
-        assert 4 < time.monotonic() - started < 10, "they waited one after the other"
+        assert 4 < time.monotonic() - started < 10, "the queries waited one after the other"
 
 
 def test_shutdown_does_not_wait_for_idle_connections(redis_url: str, empty_database: str) -> None:
@@ -84,18 +84,18 @@ def test_shutdown_does_not_wait_for_idle_connections(redis_url: str, empty_datab
         untouched = server.connect()
         started = time.monotonic()
         server.process.terminate()
-        assert idle.sock.recv(100) == b"", "an answer nobody asked for"
-        assert time.monotonic() - started < 0.8  # the process itself looks once a second whether it is to stop
+        assert idle.sock.recv(100) == b"", "an unexpected answer"
+        assert time.monotonic() - started < 0.8  # the worker itself checks once a second whether it must stop
         untouched.close()
         idle.close()
 
 
 def test_pipelined_requests_are_answered_in_order(api: Server) -> None:
-    """What follows a refused body on the same connection is a request of its own."""
-    refused = b"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
+    """The request after a rejected body on the same connection is parsed correctly."""
+    rejected = b"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
     alive = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     with api.connect() as connection:
-        connection.sendall(refused + alive)
+        connection.sendall(rejected + alive)
         answer = b"".join(iter(lambda: connection.recv(65_536), b""))
     first, second = answer.split(b"HTTP/1.1 ")[1:]
     assert first.startswith(b"415 ")

@@ -1,4 +1,4 @@
-"""Health: for people and for orchestrators."""
+"""Tests of the health answer, the probes and the limits."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +19,8 @@ from api.app import create_app
 
 
 @pytest.fixture
-def stranded(tmp_path: Path) -> TestClient:
-    """The API without Redis and without PostgreSQL."""
+def isolated_client(tmp_path: Path) -> TestClient:
+    """Client of an API without Redis and PostgreSQL."""
     return TestClient(create_app(api_settings(f"unix://{tmp_path}/no.sock")))
 
 
@@ -33,7 +33,7 @@ def test_without_workers_the_worker_state_is_unknown(ingest_client: TestClient) 
 
 @pytest.fixture
 def busy_worker(ingest_client: TestClient) -> Iterator[None]:
-    """A worker that has no time to store events."""
+    """A running worker that does not store events."""
     worker = dramatiq.Worker(broker, queues={"notify"}, worker_threads=1, worker_timeout=50)
     worker.start()
     until(lambda: ingest_client.simulate_get("/api/v1/events/health").json["worker"] != "unknown")
@@ -55,12 +55,12 @@ def test_workers_are_degraded_when_an_event_waits_too_long(
     assert ingest_client.simulate_get("/api/v1/events/health").json["worker"] == "degraded"
 
 
-def test_without_redis_health_and_readiness_fail_but_liveness_does_not(stranded: TestClient) -> None:
-    health = stranded.simulate_get("/api/v1/events/health")
+def test_without_redis_health_and_readiness_fail_but_liveness_does_not(isolated_client: TestClient) -> None:
+    health = isolated_client.simulate_get("/api/v1/events/health")
     assert health.status_code == 503
     assert health.json == {"status": "unavailable", "redis": "unreachable", "worker": "unknown"}
-    assert stranded.simulate_get("/readyz").status_code == 503
-    assert stranded.simulate_get("/livez").status_code == 200
+    assert isolated_client.simulate_get("/readyz").status_code == 503
+    assert isolated_client.simulate_get("/livez").status_code == 200
 
 
 def test_ingest_is_ready_without_postgresql(ingest_client: TestClient) -> None:

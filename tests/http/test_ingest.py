@@ -1,4 +1,4 @@
-"""What comes in, and how it is answered."""
+"""Tests of valid ingest requests."""
 
 import gzip
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Bodies on their way over a real connection: in chunks, cut off, without end."""
+"""Tests of request bodies over real connections: chunked, truncated, endless and slow ones."""
 
 import socket
 import zlib
@@ -27,7 +27,7 @@ def connection(server: Server) -> Iterator[HTTPConnection]:
 
 def post(connection: HTTPConnection, body: bytes | Iterable[bytes], **headers: str) -> tuple[int, Any]:
     sent = {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
-    # When the server has heard enough it hangs up; its answer is there to be read.
+    # The server closes the connection before it has read a body that is too large; its answer can still be read.
     with suppress(BrokenPipeError, ConnectionResetError):
         connection.request("POST", BATCH, body, sent)
     response = connection.getresponse()
@@ -40,7 +40,7 @@ def answer(connection: socket.socket) -> tuple[int, Any]:
     return response.status, msgspec.json.decode(response.read())
 
 
-def zipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def gzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
     gzip = zlib.compressobj(wbits=31)
     for piece in pieces:
         yield gzip.compress(piece)
@@ -48,10 +48,10 @@ def zipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def peak_bytes(pid: int) -> int:
-    """The most memory that a process has had resident so far."""
+    """Return the peak resident memory of a process in bytes."""
     status = Path(f"/proc/{pid}/status")
     if not status.exists():
-        pytest.skip("only Linux tells how much memory a process had at most")
+        pytest.skip("the peak memory of a process is only known on Linux")
     (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024
 
@@ -75,7 +75,7 @@ def test_a_chunked_body_is_accepted(connection: HTTPConnection, queued: Queued) 
 
 
 def test_a_chunked_gzip_body_is_accepted(connection: HTTPConnection, queued: Queued) -> None:
-    chunks = zipped([b"[", lines(event(n=1)), b"]"])
+    chunks = gzipped([b"[", lines(event(n=1)), b"]"])
 
     assert post(connection, (chunk for chunk in chunks if chunk), Content_Encoding="gzip")[0] == 202
     assert len(queued()) == 1
@@ -87,7 +87,7 @@ def test_a_declared_length_above_the_limit_is_rejected_before_the_body(server: S
         status, problem = answer(connection)
 
         assert (status, problem["errors"][0]["field"]) == (413, "body")
-        assert connection.recv(1) == b"", "the connection stays open, for a body nobody will read"
+        assert connection.recv(1) == b"", "the connection stays open for a body that is not read"
 
 
 def test_an_endless_chunked_body_is_rejected_at_the_limit(connection: HTTPConnection, queued: Queued) -> None:
@@ -102,7 +102,7 @@ def test_an_endless_chunked_body_is_rejected_at_the_limit(connection: HTTPConnec
     status, problem = post(connection, endless())
 
     assert (status, problem["errors"][0]["field"]) == (413, "body")
-    assert sent < 64 * MIB  # what the sockets hold, and little more
+    assert sent < 64 * MIB  # about the size of the socket buffers
     assert queued() == []
 
 
@@ -112,7 +112,7 @@ def test_a_gzip_bomb_of_one_gibibyte_uses_little_memory(
 ) -> None:
     assert post(connection, msgspec.json.encode([event()] * 1_000))[0] == 202
     before = peak_bytes(server.worker.pid)
-    bomb = (piece for piece in zipped(b" " * MIB for _ in range(1024)) if piece)
+    bomb = (piece for piece in gzipped(b" " * MIB for _ in range(1024)) if piece)
 
     status, problem = post(connection, bomb if chunked else b"".join(bomb), Content_Encoding="gzip")
 
@@ -156,7 +156,7 @@ def test_clients_that_stop_sending_get_a_408_and_delay_no_other_client(server: S
 
 
 def test_a_body_of_empty_gzip_members_is_rejected_at_the_limit(connection: HTTPConnection, queued: Queued) -> None:
-    empty = b"".join(zipped([b""])) * 1_000
+    empty = b"".join(gzipped([b""])) * 1_000
     status, problem = post(connection, (empty for _ in range(1_000)), Content_Encoding="gzip")
     assert (status, problem["errors"][0]["field"]) == (413, "body")
     assert queued() == []

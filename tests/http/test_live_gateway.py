@@ -1,4 +1,4 @@
-"""The live feed, as real clients see it over a real Redis: many, slow ones, silent ones, and outages."""
+"""Tests of the live gateway with real clients and a real Redis: many, slow and silent clients, and outages."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.live_client import SECONDS, closed, listening, publisher, received, stalled, status, until
+from support.live_client import (
+    SECONDS,
+    get_status,
+    publisher,
+    receive,
+    running_gateway,
+    stalled_client,
+    until,
+    wait_closed,
+)
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -16,12 +25,12 @@ from eventpulse.local import embedded
 from eventpulse.local.daemon import Daemon
 
 LARGE = "x" * 200_000
-BUFFERS = 20_000_000  # more than the kernel holds for a client that does not read
+BUFFERS = 20_000_000  # bytes; more than the socket buffers of a client that does not read
 
 
 @pytest.fixture
 def own_redis(tmp_path: Path) -> Iterator[Daemon]:
-    """A Redis that a test may stop."""
+    """A Redis for one test, which may stop it."""
     server = embedded.start_redis(tmp_path / "redis")
     yield server
     server.stop()
@@ -30,13 +39,13 @@ def own_redis(tmp_path: Path) -> Iterator[Daemon]:
 def test_a_frame_reaches_a_hundred_clients_unchanged(redis_url: str) -> None:
     async def scenario() -> None:
         async with (
-            listening(redis_url) as (_, address),
+            running_gateway(redis_url) as (_, address),
             publisher(redis_url) as publish,
             contextlib.AsyncExitStack() as stack,
         ):
             clients = [await stack.enter_async_context(connect(f"ws://{address}/ws")) for _ in range(100)]
             await publish('{"type":"anomaly","message":"přetížení"}')
-            assert await asyncio.gather(*map(received, clients)) == ['{"type":"anomaly","message":"přetížení"}'] * 100
+            assert await asyncio.gather(*map(receive, clients)) == ['{"type":"anomaly","message":"přetížení"}'] * 100
 
     asyncio.run(scenario())
 
@@ -44,13 +53,13 @@ def test_a_frame_reaches_a_hundred_clients_unchanged(redis_url: str) -> None:
 def test_a_burst_larger_than_the_queue_reaches_clients_that_read(redis_url: str) -> None:
     async def scenario() -> None:
         async with (
-            listening(redis_url, client_frames=5) as (_, address),
+            running_gateway(redis_url, client_frames=5) as (_, address),
             publisher(redis_url) as publish,
             connect(f"ws://{address}/ws") as client,
         ):
             frames = [f"frame {number}" for number in range(500)]
             await publish(*frames)
-            assert [await received(client) for _ in frames] == frames
+            assert [await receive(client) for _ in frames] == frames
 
     asyncio.run(scenario())
 
@@ -58,7 +67,7 @@ def test_a_burst_larger_than_the_queue_reaches_clients_that_read(redis_url: str)
 def test_messages_from_clients_are_ignored_and_long_ones_close_the_connection(redis_url: str) -> None:
     async def scenario() -> None:
         async with (
-            listening(redis_url) as (_, address),
+            running_gateway(redis_url) as (_, address),
             publisher(redis_url) as publish,
             connect(f"ws://{address}/ws") as client,
             connect(f"ws://{address}/ws") as talker,
@@ -66,9 +75,9 @@ def test_messages_from_clients_are_ignored_and_long_ones_close_the_connection(re
             for _ in range(100):
                 await client.send("hello")
             await talker.send("x" * 10_000)
-            assert (await closed(talker))[0] == 1009
+            assert (await wait_closed(talker))[0] == 1009
             await publish("frame")
-            assert await received(client) == "frame"
+            assert await receive(client) == "frame"
 
     asyncio.run(scenario())
 
@@ -76,15 +85,15 @@ def test_messages_from_clients_are_ignored_and_long_ones_close_the_connection(re
 def test_a_slow_client_is_disconnected_and_delays_no_other_client(redis_url: str) -> None:
     async def scenario() -> None:
         async with (
-            listening(redis_url, client_frames=20) as (_, address),
+            running_gateway(redis_url, client_frames=20) as (_, address),
             publisher(redis_url) as publish,
             connect(f"ws://{address}/ws", max_queue=1) as slow,
             connect(f"ws://{address}/ws") as quick,
         ):
             for _ in range(BUFFERS // len(LARGE)):
                 await publish(LARGE)
-                assert await received(quick) == LARGE
-            assert await closed(slow) == (1013, "too slow: frames were waiting")
+                assert await receive(quick) == LARGE
+            assert await wait_closed(slow) == (1013, "too slow: frames were waiting")
             assert quick.close_code is None
 
     asyncio.run(scenario())
@@ -93,9 +102,9 @@ def test_a_slow_client_is_disconnected_and_delays_no_other_client(redis_url: str
 def test_a_stalled_client_is_disconnected_although_its_queue_is_not_full(redis_url: str) -> None:
     async def scenario() -> None:
         async with (
-            listening(redis_url, ping_seconds=0.2) as (gateway, address),
+            running_gateway(redis_url, ping_seconds=0.2) as (gateway, address),
             publisher(redis_url) as publish,
-            stalled(address),
+            stalled_client(address),
         ):
             await until(lambda: len(gateway.clients) == 1)
             await publish("x" * BUFFERS)
@@ -106,7 +115,10 @@ def test_a_stalled_client_is_disconnected_although_its_queue_is_not_full(redis_u
 
 def test_a_client_without_pongs_is_disconnected(redis_url: str) -> None:
     async def scenario() -> None:
-        async with listening(redis_url, ping_seconds=0.1) as (gateway, address), stalled(address) as client:
+        async with (
+            running_gateway(redis_url, ping_seconds=0.1) as (gateway, address),
+            stalled_client(address) as client,
+        ):
             everything = b""
             async with asyncio.timeout(SECONDS):
                 while data := await asyncio.get_running_loop().sock_recv(client, 4096):
@@ -121,7 +133,7 @@ def test_a_client_without_pongs_is_disconnected(redis_url: str) -> None:
 def test_a_client_that_answers_pings_stays_connected(redis_url: str) -> None:
     async def scenario() -> None:
         async with (
-            listening(redis_url, ping_seconds=0.1) as (gateway, address),
+            running_gateway(redis_url, ping_seconds=0.1) as (gateway, address),
             connect(f"ws://{address}/ws", ping_interval=None) as client,
         ):
             with pytest.raises(TimeoutError):
@@ -133,17 +145,17 @@ def test_a_client_that_answers_pings_stays_connected(redis_url: str) -> None:
 
 def test_frames_are_forwarded_again_after_a_restart_of_redis(own_redis: Daemon) -> None:
     async def scenario() -> None:
-        async with listening(own_redis.url) as (gateway, address), connect(f"ws://{address}/ws") as client:
-            assert await status(address, "/readyz") == 200
+        async with running_gateway(own_redis.url) as (gateway, address), connect(f"ws://{address}/ws") as client:
+            assert await get_status(address, "/readyz") == 200
             own_redis.stop()
             await until(lambda: not gateway.subscribed)
-            assert await status(address, "/readyz") == 503
-            assert await status(address, "/livez") == 200
+            assert await get_status(address, "/readyz") == 503
+            assert await get_status(address, "/livez") == 200
             own_redis.start()
             await until(lambda: gateway.subscribed)
             async with publisher(own_redis.url) as publish:
                 await publish("frame")
-            assert await received(client) == "frame"
+            assert await receive(client) == "frame"
 
     asyncio.run(scenario())
 
@@ -151,7 +163,7 @@ def test_frames_are_forwarded_again_after_a_restart_of_redis(own_redis: Daemon) 
 def test_a_subscription_to_a_hung_redis_is_noticed_and_restored(own_redis: Daemon) -> None:
     async def scenario() -> None:
         async with (
-            listening(own_redis.url, redis_silence_seconds=0.1) as (gateway, address),
+            running_gateway(own_redis.url, redis_silence_seconds=0.1) as (gateway, address),
             connect(f"ws://{address}/ws") as client,
         ):
             os.kill(own_redis.pid, signal.SIGSTOP)
@@ -162,14 +174,14 @@ def test_a_subscription_to_a_hung_redis_is_noticed_and_restored(own_redis: Daemo
             await until(lambda: gateway.subscribed)
             async with publisher(own_redis.url) as publish:
                 await publish("frame")
-            assert await received(client) == "frame"
+            assert await receive(client) == "frame"
 
     asyncio.run(scenario())
 
 
 def test_a_subscription_without_messages_is_kept(redis_url: str) -> None:
     async def scenario() -> None:
-        async with listening(redis_url, redis_silence_seconds=0.05) as (gateway, _):
+        async with running_gateway(redis_url, redis_silence_seconds=0.05) as (gateway, _):
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(until(lambda: not gateway.subscribed), 0.5)
 
@@ -178,9 +190,9 @@ def test_a_subscription_without_messages_is_kept(redis_url: str) -> None:
 
 def test_unknown_paths_and_too_many_clients_are_rejected(redis_url: str) -> None:
     async def scenario() -> None:
-        async with listening(redis_url, max_clients=1) as (_, address), connect(f"ws://{address}/ws?from=here"):
+        async with running_gateway(redis_url, max_clients=1) as (_, address), connect(f"ws://{address}/ws?from=here"):
             for path, expected in [("/livez", 200), ("/readyz", 200), ("/", 404), ("//[", 404), ("/ws", 503)]:
-                assert await status(address, path) == expected, path
+                assert await get_status(address, path) == expected, path
             with pytest.raises(InvalidStatus) as caught:
                 await connect(f"ws://{address}/ws")
             assert caught.value.response.status_code == 503
@@ -191,15 +203,15 @@ def test_unknown_paths_and_too_many_clients_are_rejected(redis_url: str) -> None
 def test_a_stopping_gateway_closes_its_clients_and_aborts_a_stalled_one(redis_url: str) -> None:
     async def scenario() -> None:
         async with contextlib.AsyncExitStack() as clients:
-            async with listening(redis_url) as (gateway, address), publisher(redis_url) as publish:
+            async with running_gateway(redis_url) as (gateway, address), publisher(redis_url) as publish:
                 client = await clients.enter_async_context(connect(f"ws://{address}/ws", max_size=None))
-                await clients.enter_async_context(stalled(address))
+                await clients.enter_async_context(stalled_client(address))
                 await until(lambda: len(gateway.clients) == 2)
                 await publish("x" * BUFFERS)
-                assert len(await received(client)) == BUFFERS
+                assert len(await receive(client)) == BUFFERS
                 began = asyncio.get_running_loop().time()
             assert asyncio.get_running_loop().time() - began < 5
-            assert (await closed(client))[0] == 1001
+            assert (await wait_closed(client))[0] == 1001
             await until(lambda: not gateway.clients)
 
     asyncio.run(scenario())
@@ -207,11 +219,11 @@ def test_a_stopping_gateway_closes_its_clients_and_aborts_a_stalled_one(redis_ur
 
 def test_a_cross_origin_connection_is_rejected(redis_url: str) -> None:
     async def scenario() -> None:
-        async with listening(redis_url) as (_, address):
+        async with running_gateway(redis_url) as (_, address):
             async with connect(f"ws://{address}/ws", origin=f"http://{address}"):  # type: ignore[arg-type]
                 pass
-            with pytest.raises(InvalidStatus) as refused:
+            with pytest.raises(InvalidStatus) as rejected:
                 await connect(f"ws://{address}/ws", origin="https://evil.example")  # type: ignore[arg-type]
-            assert refused.value.response.status_code == 403
+            assert rejected.value.response.status_code == 403
 
     asyncio.run(scenario())

@@ -1,4 +1,4 @@
-"""How much there is of late, and the work of each minute."""
+"""Tests of the metrics and the throughput over HTTP."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4

@@ -1,4 +1,4 @@
-"""The served description says what the server does."""
+"""The served OpenAPI document matches the routes, the schemas and the answers."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def document(client: TestClient) -> dict[str, Any]:
 
 
 def resolve(document: dict[str, Any], pointer: str) -> Any:
-    """What a `$ref` points at."""
+    """Return the target of a `$ref`."""
     target: Any = document
     for step in pointer.removeprefix("#/").split("/"):
         target = target[step]

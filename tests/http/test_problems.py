@@ -1,4 +1,4 @@
-"""Errors: always problem details, never more than a client should know."""
+"""Tests of error answers: always problem details, without internal details."""
 
 from pathlib import Path
 

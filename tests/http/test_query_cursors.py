@@ -1,4 +1,4 @@
-"""Walking a list by its cursors."""
+"""Tests of reading a list page by page with cursors."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 def store(seconds: list[int]) -> None:
-    """Replace all events by one for each of the seconds past noon."""
+    """Replace all events by one event for each of these seconds past noon."""
     Event.delete().execute()
     Event.store(
         msgspec.json.encode(
@@ -37,7 +37,7 @@ def store(seconds: list[int]) -> None:
 
 
 def walk(client: TestClient, **params: Any) -> list[list[str]]:
-    """The ids of every page, following the cursors."""
+    """Return the ids of every page, following the cursors."""
     pages: list[list[str]] = []
     cursor: dict[str, str] = {}
     while True:

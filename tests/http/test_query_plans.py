@@ -1,4 +1,4 @@
-"""Every question that the API takes is answered by an index, at a size where that matters."""
+"""Every list of the API is read from an index, checked on tables with 20,000 rows."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -36,7 +36,7 @@ PERIODS: list[dict[str, Any]] = [{}, {"from": FROM}, {"to": TO}, {"from": FROM, 
 
 @pytest.fixture(scope="module")
 def filled(database_url: str) -> Iterator[None]:
-    """Twenty thousand rows of each, with the statistics that the planner goes by."""
+    """Twenty thousand rows in each table, with planner statistics."""
     configure(database_url, name="tests")
     database.connect()
     for statement in ("TRUNCATE events, anomalies, deliveries, throughput", EVENTS, ANOMALIES, MINUTES, "ANALYZE"):
@@ -82,7 +82,7 @@ def test_a_page_of_minutes_is_read_from_an_index(filled: None, period: dict[str,
 
 
 def test_the_page_after_a_cursor_starts_in_the_index(filled: None) -> None:
-    """Not by reading and dropping the pages before it."""
+    """The rows of earlier pages are not read."""
     middle = Anomaly.select().order_by(Anomaly.detected_at).offset(10_000).get()
     query = anomalies.AnomalyQuery().load({"severity": "info"}) | {"cursor": (middle.detected_at, middle.anomaly_id)}
     steps = plan(matching(query, anomalies.NEWEST_FIRST, anomalies.FILTERS).limit(51))
@@ -93,5 +93,5 @@ def test_the_page_after_a_cursor_starts_in_the_index(filled: None) -> None:
 def assert_indexed(steps: str) -> None:
     assert "Index Scan" in steps, steps
     assert "Seq Scan" not in steps, steps
-    # Rows come out of the index in order of time: only those of the same instant remain to be sorted.
+    # The index returns rows in order of time: only rows of the same time are sorted (Incremental Sort).
     assert "->  Sort" not in steps, steps

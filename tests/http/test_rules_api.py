@@ -1,4 +1,4 @@
-"""Rules, written and changed by admins."""
+"""Tests of rules over HTTP."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -152,7 +152,7 @@ def test_an_unknown_rule_answers_404_and_an_invalid_id_400(client: TestClient, m
 def test_an_invalid_field_of_a_rule_is_named_by_its_path_and_nothing_is_stored(
     client: TestClient, db: None, change: dict[str, Any], field: str
 ) -> None:
-    body = json.dumps(RULE | change)  # a lone surrogate is escaped
+    body = json.dumps(RULE | change)  # json escapes a lone surrogate
     answer = client.simulate_post("/api/v1/rules", body=body, content_type="application/json")
     assert (answer.status_code, fields_named(answer)) == (400, [field])
     assert Rule.select().count() == 0
@@ -198,7 +198,7 @@ def test_an_if_match_of_a_star_matches_every_version(client: TestClient) -> None
 def test_the_second_of_two_concurrent_changes_is_rejected(
     client: TestClient, db: None, method: str, headers: dict[str, str], status: int
 ) -> None:
-    """The second has read the rule when the first is stored: it is seen waiting for the first in `pg_locks`."""
+    """The second request has read the rule before the first is committed: it waits for a lock in `pg_locks`."""
     rule = add(client)
     with ThreadPoolExecutor(1) as pool, database.atomic():
         database.execute_sql("UPDATE rulebook SET revision = revision + 1")

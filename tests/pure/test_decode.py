@@ -1,4 +1,4 @@
-"""Decoding: what the HTTP tests cannot see."""
+"""Tests of decoding that need no server."""
 
 import pytest
 
@@ -16,14 +16,14 @@ def test_the_last_value_of_a_repeated_field_is_used() -> None:
 
 @pytest.mark.parametrize("values", [("1", '"b"'), ('"a"', "1")])
 def test_every_value_of_a_repeated_field_must_be_valid(values: tuple[str, str]) -> None:
-    with pytest.raises(problems.Problem) as refused:
+    with pytest.raises(problems.Problem) as rejected:
         decode.decode((EVENT % values).encode(), decode.SINGLE, Settings())
-    assert refused.value.status == 400
-    assert refused.value.errors
+    assert rejected.value.status == 400
+    assert rejected.value.errors
 
 
 def test_many_brackets_and_an_escaped_backslash_before_u0000_are_accepted() -> None:
-    """Many brackets are no depth, and an escaped backslash before u0000 is no NUL."""
+    """Many brackets are not deep nesting, and an escaped backslash before u0000 is not NUL."""
     payload = '{"wide":[' + ",".join(["[]"] * 100) + r'],"text":"\\\\u0000"}'
     text = f'{{"source":"s","event_type":"t","timestamp":"2026-01-01T00:00:00Z","payload":{payload}}}'
     accepted = decode.decode(text.encode(), decode.SINGLE, Settings())
@@ -37,9 +37,9 @@ def test_an_event_may_have_64_kib_without_the_bytes_that_the_server_adds(size: i
     if fits:
         assert decode.decode(body, decode.SINGLE, Settings()).encoded
     else:
-        with pytest.raises(problems.Problem) as refused:
+        with pytest.raises(problems.Problem) as rejected:
             decode.decode(body, decode.SINGLE, Settings())
-        assert refused.value.status == 413
+        assert rejected.value.status == 413
 
 
 def test_an_escaped_backslash_before_u0000_is_accepted_at_depth_32() -> None:

@@ -1,4 +1,4 @@
-"""A live gateway and its watchers, for tests."""
+"""A live gateway and WebSocket clients for tests."""
 
 import asyncio
 import contextlib
@@ -16,8 +16,8 @@ SECONDS = 10.0
 
 
 @contextlib.asynccontextmanager
-async def listening(redis_url: str, **options: float) -> AsyncIterator[tuple[Gateway, str]]:
-    """A subscribed gateway, and the `host:port` it listens on."""
+async def running_gateway(redis_url: str, **options: float) -> AsyncIterator[tuple[Gateway, str]]:
+    """Run a subscribed gateway inside the block; yields it with its `host:port`."""
     gateway = Gateway(redis_url, **options)  # type: ignore[arg-type] # whole numbers, too
     async with gateway.listening("127.0.0.1", 0) as server:
         await until(lambda: gateway.subscribed)
@@ -26,7 +26,7 @@ async def listening(redis_url: str, **options: float) -> AsyncIterator[tuple[Gat
 
 @contextlib.asynccontextmanager
 async def publisher(redis_url: str) -> AsyncIterator[Callable[..., Awaitable[object]]]:
-    """Publishes the frames that it is called with, all in one packet."""
+    """Yield a function that publishes frames in one packet."""
     async with redis.asyncio.Redis.from_url(redis_url) as client:
 
         async def publish(*frames: str) -> None:
@@ -39,17 +39,19 @@ async def publisher(redis_url: str) -> AsyncIterator[Callable[..., Awaitable[obj
 
 
 async def until(condition: Callable[[], bool]) -> None:
+    """Wait until the condition is true; raises `TimeoutError` after `SECONDS`."""
     async with asyncio.timeout(SECONDS):
         while not condition():
             await asyncio.sleep(0.01)
 
 
-async def received(client: ClientConnection) -> str:
+async def receive(client: ClientConnection) -> str:
+    """Return the next frame."""
     return str(await asyncio.wait_for(client.recv(), SECONDS))
 
 
-async def closed(client: ClientConnection) -> tuple[int | None, str | None]:
-    """Code and reason of the close, after reading all that was still on its way."""
+async def wait_closed(client: ClientConnection) -> tuple[int | None, str | None]:
+    """Read everything that is left, and return the code and the reason of the close."""
     with contextlib.suppress(ConnectionClosed):
         async with asyncio.timeout(SECONDS):
             while True:
@@ -57,7 +59,8 @@ async def closed(client: ClientConnection) -> tuple[int | None, str | None]:
     return client.close_code, client.close_reason
 
 
-async def status(address: str, path: str) -> int:
+async def get_status(address: str, path: str) -> int:
+    """Return the status of a GET request."""
     host, _, port = address.partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(f"GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n".encode())
@@ -68,8 +71,8 @@ async def status(address: str, path: str) -> int:
 
 
 @contextlib.asynccontextmanager
-async def stalled(address: str) -> AsyncIterator[socket.socket]:
-    """A client without a WebSocket library: it opens the connection and does nothing more of its own."""
+async def stalled_client(address: str) -> AsyncIterator[socket.socket]:
+    """Open a WebSocket without a library inside the block; the client neither reads nor answers pings."""
     host, _, port = address.partition(":")
     with socket.socket() as client:
         client.setblocking(False)
