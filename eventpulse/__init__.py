@@ -1,3 +1,3 @@
-"""The frame: settings, logs, the command line, the launcher. It starts things and decides nothing."""
+"""Settings, logs and other modules that every process uses, the command line (`cli`) and `eventpulse up` (`local`)."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""`python -m eventpulse` is the command line."""
+"""Entry point of `python -m eventpulse`."""
 
 from eventpulse.cli.main import main
 

@@ -1,4 +1,4 @@
-"""Exponential backoff with jitter, the one way to compute a pause before a retry."""
+"""Exponential backoff with jitter."""
 
 from random import uniform
 

@@ -1,1 +1,1 @@
-"""What `eventpulse up` needs on one machine: the supervisor and the embedded servers."""
+"""What `eventpulse up` needs on one machine: embedded servers and a supervisor."""

@@ -1,4 +1,4 @@
-"""The embedded servers: durable, private, found again, and clear about what keeps them from starting."""
+"""The embedded servers are durable and private, are found if they run, and explain why they cannot start."""
 
 import os
 import signal
@@ -10,6 +10,7 @@ import psutil
 import psycopg2
 import pytest
 import redis
+import structlog
 from support.waiting import until
 
 from eventpulse.local import datadir, embedded
@@ -18,10 +19,12 @@ from eventpulse.settings import Settings
 
 Start = Callable[[Path], Daemon]
 
+only_for_root = pytest.mark.skipif(os.geteuid() != 0, reason="only the PostgreSQL of root runs as another user")
+
 
 @pytest.fixture
 def servers() -> Iterator[list[Daemon]]:
-    """Put every started server in here: it is stopped at the end."""
+    """Servers to stop at the end."""
     started: list[Daemon] = []
     yield started
     for server in started:
@@ -30,19 +33,19 @@ def servers() -> Iterator[list[Daemon]]:
 
 @pytest.fixture(params=[embedded.start_redis, embedded.start_postgres], ids=["redis", "postgres"])
 def start(request: pytest.FixtureRequest, servers: list[Daemon]) -> Start:
-    def starting(data: Path) -> Daemon:
+    def start_and_register(data: Path) -> Daemon:
         server: Daemon = request.param(data)
         servers.append(server)
         return server
 
-    return starting
+    return start_and_register
 
 
-def test_redis_confirms_nothing_before_it_is_on_disk(tmp_path: Path, servers: list[Daemon]) -> None:
+def test_redis_confirms_a_write_when_it_is_on_disk(tmp_path: Path, servers: list[Daemon]) -> None:
     servers.append(embedded.start_redis(tmp_path / "redis"))
     with redis.Redis.from_url(servers[0].url, decode_responses=True) as client:
-        wanted = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction", "port": "0"}
-        assert {name: client.config_get(name)[name] for name in wanted} == wanted
+        expected = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction", "port": "0"}
+        assert {name: client.config_get(name)[name] for name in expected} == expected
         client.set("kept", "yes")
     os.kill(servers[0].pid, signal.SIGKILL)
     until(lambda: servers[0].exit_status() is not None)
@@ -51,7 +54,7 @@ def test_redis_confirms_nothing_before_it_is_on_disk(tmp_path: Path, servers: li
         assert client.get("kept") == "yes"
 
 
-def test_postgres_listens_on_no_network_and_keeps_its_data(tmp_path: Path, servers: list[Daemon]) -> None:
+def test_postgres_listens_on_no_network_and_keeps_its_data_after_a_crash(tmp_path: Path, servers: list[Daemon]) -> None:
     servers.append(embedded.start_postgres(tmp_path / "postgres"))
     with psycopg2.connect(servers[0].url) as connection, connection.cursor() as cursor:
         cursor.execute("SHOW listen_addresses")
@@ -66,12 +69,12 @@ def test_postgres_listens_on_no_network_and_keeps_its_data(tmp_path: Path, serve
     connection.close()
 
 
-def test_the_data_is_for_its_owner_alone(start: Start, tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_data(start: Start, tmp_path: Path) -> None:
     start(tmp_path / "data")
     assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
 
 
-def test_a_server_that_runs_already_is_used_not_started_twice(start: Start, tmp_path: Path) -> None:
+def test_a_running_server_is_used_and_not_started_twice(start: Start, tmp_path: Path) -> None:
     first = start(tmp_path / "data")
     second = start(tmp_path / "data")
     assert (second.pid, second.url) == (first.pid, first.url)
@@ -80,17 +83,17 @@ def test_a_server_that_runs_already_is_used_not_started_twice(start: Start, tmp_
     until(lambda: first.exit_status() is not None)
 
 
-def test_a_path_too_long_for_a_socket_works_too_and_always_the_same_way(start: Start, tmp_path: Path) -> None:
+def test_a_path_that_is_too_long_for_a_socket_works_and_the_server_is_found_again(start: Start, tmp_path: Path) -> None:
     data = tmp_path / ("long" * 30) / "data"
     first = start(data)
     assert start(data).pid == first.pid
 
 
-def test_a_path_with_spaces_and_signs_works(start: Start, tmp_path: Path) -> None:
+def test_a_path_with_spaces_and_special_characters_works(start: Start, tmp_path: Path) -> None:
     assert start(tmp_path / "Application Support & more % ü" / "data").exit_status() is None
 
 
-def test_stopping_twice_is_stopping_once(start: Start, tmp_path: Path) -> None:
+def test_a_stopped_server_can_be_stopped_again(start: Start, tmp_path: Path) -> None:
     server = start(tmp_path / "data")
     pid = server.pid
     server.stop()
@@ -98,7 +101,7 @@ def test_stopping_twice_is_stopping_once(start: Start, tmp_path: Path) -> None:
     assert not psutil.pid_exists(pid)
 
 
-def test_a_running_pair_is_found_by_its_data_directory(tmp_path: Path, servers: list[Daemon]) -> None:
+def test_running_servers_are_found_by_the_data_folder(tmp_path: Path, servers: list[Daemon]) -> None:
     settings = Settings(data_dir=tmp_path)
     assert embedded.find(settings) == settings
     servers.append(embedded.start_redis(tmp_path / "redis"))
@@ -107,34 +110,34 @@ def test_a_running_pair_is_found_by_its_data_directory(tmp_path: Path, servers: 
     assert (found.redis_url, found.database_url) == (servers[0].url, servers[1].url)
 
 
-def test_a_file_in_the_way_is_one_clear_line(start: Start, tmp_path: Path) -> None:
+def test_a_file_in_place_of_a_folder_is_reported(start: Start, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(datadir.DataDirError, match=r"cannot be created \(Not a directory\); set EVENTPULSE_DATA_DIR"):
         start(tmp_path / "file" / "below" / "data")
 
 
-def test_postgres_that_cannot_start_says_why_and_where_its_log_is(tmp_path: Path) -> None:
+def test_a_postgres_that_cannot_start_is_reported_with_its_reason_and_its_log(tmp_path: Path) -> None:
     embedded.start_postgres(tmp_path / "data").stop()
     (tmp_path / "data" / "PG_VERSION").write_text("9.6\n")
     with pytest.raises(EmbeddedServerError, match=r"initialized by PostgreSQL version 9\.6.*its log is .*data\.log"):
         embedded.start_postgres(tmp_path / "data")
 
 
-def test_redis_that_cannot_start_says_why_and_where_its_log_is(tmp_path: Path) -> None:
+def test_a_redis_that_cannot_start_is_reported_with_its_log(tmp_path: Path) -> None:
     (tmp_path / "redis" / "appendonly.aof").mkdir(parents=True)
     with pytest.raises(EmbeddedServerError, match=r"its log is .*redis\.log"):
         embedded.start_redis(tmp_path / "redis")
 
 
-def test_a_half_made_database_is_made_anew(tmp_path: Path, servers: list[Daemon]) -> None:
+def test_an_unfinished_database_is_created_again(tmp_path: Path, servers: list[Daemon]) -> None:
     (tmp_path / "data.new").mkdir()
     (tmp_path / "data.new" / "PG_VERSION").write_text("18\n")
     servers.append(embedded.start_postgres(tmp_path / "data"))
     assert not (tmp_path / "data.new").exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root's PostgreSQL runs as someone else")
-def test_root_is_refused_a_home_folder_rather_than_having_it_opened() -> None:
+@only_for_root
+def test_as_root_a_home_folder_is_rejected_and_stays_closed() -> None:
     home = Path.home()
     before = home.stat().st_mode
     with pytest.raises(datadir.DataDirError, match="as root the data cannot be kept in a home folder"):
@@ -142,7 +145,35 @@ def test_root_is_refused_a_home_folder_rather_than_having_it_opened() -> None:
     assert home.stat().st_mode == before
 
 
-def test_a_data_directory_has_one_holder_at_a_time(tmp_path: Path) -> None:
+@only_for_root
+def test_as_root_every_change_of_a_permission_is_logged_before_it_is_made(tmp_path: Path) -> None:
+    closed = [tmp_path / "one", tmp_path / "one" / "two"]
+    for folder in closed:
+        folder.mkdir(mode=0o700)
+    datadir.make_traversable(tmp_path / "x")
+    with structlog.testing.capture_logs() as lines:
+        datadir.make_traversable(closed[1] / "postgres")
+        datadir.make_traversable(closed[1] / "postgres")
+    assert sorted(line["folder"] for line in lines) == [str(folder) for folder in closed]
+    for line in lines:
+        assert (line["event"], line["log_level"], line["added"]) == ("folder_permission_change", "warning", "o+x")
+        assert line["reason"] == "PostgreSQL runs as another user and must pass through this folder"
+    assert {stat.S_IMODE(folder.stat().st_mode) for folder in closed} == {0o701}
+
+
+@only_for_root
+def test_as_root_the_folders_of_other_users_are_not_changed(tmp_path: Path) -> None:
+    own, foreign = tmp_path / "foreign" / "own", tmp_path / "foreign"
+    own.mkdir(parents=True, mode=0o700)
+    own.chmod(0o700)
+    foreign.chmod(0o700)
+    os.chown(foreign, 12345, 12345)
+    with pytest.raises(datadir.DataDirError, match=rf"run `chmod o\+x {foreign}`"):
+        datadir.make_traversable(own / "postgres")
+    assert {stat.S_IMODE(folder.stat().st_mode) for folder in (own, foreign)} == {0o700}
+
+
+def test_only_one_process_can_lock_a_data_folder(tmp_path: Path) -> None:
     with (
         datadir.locked(tmp_path),
         pytest.raises(datadir.DataDirError, match=rf"`eventpulse up` \(process {os.getpid()}\) already runs on"),
@@ -153,7 +184,7 @@ def test_a_data_directory_has_one_holder_at_a_time(tmp_path: Path) -> None:
         pass
 
 
-def test_a_socket_folder_of_someone_else_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socket_folder_of_another_user_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "eventpulse-0" / "digest"
     folder.mkdir(parents=True)
     monkeypatch.setattr(os, "geteuid", lambda: 12345)

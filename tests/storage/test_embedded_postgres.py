@@ -1,4 +1,4 @@
-"""What PostgreSQL needs before it can start, root's special case included."""
+"""The programs, the user and the cluster that the embedded PostgreSQL needs, for root as well."""
 
 import os
 import shutil
@@ -8,11 +8,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import structlog
 
 from eventpulse.local import postgres
 from eventpulse.local.daemon import EmbeddedServerError, as_user
 
-only_for_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root's PostgreSQL runs as someone else")
+only_for_root = pytest.mark.skipif(os.geteuid() != 0, reason="only the PostgreSQL of root runs as another user")
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def site() -> Path:
     return Path(spec.origin).parent.parent
 
 
-def test_a_failed_setup_says_why_and_leaves_no_half_database(tmp_path: Path) -> None:
+def test_a_failed_setup_is_reported_and_leaves_no_unfinished_database(tmp_path: Path) -> None:
     initdb = tmp_path / "initdb"
     initdb.write_text("#!/bin/sh\necho first >&2\necho no space left >&2\nexit 1\n")
     initdb.chmod(0o755)
@@ -32,21 +33,26 @@ def test_a_failed_setup_says_why_and_leaves_no_half_database(tmp_path: Path) -> 
     assert not (tmp_path / "data").exists()
 
 
-def test_an_ordinary_user_runs_it_as_himself(monkeypatch: pytest.MonkeyPatch, site: Path) -> None:
+def test_an_ordinary_user_runs_postgres_under_the_same_account(monkeypatch: pytest.MonkeyPatch, site: Path) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert postgres.account() is None
     assert postgres.programs(site, None) == site / postgres.INSTALLED
 
 
 @only_for_root
-def test_without_a_user_to_run_as_root_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_root_an_account_that_cannot_be_created_is_announced_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres, "ACCOUNT", "no such : name")
-    with pytest.raises(EmbeddedServerError, match="run as an ordinary user, or set DATABASE_URL"):
+    with (
+        structlog.testing.capture_logs() as lines,
+        pytest.raises(EmbeddedServerError, match="run as an ordinary user, or set DATABASE_URL"),
+    ):
         postgres.account()
+    assert [(line["event"], line["user"]) for line in lines] == [("system_user_creation", "no such : name")]
+    assert lines[0]["reason"] == "PostgreSQL refuses to run as root"
 
 
 @only_for_root
-def test_programs_in_a_closed_folder_run_from_a_copy_and_the_folder_stays_closed(
+def test_as_root_programs_in_a_closed_folder_are_copied_and_the_folder_stays_closed(
     tmp_path: Path, site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = tmp_path / "closed"
