@@ -1,8 +1,10 @@
 """Reports of rules that a worker skips because its version does not support them."""
 
+import contextlib
 from typing import Any
 
 import msgspec
+import redis
 
 from actors.transport import queues
 from actors.transport.redis_broker import RedisBroker
@@ -18,7 +20,9 @@ def report(broker: RedisBroker, reasons: dict[str, str]) -> None:
     running = queues.worker_ids(broker) | {broker.worker_id}
     known: dict[bytes, bytes] = broker.client.hgetall(REPORTS)  # type: ignore[assignment]
     obsolete = {worker.decode() for worker in known} - running
-    with broker.client.pipeline() as pipeline:
+    # Not a transaction, in which a full Redis rejects every command. Only the report may be missing then: evaluation must
+    # continue, because it frees memory.
+    with broker.client.pipeline(transaction=False) as pipeline, contextlib.suppress(redis.exceptions.OutOfMemoryError):
         if reasons:
             pipeline.hset(REPORTS, broker.worker_id, msgspec.json.encode([__version__, reasons]))
         else:

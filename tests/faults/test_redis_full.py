@@ -1,4 +1,4 @@
-"""Redis is full: nothing more is taken in, the workers go on, and room is made without anybody's help."""
+"""Redis is full: ingest rejects events, and the workers continue until there is room again."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ from models.event import Event
 
 @pytest.fixture
 def client(tmp_path: Path, empty_database: str) -> Iterator[redis.Redis]:
-    """A Redis of our own with the pipeline pointed at it; no worker runs yet."""
+    """The actors at a Redis server of this test; no worker runs yet."""
     server = embedded.start_redis(tmp_path / "redis")
     runtime.setup(ConnectedSettings(redis_url=server.url, database_url=empty_database), name="tests")
     with redis.Redis.from_url(server.url) as client:
@@ -30,19 +30,19 @@ def client(tmp_path: Path, empty_database: str) -> Iterator[redis.Redis]:
 
 
 def fill(client: redis.Redis) -> None:
-    """Set the most memory below what is used by now."""
+    """Set `maxmemory` below the memory that is in use."""
     client.config_set("maxmemory", client.info("memory")["used_memory"] - 100_000)
     with pytest.raises(redis.exceptions.OutOfMemoryError):
         client.set("more", 1)
 
 
-def beats(client: redis.Redis) -> dict[bytes, float]:
-    """When each lease was last heard of."""
+def heartbeats(client: redis.Redis) -> dict[bytes, float]:
+    """Return the time of the last heartbeat of each lease."""
     return dict(client.zrange("eventpulse:__heartbeats__", 0, -1, withscores=True))
 
 
-def test_a_full_redis_is_emptied_by_its_workers_and_takes_events_again(client: redis.Redis) -> None:
-    """Stock Dramatiq's workers write to fetch: a full Redis stops them, and stays full."""
+def test_workers_empty_a_full_redis_and_ingest_accepts_events_again(client: redis.Redis) -> None:
+    """The workers of stock Dramatiq write to Redis when they fetch: a full Redis stops them, and stays full."""
     rule()
     for _ in range(20):
         accept(*[event(payload={"text": "x" * 500}) for _ in range(100)])
@@ -55,7 +55,7 @@ def test_a_full_redis_is_emptied_by_its_workers_and_takes_events_again(client: r
     try:
         until(lambda: idle(client), 30)
 
-        def taken() -> bool:
+        def is_accepted() -> bool:
             try:
                 accept(event())
             except QueueUnavailable:
@@ -63,8 +63,8 @@ def test_a_full_redis_is_emptied_by_its_workers_and_takes_events_again(client: r
             return True
 
         used = client.info("memory")["used_memory"]
-        client.config_set("maxmemory", used * 2)  # what is used by Redis itself is no backlog
-        until(taken)
+        client.config_set("maxmemory", used * 2)  # Redis itself needs most of it in such a small test
+        until(is_accepted)
         until(lambda: idle(client))
     finally:
         worker.stop(5_000)
@@ -74,20 +74,20 @@ def test_a_full_redis_is_emptied_by_its_workers_and_takes_events_again(client: r
     assert client.hvals("eventpulse:persist.XQ.why")[0].startswith(b"DataError: unsupported Unicode")
 
 
-def test_a_worker_with_nothing_to_do_stays_well_in_a_full_redis(client: redis.Redis) -> None:
-    """To wait for messages is a write as well, to Redis."""
+def test_an_idle_worker_keeps_its_consumers_in_a_full_redis(client: redis.Redis) -> None:
+    """Redis counts the wait for messages as a write."""
     worker = dramatiq.Worker(broker, worker_threads=8, worker_timeout=50)
     fill(client)
     worker.start()
     try:
-        first = until(lambda: len(found := beats(client)) == 3 and found)
-        until(lambda: all(at > first.get(lease, 0) for lease, at in beats(client).items()))
-        assert beats(client).keys() == first.keys(), "a consumer was replaced"
+        first = until(lambda: len(found := heartbeats(client)) == 3 and found)
+        until(lambda: all(at > first.get(lease, 0) for lease, at in heartbeats(client).items()))
+        assert heartbeats(client).keys() == first.keys(), "a consumer was replaced"
     finally:
         worker.stop(5_000)
 
 
-def test_what_cannot_be_stored_dies_in_a_full_redis(client: redis.Redis) -> None:
+def test_a_message_is_dead_lettered_in_a_full_redis(client: redis.Redis) -> None:
     accept(event(payload={"text": "\0"}))
     fill(client)
     worker = dramatiq.Worker(broker, worker_threads=8, worker_timeout=50)
@@ -98,7 +98,7 @@ def test_what_cannot_be_stored_dies_in_a_full_redis(client: redis.Redis) -> None
         worker.stop(5_000)
 
 
-def test_what_is_held_in_a_full_redis_is_given_back_and_recovered(client: redis.Redis) -> None:
+def test_leases_are_released_and_recovered_in_a_full_redis(client: redis.Redis) -> None:
     accept(event())
     consumer = broker.consume("persist")
     assert next(consumer) is not None
@@ -109,7 +109,7 @@ def test_what_is_held_in_a_full_redis_is_given_back_and_recovered(client: redis.
     until(lambda: broker.recover(timeout_ms=0) == (1, 0))
 
 
-def test_an_evicting_redis_is_given_no_events(client: redis.Redis) -> None:
+def test_ingest_rejects_events_if_redis_evicts_keys(client: redis.Redis) -> None:
     accept(event())
     client.config_set("maxmemory-policy", "allkeys-lru")
     client.delete("eventpulse:memory")

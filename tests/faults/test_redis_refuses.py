@@ -1,4 +1,4 @@
-"""Redis answers, and takes no writes: the work waits as if it were away, and costs no retries."""
+"""Redis answers but rejects writes: workers wait as in an outage, and use no retries."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +24,7 @@ from models.event import Event
 
 @pytest.fixture
 def server(tmp_path: Path, empty_database: str) -> Iterator[Daemon]:
-    """A Redis of our own with the pipeline pointed at it."""
+    """A Redis server of this test, with the actors connected to it."""
     server = embedded.start_redis(tmp_path / "redis")
     runtime.setup(ConnectedSettings(redis_url=server.url, database_url=empty_database), name="tests")
     yield server
@@ -32,14 +32,14 @@ def server(tmp_path: Path, empty_database: str) -> Iterator[Daemon]:
     server.stop()
 
 
-def become_a_replica(client: redis.Redis, data: Path) -> Callable[[], object]:
-    """As in a failover: what was the primary is read-only."""
+def make_read_only(client: redis.Redis, data: Path) -> Callable[[], object]:
+    """Make Redis read-only, as a former primary after a failover; return a function that undoes it."""
     client.replicaof("127.0.0.1", 1)
     return lambda: client.replicaof("NO", "ONE")
 
 
-def fail_to_save(client: redis.Redis, data: Path) -> Callable[[], object]:
-    """As with a full disk: after a snapshot that failed, Redis refuses to write (MISCONF)."""
+def let_a_snapshot_fail(client: redis.Redis, data: Path) -> Callable[[], object]:
+    """Let a snapshot fail, as on a full disk, so that Redis rejects writes; return a function that undoes it."""
     (data / "taken.rdb").mkdir()
     client.config_set("dbfilename", "taken.rdb")
     client.config_set("save", "3600 1")
@@ -48,15 +48,15 @@ def fail_to_save(client: redis.Redis, data: Path) -> Callable[[], object]:
     return lambda: client.config_set("save", "")
 
 
-def miss_replicas(client: redis.Redis, data: Path) -> Callable[[], object]:
-    """As where a write must reach a replica, and none is there."""
+def require_a_replica(client: redis.Redis, data: Path) -> Callable[[], object]:
+    """Require a replica that does not exist; return a function that undoes it."""
     client.config_set("min-replicas-to-write", 1)
     return lambda: client.config_set("min-replicas-to-write", 0)
 
 
-@pytest.mark.parametrize("refuse", [become_a_replica, fail_to_save, miss_replicas])
-def test_a_redis_that_takes_no_writes_is_waited_for(
-    refuse: Callable[[redis.Redis, Path], Callable[[], object]],
+@pytest.mark.parametrize("reject_writes", [make_read_only, let_a_snapshot_fail, require_a_replica])
+def test_workers_wait_while_redis_rejects_writes(
+    reject_writes: Callable[[redis.Redis, Path], Callable[[], object]],
     server: Daemon,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -64,20 +64,20 @@ def test_a_redis_that_takes_no_writes_is_waited_for(
     client = redis.Redis.from_url(server.url)
     decide = evaluate.evaluate_batch
     undo: list[Callable[[], object]] = []
-    refused: list[Exception] = []
+    rejections: list[Exception] = []
     sizes: set[int] = set()
 
-    def refuse_then_decide(*arguments: Any) -> object:
+    def reject_then_evaluate(*arguments: Any) -> object:
         sizes.add(len(arguments[0]))
         if not undo:
-            undo.append(refuse(client, tmp_path / "redis"))
+            undo.append(reject_writes(client, tmp_path / "redis"))
         try:
             return decide(*arguments)
         except redis.RedisError as error:
-            refused.append(error)
+            rejections.append(error)
             raise
 
-    monkeypatch.setattr(evaluate, "evaluate_batch", refuse_then_decide)
+    monkeypatch.setattr(evaluate, "evaluate_batch", reject_then_evaluate)
     for stage in ("persist", "evaluate"):
         monkeypatch.setitem(broker.actors[stage].options, "max_retries", 0)
     rule()
@@ -85,7 +85,7 @@ def test_a_redis_that_takes_no_writes_is_waited_for(
     worker = dramatiq.Worker(broker, worker_threads=8, worker_timeout=50)
     worker.start()
     try:
-        until(lambda: refused)
+        until(lambda: rejections)
         with pytest.raises(QueueUnavailable):
             accept(event())
         undo[0]()
@@ -93,21 +93,21 @@ def test_a_redis_that_takes_no_writes_is_waited_for(
     finally:
         worker.stop(5_000)
     assert not client.keys("eventpulse:*.XQ")
-    assert sizes == {20}, "the batch was blamed, and taken apart"
+    assert sizes == {20}, "the batch was split"
     with connection():
         assert Event.select().count() == 20
     client.close()
 
 
 @pytest.mark.usefixtures("server")
-def test_consumers_that_hold_nothing_do_not_wait_to_give_it_back(tmp_path: Path) -> None:
-    """A refusal may last for hours, and one is replaced every second."""
-    held = len(broker.unreleased_consumers)
-    undo = miss_replicas(broker.client, tmp_path)
+def test_consumers_without_leases_are_not_kept_for_release(tmp_path: Path) -> None:
+    """Redis may reject writes for hours, and Dramatiq replaces a consumer every three seconds."""
+    before = len(broker.unreleased_consumers)
+    undo = require_a_replica(broker.client, tmp_path)
     for _ in range(5):
         consumer = broker.consume("persist")
         with pytest.raises(ConnectionClosed):
             next(consumer)
         consumer.close()
     undo()
-    assert len(broker.unreleased_consumers) == held
+    assert len(broker.unreleased_consumers) == before

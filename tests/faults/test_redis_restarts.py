@@ -1,4 +1,4 @@
-"""Redis dies under a working worker and comes back: nothing that was queued is lost."""
+"""Redis crashes under a running worker and restarts: no queued message is lost."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from pathlib import Path
 import dramatiq
 import msgspec
 import pytest
-from support.broker_factory import enqueue, make_broker
+from support.broker_factory import enqueue, make_broker, number_of
 from support.waiting import until
 
 from actors.transport.redis_broker import RedisBroker
@@ -18,7 +18,7 @@ from eventpulse.local.daemon import Daemon
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Daemon]:
-    """A Redis of our own."""
+    """A Redis server of this test."""
     server = embedded.start_redis(tmp_path / "redis")
     yield server
     server.stop()
@@ -29,19 +29,24 @@ def kill(server: Daemon) -> None:
     until(lambda: server.exit_status() is not None)
 
 
-def test_a_retry_that_falls_into_an_outage_is_not_lost(server: Daemon) -> None:
-    """Stock Dramatiq sends the retry in a hook whose exception it swallows, and acknowledges the message."""
+def declare_stage(broker: RedisBroker) -> None:
+    @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=10)
+    def stage(*arguments: msgspec.Raw) -> None: ...
+
+
+def test_a_retry_that_meets_an_outage_is_not_lost(server: Daemon) -> None:
+    """Stock Dramatiq enqueues the retry in a hook whose exception it only logs, and acknowledges the message."""
     broker = make_broker(server.url, max_retries=20)
     attempts: list[int] = []
-    done: list[int] = []
+    processed: list[int] = []
 
     @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=10)
-    def stage(*events: msgspec.Raw) -> None:
-        attempts.append(len(events))
+    def stage(*arguments: msgspec.Raw) -> None:
+        attempts.append(len(arguments))
         if len(attempts) == 1:
             kill(server)
-            raise ValueError("its retry cannot be written now")
-        done.extend(msgspec.json.decode(event)["n"] for event in events)
+            raise ValueError("the retry cannot be enqueued now")
+        processed.extend(number_of(argument) for argument in arguments)
 
     enqueue(broker, "stage", b'{"n":1}')
     worker = dramatiq.Worker(broker, worker_threads=2, worker_timeout=50)
@@ -49,9 +54,9 @@ def test_a_retry_that_falls_into_an_outage_is_not_lost(server: Daemon) -> None:
     try:
         until(lambda: attempts)
         server.start()
-        # The lease of the consumer that lost its connection runs out; a scheduler would see to it.
-        until(lambda: broker.recover(timeout_ms=3_000) and done, 30)
-        assert done == [1]
+        # The heartbeat of the consumer that lost its connection expires; in the product, every worker recovers leases.
+        until(lambda: broker.recover(timeout_ms=3_000) and processed, 30)
+        assert processed == [1]
         until(lambda: not broker.client.exists("eventpulse:stage.msgs"), 30)
         assert not broker.client.exists("eventpulse:stage.XQ")
     finally:
@@ -59,16 +64,15 @@ def test_a_retry_that_falls_into_an_outage_is_not_lost(server: Daemon) -> None:
         broker.client.close()
 
 
-def test_messages_queued_and_delayed_survive_the_death_of_redis(server: Daemon) -> None:
+def test_waiting_and_delayed_messages_survive_a_crash_of_redis(server: Daemon) -> None:
     broker = make_broker(server.url)
-    done: set[int] = set()
+    processed: set[int] = set()
 
     @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=10)
-    def stage(*events: msgspec.Raw) -> None:
-        done.update(msgspec.json.decode(event)["n"] for event in events)
+    def stage(*arguments: msgspec.Raw) -> None:
+        processed.update(number_of(argument) for argument in arguments)
 
-    events = [b'{"n":%d}' % n for n in range(50)]
-    enqueue(broker, "stage", *events)
+    enqueue(broker, "stage", *[b'{"n":%d}' % n for n in range(50)])
     for n in range(50, 100):
         stage.send_with_options(args=({"n": n},), delay=50)
     kill(server)
@@ -76,21 +80,16 @@ def test_messages_queued_and_delayed_survive_the_death_of_redis(server: Daemon) 
     worker = dramatiq.Worker(broker, worker_threads=2, worker_timeout=50)
     worker.start()
     try:
-        until(lambda: done == set(range(100)))
+        until(lambda: processed == set(range(100)))
     finally:
         worker.stop(5_000)
         broker.client.close()
 
 
-def declare(broker: RedisBroker) -> None:
-    @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=10)
-    def stage(*events: msgspec.Raw) -> None: ...
-
-
-def test_what_was_leased_before_an_outage_comes_back_with_the_next_consumer(server: Daemon) -> None:
-    """Stock Dramatiq leaves it stranded until its worker is restarted and then given up."""
+def test_leases_from_before_an_outage_are_released_by_the_next_consumer(server: Daemon) -> None:
+    """Stock Dramatiq leaves the messages leased until its worker is restarted."""
     broker = make_broker(server.url)
-    declare(broker)
+    declare_stage(broker)
     enqueue(broker, "stage", b'{"n":1}')
     consumer = broker.consume("stage")
     assert next(consumer) is not None
@@ -103,15 +102,15 @@ def test_what_was_leased_before_an_outage_comes_back_with_the_next_consumer(serv
     broker.client.close()
 
 
-def test_nobody_is_taken_for_dead_because_redis_was_away(server: Daemon) -> None:
+def test_no_lease_is_recovered_just_after_redis_was_unavailable(server: Daemon) -> None:
     broker = make_broker(server.url)
-    declare(broker)
+    declare_stage(broker)
     enqueue(broker, "stage", b'{"n":1}')
     consumer = broker.consume("stage")
     assert next(consumer) is not None
     broker.recover()
     broker.client.delete("eventpulse:__grace__")
-    # Redis stood still for long: nobody could tell that he lives, nor look after the dead.
+    # After a long stall of Redis, the last heartbeat and the last recovery are both old.
     broker.client.zadd("eventpulse:__heartbeats__", {consumer.lease: 1})
     broker.client.set("eventpulse:__last_recovery__", 1)
     assert broker.recover() == (0, 0)
