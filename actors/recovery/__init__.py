@@ -1,1 +1,1 @@
-"""Periodic jobs that find lost work and requeue it."""
+"""Recovery of lost work, and dead letters."""

@@ -6,22 +6,18 @@ only repeats the move.
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
-from typing import Any, NamedTuple, TypeVar
-from uuid import UUID
+from typing import Any, NamedTuple
 
-import msgspec
 import peewee
 from dramatiq.message import Message
 
 import actors.pipeline  # noqa: F401 - declares the actors and their queues
 from actors.broker import broker
+from actors.recovery import redis_dead_letters
 from actors.transport.messages import ATTEMPT_OPTIONS, decode_message
 from models.database import connection, database
 from models.dead_letter import DeadLetter
 from models.delivery import Delivery
-
-T = TypeVar("T")
 
 #: Dead letters that are read or written together. Their messages can be large.
 BATCH = 100
@@ -45,13 +41,13 @@ def reconcile() -> int:
     """
     moved = 0
     for queue_name in sorted(broker.get_declared_queues()):
-        while letters := _in_redis(queue_name):
+        while letters := redis_dead_letters.oldest(queue_name, BATCH):
             with connection(), database.atomic():
                 DeadLetter.add(letters)
                 for letter in letters:
-                    if delivery := _delivery(letter):
+                    if delivery := redis_dead_letters.delivery_of(letter):
                         Delivery.mark_dead(*delivery, letter["error"])
-            _remove_from_redis(queue_name, [letter["dead_letter_id"] for letter in letters])
+            redis_dead_letters.remove(queue_name, [letter["dead_letter_id"] for letter in letters])
             moved += len(letters)
     return moved
 
@@ -161,83 +157,3 @@ def _without_history(letter: DeadLetter) -> Message[Any]:
         raise NotReplayable(f"{letter.dead_letter_id} cannot be replayed: {letter.error}") from error
     options = {name: value for name, value in message.options.items() if name not in ATTEMPT_OPTIONS}
     return Message(message.queue_name, message.actor_name, message.args, message.kwargs, options, message.message_id)
-
-
-def _in_redis(queue_name: str) -> list[dict[str, Any]]:
-    key = f"{broker.namespace}:{queue_name}.XQ"
-    oldest: list[tuple[bytes, float]] = broker.client.zrange(key, 0, BATCH - 1, withscores=True)  # type: ignore[assignment]
-    if not oldest:
-        return []
-    ids = [message_id for message_id, _ in oldest]
-    pipeline = broker.client.pipeline(transaction=False)
-    pipeline.hmget(f"{key}.msgs", ids)
-    pipeline.hmget(f"{key}.why", ids)
-    messages, reasons = pipeline.execute()
-    return [
-        _letter(queue_name, message_id, milliseconds, message or b"", (why or b"").decode(errors="replace"))
-        for (message_id, milliseconds), message, why in zip(oldest, messages, reasons, strict=True)
-    ]
-
-
-class _Options(msgspec.Struct):
-    request_id: str | None = None
-    retries: int = 0
-    traceback: str | None = None
-
-
-class _Readable(msgspec.Struct):
-    """The parts of a message that have columns of their own."""
-
-    actor_name: str | None = None
-    args: list[Any] = []
-    options: _Options = msgspec.field(default_factory=_Options)
-
-
-class _EventArgument(msgspec.Struct):
-    event_id: UUID
-
-
-def _letter(queue_name: str, message_id: bytes, milliseconds: float, data: bytes, why: str) -> dict[str, Any]:
-    message = _read(data, _Readable) or _Readable()  # an unreadable message is kept, too
-    event = _convert(message.args[:1], tuple[_EventArgument])
-    return {
-        "dead_letter_id": message_id.decode(errors="replace"),
-        "queue_name": queue_name,
-        "actor_name": message.actor_name,
-        "event_id": event[0].event_id if event else None,
-        "request_id": message.options.request_id,
-        "attempts": message.options.retries,
-        "error": why,
-        "traceback": message.options.traceback,
-        "message": data,
-        "dead_lettered_at": datetime.fromtimestamp(milliseconds / 1000, UTC),
-    }
-
-
-def _delivery(letter: dict[str, Any]) -> tuple[UUID, UUID] | None:
-    """Return the anomaly id and the channel id if the message is a notification."""
-    message = _read(letter["message"], _Readable)
-    return _convert(message.args, tuple[UUID, UUID]) if message and message.actor_name == "notify" else None
-
-
-def _read(data: bytes, kind: type[T]) -> T | None:
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return None
-
-
-def _convert(value: Any, kind: type[T]) -> T | None:
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError:
-        return None
-
-
-def _remove_from_redis(queue_name: str, message_ids: list[str]) -> None:
-    key = f"{broker.namespace}:{queue_name}.XQ"
-    pipeline = broker.client.pipeline()
-    pipeline.zrem(key, *message_ids)
-    pipeline.hdel(f"{key}.msgs", *message_ids)
-    pipeline.hdel(f"{key}.why", *message_ids)
-    pipeline.execute()
