@@ -1,6 +1,8 @@
-"""`eventpulse up` and its sisters as real processes, with what they print."""
+"""`eventpulse up` and other commands as real processes, with their output."""
 
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -19,12 +21,32 @@ SETTINGS = ("REDIS_URL", "DATABASE_URL", "SLACK_WEBHOOK_URL", "LOG_LEVEL", "FORC
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Return ports that are free, and that this run does not use elsewhere.
+
+    They are below the ephemeral ports, which the system gives to outgoing connections at any time. Each process of
+    pytest-xdist takes them from a range of its own.
+    """
+    ports = itertools.islice(filter(is_free, _PORTS), count)
+    return list(ports)
+
+
+def is_free(port: int) -> bool:
+    """Return whether a server can listen on the port."""
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
+def _ports() -> Iterator[int]:
+    size = 2_000
+    first = 12_000 + size * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    start = random.randrange(size)
+    return itertools.cycle(first + (start + number) % size for number in range(size))
+
+
+_PORTS = _ports()
 
 
 def is_alive(process: psutil.Process) -> bool:
