@@ -46,18 +46,20 @@ class CrudResource(Resource):
             row = self.create(fields)
         resp.status = falcon.HTTP_201
         resp.location = f"{req.path}/{row.get_id()}"
-        self._answer(row, self.after_write(row), resp)
+        self._answer_written(row, resp)
 
     def on_get_one(self, _req: falcon.Request, resp: falcon.Response, **path: str) -> None:
-        row = find(self.model, path)
-        self._answer(row, self.public(row), resp)
+        self._answer(find(self.model, path), resp)
 
     def on_put_one(self, req: falcon.Request, resp: falcon.Response, **path: str) -> None:
-        self._change(find(self.model, path), json_body.read(req), req, resp)
+        row = find(self.model, path)
+        self._change(row, json_body.read(req), req)
+        self._answer_written(find(self.model, path), resp)
 
     def on_patch_one(self, req: falcon.Request, resp: falcon.Response, **path: str) -> None:
         row = find(self.model, path)
-        self._change(row, self.public(row) | json_body.read(req), req, resp)
+        self._change(row, self.public(row) | json_body.read(req), req)
+        self._answer_written(find(self.model, path), resp)
 
     def on_delete_one(self, req: falcon.Request, resp: falcon.Response, **path: str) -> None:
         row = find(self.model, path)
@@ -82,10 +84,9 @@ class CrudResource(Resource):
     def after_change(self) -> None:
         """Make a stored change take effect."""
 
-    def after_write(self, row: Any) -> dict[str, Any]:
-        """Make a stored row take effect, and return the answer to the request that wrote it."""
-        self.after_change()
-        return self.public(row)
+    def warnings(self, row: Any) -> list[str]:  # noqa: ARG002 - for subclasses
+        """Return what to know about a valid row; the answer to a write contains it."""
+        return []
 
     def validated(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of a row with their defaults. Raises `marshmallow.ValidationError`."""
@@ -99,19 +100,24 @@ class CrudResource(Resource):
         status = HTTPStatus.PRECONDITION_FAILED if req.if_match else HTTPStatus.CONFLICT
         return problems.Problem(status, f"The {self._noun} was modified by another request")
 
-    def _change(self, row: Any, body: dict[str, Any], req: falcon.Request, resp: falcon.Response) -> None:
+    def _change(self, row: Any, body: dict[str, Any], req: falcon.Request) -> None:
+        """Store the next version of `row`: the version that `body` was merged with, so that no change is lost."""
         json_body.check_version(req, row.version)
         fields = self.validated(self.completed(row, body))
         with self._unique():
             changed = row.change(**fields)
         if not changed:
             raise self.version_conflict(req)
-        stored = self.model.get_by_id(row.get_id())
-        self._answer(stored, self.after_write(stored), resp)
 
-    def _answer(self, row: Any, media: dict[str, Any], resp: falcon.Response) -> None:
+    def _answer(self, row: Any, resp: falcon.Response) -> None:
         resp.etag = str(row.version)
-        resp.media = media
+        resp.media = self.public(row)
+
+    def _answer_written(self, row: Any, resp: falcon.Response) -> None:
+        self._answer(row, resp)
+        if found := self.warnings(row):
+            resp.media["warnings"] = found
+        self.after_change()
 
     @contextmanager
     def _unique(self) -> Iterator[None]:

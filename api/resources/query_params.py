@@ -33,6 +33,8 @@ class Cursor(fields.String):
 class QueryInteger(fields.Integer):
     """A whole number in ASCII digits. Python would also accept 1_0 as 10."""
 
+    default_error_messages = {"invalid": "Must be a whole number."}
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> Any:
         if not re.fullmatch(r"[+-]?[0-9]+", str(value)):
             raise self.make_error("invalid", input=value)

@@ -19,7 +19,7 @@ from api.resources.lookup import not_found, parse_id
 from api.resources.paging import page
 from api.resources.query_params import Page
 from models.rule import Rule, RuleVersion
-from rules.conditions import warnings
+from rules import conditions
 from rules.conditions.fields import TOO_MANY_VALUES_ERROR
 from rules.rule import RuleSchema
 
@@ -105,7 +105,5 @@ class RulesResource(crud.CrudResource):
         except (redis.RedisError, peewee.PeeweeException) as error:
             log.warning("rules_not_published", reason=str(error))
 
-    def after_write(self, row: Rule) -> dict[str, Any]:
-        answer = super().after_write(row)
-        found = warnings(row.condition)
-        return answer | {"warnings": found} if found else answer
+    def warnings(self, row: Rule) -> list[str]:
+        return conditions.warnings(row.condition)
