@@ -46,7 +46,7 @@ def list_(queue: str | None, limit: int, form: str) -> None:
 @click.argument("dead_letter_id", metavar="ID")
 @click.option("-o", "--output", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def show(dead_letter_id: str, form: str) -> None:
-    """Show one dead letter with its message and the traceback of its last attempt."""
+    """Show one dead letter with its message and its traceback."""
     _connect()
     letter = dead_letters.get(dead_letter_id)
     if letter is None:

@@ -67,7 +67,7 @@ def _backlog() -> Finding:
     states = queues.depths(broker).values()
     waiting = sum(state.depth for state in states)
     oldest = max((state.oldest_age_seconds for state in states), default=0.0)
-    backlog = f"{waiting} messages, the oldest {oldest:.0f} s old"
+    backlog = f"{output.plural(waiting, 'message')}, the oldest {oldest:.0f} s old" if waiting else "empty"
     return _result("backlog", oldest <= queues.LAGGING_SECONDS, backlog, "start more workers")
 
 

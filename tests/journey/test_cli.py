@@ -1,4 +1,4 @@
-"""The command line keeps its promises: exit codes, data on stdout, questions before destruction."""
+"""Commands have documented exit codes, print data on stdout, and ask before they delete."""
 
 import json
 import signal
@@ -69,7 +69,7 @@ def test_all_wrong_settings_are_listed_and_exit_1(eventpulse: Run) -> None:
 
 
 @pytest.mark.parametrize("command", ["api", "live", "worker", "scheduler", "migrate", "doctor", "dlq list"])
-def test_without_servers_one_line_says_what_to_do_and_exit_69(command: str, eventpulse: Run) -> None:
+def test_without_servers_the_remedy_is_one_line_and_exit_69(command: str, eventpulse: Run) -> None:
     ended = eventpulse(*command.split())
     assert ended.code == 69
     assert "start it, or set" in ended.err
@@ -77,7 +77,7 @@ def test_without_servers_one_line_says_what_to_do_and_exit_69(command: str, even
 
 
 @pytest.mark.parametrize("command", ["worker", "migrate", "doctor", "dlq list"])
-def test_servers_that_are_away_are_one_line_and_exit_69(command: str, eventpulse: Run) -> None:
+def test_unavailable_servers_are_one_line_and_exit_69(command: str, eventpulse: Run) -> None:
     (closed,) = free_ports(1)
     ended = eventpulse(
         *command.split(),
@@ -105,7 +105,7 @@ def test_check_shows_every_setting_and_its_source(with_servers: Run) -> None:
     assert shown["REDIS_URL"]["source"] == "environment"
 
 
-def test_migrate_goes_forward_and_back_and_says_where_it_is(eventpulse: Run, redis_url: str, database_url: str) -> None:
+def test_migrate_updates_reverts_and_shows_the_schema(eventpulse: Run, redis_url: str, database_url: str) -> None:
     admin = psycopg2.connect(database_url)
     admin.autocommit = True
     admin.cursor().execute("CREATE DATABASE to_migrate")
@@ -147,8 +147,7 @@ def test_an_interrupted_command_is_exit_130() -> None:
             process.wait()
 
 
-def test_a_command_that_is_interrupted_in_the_worst_moment_ends_all_the_same() -> None:
-    """httpcore's lock is taken then, and nobody would give it back."""
+def test_ctrl_c_ends_a_command_while_a_lock_of_httpcore_is_held() -> None:
     program = """if True:
         import os, signal
         from httpcore._synchronization import ThreadLock

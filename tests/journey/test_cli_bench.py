@@ -1,4 +1,4 @@
-"""`eventpulse bench` counts what a schedule offers, what is accepted, and when it is stored."""
+"""`eventpulse bench` measures how many events are accepted, how fast, and when they are stored."""
 
 import json
 import threading
@@ -14,7 +14,7 @@ from eventpulse.cli import load_generator
 from eventpulse.cli.load_generator import Outcome
 
 
-def test_what_is_accepted_is_counted_and_stored(tmp_path: Path) -> None:
+def test_accepted_events_are_counted_and_stored(tmp_path: Path) -> None:
     with up(tmp_path, EVENTPULSE_MAX_BACKLOG="1000000") as running:
         api = running.url.removesuffix("/api/v1")
         measured = run("bench", "--url", api, "--rate", "500", "--batch", "10", "--seconds", "1", "-o", "json")
@@ -26,7 +26,7 @@ def test_what_is_accepted_is_counted_and_stored(tmp_path: Path) -> None:
         assert one.returncode == 0, one.stderr
 
 
-def test_what_is_refused_is_told_and_is_exit_5(tmp_path: Path) -> None:
+def test_rejected_requests_are_counted_and_exit_5(tmp_path: Path) -> None:
     with up(tmp_path, EVENTPULSE_MAX_BACKLOG="1") as running:
         measured = run("bench", "--url", running.url.removesuffix("/api/v1"), "--seconds", "0.5", "-o", "json")
     assert measured.returncode == 5, measured.stderr
@@ -42,7 +42,7 @@ def test_without_an_api_it_is_one_line_and_exit_69(eventpulse: Run) -> None:
 
 
 class Slow(BaseHTTPRequestHandler):
-    """Answers the first request when the second has long been due."""
+    """Server that answers no request before `release` is set."""
 
     protocol_version = "HTTP/1.1"
     release = threading.Event()
@@ -71,18 +71,18 @@ def slow() -> Iterator[ThreadingHTTPServer]:
     server.server_close()
 
 
-def test_a_request_that_had_to_wait_for_a_slow_server_counts_its_waiting(slow: ThreadingHTTPServer) -> None:
-    """Ten requests fall due within 0.1 s; the one connection is taken until 0.5 s."""
-    found = load_generator.drive(
+def test_the_latency_of_a_request_includes_its_wait_for_a_free_connection(slow: ThreadingHTTPServer) -> None:
+    """Ten requests are due within 0.1 s, but the only connection is busy until 0.5 s."""
+    outcome = load_generator.drive(
         f"http://127.0.0.1:{slow.server_address[1]}/api/v1", 1, seconds=0.1, rate=100, connections=1
     )
-    assert found.accepted == 10
-    assert min(found.latencies) > 0.35
+    assert outcome.accepted == 10
+    assert min(outcome.latencies) > 0.35
 
 
-def test_percentiles_are_those_of_the_nearest_rank() -> None:
-    found = Outcome(latencies=[number / 1000 for number in range(1, 101)])
-    assert [found.percentile(share) for share in (0, 0.5, 0.95, 1)] == pytest.approx([1, 50, 95, 100])
+def test_percentiles_use_the_nearest_rank() -> None:
+    outcome = Outcome(latencies=[number / 1000 for number in range(1, 101)])
+    assert [outcome.percentile(share) for share in (0, 0.5, 0.95, 1)] == pytest.approx([1, 50, 95, 100])
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_percentiles_are_those_of_the_nearest_rank() -> None:
         ("--seconds", "nan"),
     ],
 )
-def test_what_cannot_be_measured_is_a_usage_error(arguments: tuple[str, str], eventpulse: Run) -> None:
+def test_values_that_cannot_be_measured_are_a_usage_error(arguments: tuple[str, str], eventpulse: Run) -> None:
     ended = eventpulse("bench", *arguments)
     assert (ended.code, ended.out) == (2, "")
     assert f"Invalid value for '{arguments[0]}'" in ended.err

@@ -1,4 +1,4 @@
-"""`eventpulse doctor`, and what each process looks at before it starts."""
+"""`eventpulse doctor`, and the preflight checks of each process."""
 
 import json
 import os
@@ -30,20 +30,20 @@ def states(out: str) -> dict[str, str]:
 
 @pytest.fixture
 def pipeline(redis_url: str, redis_client: redis.Redis, empty_database: str) -> redis.Redis:
-    """The queues at an empty Redis and an empty database; nobody works."""
+    """An empty Redis and an empty database; no worker runs."""
     runtime.setup(ConnectedSettings(redis_url=redis_url, database_url=empty_database), name="tests")
     return redis_client
 
 
 @pytest.fixture
 def working(pipeline: redis.Redis) -> redis.Redis:
-    """A Redis that a worker was heard of at, just now."""
+    """A Redis with the heartbeat of a worker."""
     seconds, _ = pipeline.time()
     pipeline.zadd("eventpulse:__heartbeats__", {"persist|a-worker.1": seconds * 1000})
     return pipeline
 
 
-def test_all_is_well(with_servers: Run, working: redis.Redis) -> None:
+def test_all_checks_pass(with_servers: Run, working: redis.Redis) -> None:
     with configured(working, maxmemory=10**9):
         ended = with_servers("doctor", "-o", "json")
     assert (ended.code, ended.err) == (0, "All checks passed.\n")
@@ -60,7 +60,7 @@ def test_all_is_well(with_servers: Run, working: redis.Redis) -> None:
         ({"maxmemory": 0}, "memory", "warning", "set maxmemory"),
     ],
 )
-def test_an_unfit_redis_is_found_and_the_remedy_told(
+def test_a_redis_that_could_lose_events_is_found_with_its_remedy(
     settings: dict[str, Any], check: str, state: str, remedy: str, with_servers: Run, working: redis.Redis
 ) -> None:
     with configured(working, **settings):
@@ -70,7 +70,7 @@ def test_an_unfit_redis_is_found_and_the_remedy_told(
     assert remedy in ended.err
 
 
-def test_a_replica_is_no_place_for_a_queue(with_servers: Run, working: redis.Redis) -> None:
+def test_a_replica_is_found(with_servers: Run, working: redis.Redis) -> None:
     working.replicaof("127.0.0.1", 1)
     try:
         ended = with_servers("doctor", "-o", "json")
@@ -82,7 +82,7 @@ def test_a_replica_is_no_place_for_a_queue(with_servers: Run, working: redis.Red
 @pytest.mark.parametrize(
     ("forbidden", "check", "found"), [("config", "durability", "appendfsync unknown"), ("info", "permissions", "info")]
 )
-def test_a_redis_that_does_not_tell_all_is_no_reason_to_fail(
+def test_a_redis_that_does_not_allow_a_command_is_no_failure(
     forbidden: str, check: str, found: str, with_servers: Run, working: redis.Redis, tmp_path: Path
 ) -> None:
     working.acl_setuser("guest", enabled=True, passwords=["+secret"], keys=["*"], commands=["+@all", f"-{forbidden}"])
@@ -91,21 +91,21 @@ def test_a_redis_that_does_not_tell_all_is_no_reason_to_fail(
         ended = with_servers("doctor", "-o", "ndjson", REDIS_URL=f"unix://guest:secret@{path}")
     finally:
         working.acl_deluser("guest")
-    (told,) = [
+    (finding,) = [
         row for row in map(json.loads, ended.out.splitlines()) if row["check"] == check and row["server"] == "Redis"
     ]
-    assert found in told["found"]
-    assert told["state"] in ("ok", "warning")
+    assert found in finding["found"]
+    assert finding["state"] in ("ok", "warning")
 
 
-def test_clocks_that_differ_are_found(with_servers: Run, working: redis.Redis) -> None:
+def test_different_clocks_are_found(with_servers: Run, working: redis.Redis) -> None:
     with time_machine.travel(time.time() + 61):
         ended = with_servers("doctor", "-o", "json")
     assert states(ended.out)["Redis clock"] == "fatal"
     assert "synchronize the machines' clocks" in ended.err
 
 
-def test_a_postgresql_that_may_forget_or_refuses_is_found(
+def test_a_postgresql_that_could_lose_rows_or_is_read_only_is_found(
     with_servers: Run, working: redis.Redis, empty_database: str
 ) -> None:
     admin = psycopg2.connect(empty_database)
@@ -168,7 +168,7 @@ def test_rules_whose_condition_depends_on_the_order_of_events_are_found(
     assert "Too few orders: Operator < is checked only when an event arrives" in ended.err
 
 
-def test_work_that_is_not_done_and_what_died_is_found(with_servers: Run, pipeline: redis.Redis) -> None:
+def test_missing_workers_and_dead_letters_are_found(with_servers: Run, pipeline: redis.Redis) -> None:
     accept(event())
     pipeline.zadd("eventpulse:persist.XQ", {"an-id": 1})
     ended = with_servers("doctor")
@@ -177,7 +177,9 @@ def test_work_that_is_not_done_and_what_died_is_found(with_servers: Run, pipelin
     assert "dead letters: 1; see the reasons: `eventpulse dlq list`" in ended.err
 
 
-def test_a_server_that_is_away_is_told_and_the_other_examined_exit_69(with_servers: Run, pipeline: redis.Redis) -> None:
+def test_an_unavailable_server_is_found_the_other_one_is_checked_and_exit_69(
+    with_servers: Run, pipeline: redis.Redis
+) -> None:
     (closed,) = free_ports(1)
     ended = with_servers("doctor", "-o", "json", REDIS_URL=f"redis://:s3cret@127.0.0.1:{closed}")
     assert ended.code == 69
@@ -187,7 +189,7 @@ def test_a_server_that_is_away_is_told_and_the_other_examined_exit_69(with_serve
 
 
 @pytest.mark.parametrize("command", ["api", "worker", "scheduler", "up"])
-def test_nothing_starts_on_a_redis_that_would_forget(
+def test_no_process_starts_on_a_redis_that_evicts_events(
     command: str, redis_url: str, empty_database: str, redis_client: redis.Redis
 ) -> None:
     (port,) = free_ports(1)
@@ -201,7 +203,9 @@ def test_nothing_starts_on_a_redis_that_would_forget(
 
 
 @pytest.mark.parametrize("command", ["worker", "scheduler"])
-def test_no_work_is_done_on_a_schema_that_is_behind(command: str, redis_url: str, empty_database: str) -> None:
+def test_no_process_starts_on_a_schema_with_pending_migrations(
+    command: str, redis_url: str, empty_database: str
+) -> None:
     admin = psycopg2.connect(empty_database)
     admin.autocommit = True
     admin.cursor().execute("CREATE DATABASE behind")

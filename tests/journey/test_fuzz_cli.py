@@ -1,4 +1,4 @@
-"""The command line, with any arguments and settings: an exit code of the contract, a line that says why, no secrets."""
+"""With any arguments and settings, a command ends with a documented exit code, explains it, and shows no secret."""
 
 import io
 import os
@@ -18,22 +18,22 @@ from support.fuzz_settings import examples
 from eventpulse.cli import main
 
 CODES = {0, 1, 2, 3, 4, 5, 6, 69, 130}
-#: What runs until it is told to stop: it is only called when its settings do not let it start.
-ENDLESS = {"up", "api", "live", "scheduler"}
+#: Commands that run until they are stopped: only called with settings with which they cannot start.
+LONG_RUNNING = {"up", "api", "live", "scheduler"}
 WRONG = {"EVENTPULSE_BATCH": "x"}
-CLOSED = "{closed}"  # stands for a port of this machine that nobody listens on
+CLOSED = "{closed}"  # stands for a port of this machine on which no server listens
 
 SECRET = "5ecr3t"
-SAYS_WHY = ("Error: ", "Finding: ", "Usage: ")  # of the doctor; of a group that is named alone
+EXPLANATIONS = ("Error: ", "Finding: ", "Usage: ")
 
 text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]) | st.just("\udcff"), max_size=6)
-#: Nobody listens at any of these; what else a URL may lead to is not for a test to send events to.
+#: No server listens at these addresses; a test must not send events to other ones.
 urls = st.sampled_from([f"http://127.0.0.1:{CLOSED}", f"ftp://127.0.0.1:{CLOSED}", f"http://127.0.0.1:{CLOSED}/%zz"])
 numbers = (st.integers(-2, 1_001) | st.floats()).map(str)
 
 
 def walk(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command by the words that call it."""
+    """Yield every command with the words that call it."""
     context = click.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
@@ -47,7 +47,7 @@ COMMANDS = dict(walk(main.commands))
 
 
 def values(parameter: click.Parameter) -> st.SearchStrategy[str]:
-    """What may follow an option, or stand for an argument: right and wrong."""
+    """Right and wrong values of an option or an argument."""
     match parameter.type:
         case click.Choice(choices=choices):
             return st.sampled_from(choices) | text
@@ -57,7 +57,7 @@ def values(parameter: click.Parameter) -> st.SearchStrategy[str]:
 
 
 def words(parameter: click.Parameter) -> st.SearchStrategy[list[str]]:
-    """A parameter as it is written."""
+    """The words of one parameter on the command line."""
     if not isinstance(parameter, click.Option):
         return values(parameter).map(lambda value: [value])
     names = st.sampled_from(parameter.opts)
@@ -76,27 +76,27 @@ def call_of(path: tuple[str, ...]) -> st.SearchStrategy[list[str]]:
 
 @st.composite
 def calls(draw: st.DrawFn) -> tuple[list[str], dict[str, str]]:
-    """Arguments and settings, with CLOSED in the place of the port; every setting that is a secret has SECRET in it."""
+    """Arguments and settings, with CLOSED for the port; every secret setting contains SECRET."""
     path = draw(st.sampled_from(sorted(COMMANDS)))
     before = draw(st.sampled_from([*[[]] * 20, ["--version"], ["-h"], ["nonsense"]]))
     password = SECRET + draw(text)
-    if draw(st.booleans()):  # people forget to
+    if draw(st.booleans()):  # a common mistake is not to quote it
         password = quote(password, safe="", errors="surrogateescape")
     settings = {
         "REDIS_URL": f"redis://user:{password}@127.0.0.1:{CLOSED}/0",
         "DATABASE_URL": f"postgresql://user:{password}@127.0.0.1:{CLOSED}/none",
         "SLACK_WEBHOOK_URL": f"https://hooks.slack.com/services/{password}",
     }
-    if path[0] in ENDLESS or draw(st.booleans()):
+    if path[0] in LONG_RUNNING or draw(st.booleans()):
         settings |= WRONG if path[0] == "up" or draw(st.booleans()) else {"REDIS_URL": ""}
     return [*before, *draw(call_of(path))], settings
 
 
 @pytest.fixture
 def call(tmp_path: Path) -> Iterator[Callable[[list[str], dict[str, str]], Ended]]:
-    """The command line in this process, in an empty folder, without a terminal."""
+    """Run the command line in this process, in an empty folder, without a terminal."""
     with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))  # taken, and nobody listens
+        closed.bind(("127.0.0.1", 0))  # in use, and no server listens
         port = str(closed.getsockname()[1])
         own = {"EVENTPULSE_DATA_DIR": str(tmp_path / "data"), "EVENTPULSE_PORT": port, "LOG_FORMAT": "console"}
 
@@ -121,7 +121,7 @@ def call(tmp_path: Path) -> Iterator[Callable[[list[str], dict[str, str]], Ended
 
 @examples(400)
 @given(calls())
-def test_any_call_ends_with_a_code_of_the_contract_and_tells_no_secret(
+def test_any_call_ends_with_a_documented_exit_code_and_shows_no_secret(
     call: Callable[[list[str], dict[str, str]], Ended], made: tuple[list[str], dict[str, str]]
 ) -> None:
     ended = call(*made)
@@ -129,4 +129,4 @@ def test_any_call_ends_with_a_code_of_the_contract_and_tells_no_secret(
     assert SECRET not in ended.out + ended.err
     assert "Traceback" not in ended.out + ended.err
     if ended.code:
-        assert any(line.startswith(SAYS_WHY) for line in ended.err.splitlines())
+        assert any(line.startswith(EXPLANATIONS) for line in ended.err.splitlines())

@@ -1,4 +1,4 @@
-"""`eventpulse up`: from one command to an alert, through crashes, and down again without a trace."""
+"""`eventpulse up` runs everything, survives crashes of its processes, and stops all of them."""
 
 import os
 import signal
@@ -15,18 +15,18 @@ from support.waiting import until
 EVENT = {"event_type": "order", "source": "shop", "timestamp": "2026-11-20T12:00:00Z", "payload": {"total": 3}}
 
 
-def accepted(url: str) -> str:
+def post_event(url: str) -> str:
     return str(httpx.post(f"{url}/events", json=EVENT).raise_for_status().json()["event_id"])
 
 
-def stored(url: str, event_id: str) -> bool:
+def is_stored(url: str, event_id: str) -> bool:
     return httpx.get(f"{url}/events/{event_id}").status_code == 200
 
 
-def test_up_runs_everything_stops_without_a_trace_and_finds_its_data_again(tmp_path: Path) -> None:
+def test_up_runs_everything_stops_all_processes_and_finds_its_data_again(tmp_path: Path) -> None:
     with up(tmp_path, "first") as running:
-        event_id = accepted(running.url)
-        until(lambda: stored(running.url, event_id))
+        event_id = post_event(running.url)
+        until(lambda: is_stored(running.url, event_id))
         family = running.family()
         began = time.monotonic()
         assert running.interrupt() == 0
@@ -36,10 +36,10 @@ def test_up_runs_everything_stops_without_a_trace_and_finds_its_data_again(tmp_p
         warnings = [line for line in running.printed().splitlines() if "warning" in line]
         assert [line for line in warnings if "folder_permission_change" not in line] == []
     with up(tmp_path, "second") as again:
-        assert stored(again.url, event_id)
+        assert is_stored(again.url, event_id)
 
 
-def test_a_killed_process_is_started_again_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_a_killed_process_is_restarted_and_no_event_is_lost(tmp_path: Path) -> None:
     with up(tmp_path) as running:
         for unit in ("worker-1", "redis", "postgres", "api"):
             killed = running.pid_of(unit)
@@ -47,20 +47,20 @@ def test_a_killed_process_is_started_again_and_nothing_is_lost(tmp_path: Path) -
             until(lambda killed=killed, unit=unit: running.pid_of(unit) != killed)
         assert "killed by SIGKILL; restarting in" in running.printed()
 
-        def accepted_again() -> str | None:
+        def try_to_post() -> str | None:
             try:
-                return accepted(running.url)
+                return post_event(running.url)
             except httpx.HTTPError:
                 return None
 
-        event_id = until(accepted_again, 20)
-        until(lambda: stored(running.url, event_id), 20)
+        event_id = until(try_to_post, 20)
+        until(lambda: is_stored(running.url, event_id), 20)
         assert running.interrupt() == 0
 
 
 def test_the_servers_of_a_killed_supervisor_are_used_by_the_next(tmp_path: Path) -> None:
     with up(tmp_path, "first") as running:
-        event_id = accepted(running.url)
+        event_id = post_event(running.url)
         servers = {unit: running.pid_of(unit) for unit in ("redis", "postgres")}
         processes = [psutil.Process(pid) for pid in servers.values()]
         ours = [member for member in running.family() if not {member.pid, member.ppid()} & set(servers.values())]
@@ -69,17 +69,17 @@ def test_the_servers_of_a_killed_supervisor_are_used_by_the_next(tmp_path: Path)
         until(lambda: not any(is_alive(member) for member in ours))
         with up(tmp_path, "second") as again:
             assert {unit: again.pid_of(unit) for unit in servers} == servers
-            until(lambda: stored(again.url, event_id))
+            until(lambda: is_stored(again.url, event_id))
             assert again.interrupt() == 0
             assert not any(is_alive(server) for server in processes)
 
 
 def test_the_demo_ends_with_an_alert_and_other_commands_find_the_servers(tmp_path: Path) -> None:
     with up(tmp_path) as running:
-        told = run("demo", **running.settings)
-        assert told.returncode == 0, told.stderr
-        assert "CRITICAL" in told.stdout
-        assert "Payment errors" in told.stdout
+        first = run("demo", **running.settings)
+        assert first.returncode == 0, first.stderr
+        assert "CRITICAL" in first.stdout
+        assert "Payment errors" in first.stdout
         again = run("demo", **running.settings)
         assert again.returncode == 0, again.stderr
         assert "(exists)" in again.stderr
@@ -91,7 +91,7 @@ def test_the_demo_ends_with_an_alert_and_other_commands_find_the_servers(tmp_pat
         assert f"`eventpulse up` (process {running.process.pid}) already runs on" in second.stderr
 
 
-def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
+def test_a_second_ctrl_c_kills_processes_that_have_not_stopped(tmp_path: Path) -> None:
     with up(tmp_path) as running:
         worker = psutil.Process(running.pid_of("worker-1"))
         worker.suspend()
@@ -109,7 +109,7 @@ def _other_ports() -> dict[str, str]:
     return {"EVENTPULSE_PORT": str(port), "EVENTPULSE_LIVE_PORT": str(live_port)}
 
 
-def test_a_port_in_use_is_one_line_that_names_it_and_the_variable(tmp_path: Path) -> None:
+def test_a_port_in_use_is_one_line_that_names_the_port_and_the_variable(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for variable, command in (
@@ -129,7 +129,7 @@ def test_a_port_in_use_is_one_line_that_names_it_and_the_variable(tmp_path: Path
             assert len(failed.stderr.splitlines()) == 1
 
 
-def test_a_data_directory_that_cannot_be_is_one_line(tmp_path: Path) -> None:
+def test_a_data_folder_that_cannot_be_created_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     failed = run("up", EVENTPULSE_DATA_DIR=str(tmp_path / "file" / "data"), **_other_ports())
     assert failed.returncode == 1
@@ -139,15 +139,15 @@ def test_a_data_directory_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     assert len(failed.stderr.splitlines()) == 1
 
 
-def test_servers_that_are_given_but_away_are_one_line_and_exit_69(tmp_path: Path, redis_url: str) -> None:
+def test_given_servers_that_are_unavailable_are_one_line_and_exit_69(tmp_path: Path, redis_url: str) -> None:
     (closed,) = free_ports(1)
     settings = {"EVENTPULSE_DATA_DIR": str(tmp_path), **_other_ports()}
-    away = {
+    unavailable = {
         "REDIS_URL": f"redis://:s3cret@127.0.0.1:{closed}",
         "DATABASE_URL": f"postgresql://me:s3cret@127.0.0.1:{closed}/x",
     }
-    no_redis = run("up", **settings, **away)
-    no_postgres = run("up", **settings, **{**away, "REDIS_URL": redis_url})
+    no_redis = run("up", **settings, **unavailable)
+    no_postgres = run("up", **settings, **{**unavailable, "REDIS_URL": redis_url})
     assert (no_redis.returncode, no_postgres.returncode) == (69, 69)
     assert no_redis.stderr.startswith("Error: Redis does not answer")
     assert no_postgres.stderr.startswith("Error: PostgreSQL does not answer")
@@ -156,15 +156,17 @@ def test_servers_that_are_given_but_away_are_one_line_and_exit_69(tmp_path: Path
         assert "s3cret" not in failed.stderr
 
 
-def test_servers_that_are_given_are_used_and_outlive_up(
+def test_given_servers_are_used_and_keep_running_after_up(
     tmp_path: Path, redis_url: str, empty_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "rules").mkdir()
-    (tmp_path / "rules" / "__init__.py").write_text("raise SystemExit('not our rules, but a folder called like it')")
+    (tmp_path / "rules" / "__init__.py").write_text(
+        "raise SystemExit('the folder `rules` of the current folder was imported')"
+    )
     monkeypatch.chdir(tmp_path)
     with up(tmp_path, REDIS_URL=redis_url, DATABASE_URL=empty_database) as running:
-        event_id = accepted(running.url)
-        until(lambda: stored(running.url, event_id))
+        event_id = post_event(running.url)
+        until(lambda: is_stored(running.url, event_id))
         assert running.interrupt() == 0
     assert not (tmp_path / "data").exists()
     assert run("check", REDIS_URL=redis_url, DATABASE_URL=empty_database).returncode == 0

@@ -1,4 +1,4 @@
-"""The supervisor over processes that misbehave on purpose."""
+"""The supervisor restarts processes that exit, and stops those that do not."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @pytest.fixture(autouse=True)
-def handlers_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def original_signal_handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     monkeypatch.setattr(supervision, "FIRST_BACKOFF_SECONDS", 0.02)
     yield
@@ -29,13 +29,13 @@ def handlers_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def board() -> ProcessOutput:
+def output() -> ProcessOutput:
     return ProcessOutput(labelled=True, coloured=False)
 
 
-def unit(name: str, script: str, board: ProcessOutput) -> Unit:
+def unit(name: str, script: str, output: ProcessOutput) -> Unit:
     child = Child(
-        name, ["/bin/sh", "-c", script], dict(os.environ), lambda stream, text: board.line(name, stream, text)
+        name, ["/bin/sh", "-c", script], dict(os.environ), lambda stream, text: output.line(name, stream, text)
     )
     return Unit(name, child)
 
@@ -48,19 +48,19 @@ def tick_until(supervisor: Supervisor, path: Path, lines: int) -> None:
     until(enough)
 
 
-def test_a_dead_process_is_started_again_and_again(tmp_path: Path, board: ProcessOutput) -> None:
+def test_a_process_that_exits_is_restarted_each_time(tmp_path: Path, output: ProcessOutput) -> None:
     starts = tmp_path / "starts"
-    supervisor = Supervisor([Phase([unit("worker", f"echo x >>{starts}; exit 3", board)], 1)], board)
+    supervisor = Supervisor([Phase([unit("worker", f"echo x >>{starts}; exit 3", output)], 1)], output)
     supervisor.start()
     tick_until(supervisor, starts, 4)
     assert supervisor.stop() == 0
 
 
 def test_every_change_of_state_is_one_line(
-    tmp_path: Path, board: ProcessOutput, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, output: ProcessOutput, capsys: pytest.CaptureFixture[str]
 ) -> None:
     starts = tmp_path / "starts"
-    supervisor = Supervisor([Phase([unit("worker", f"echo x >>{starts}; exit 3", board)], 1)], board)
+    supervisor = Supervisor([Phase([unit("worker", f"echo x >>{starts}; exit 3", output)], 1)], output)
     supervisor.start()
     tick_until(supervisor, starts, 2)
     supervisor.stop()
@@ -70,18 +70,18 @@ def test_every_change_of_state_is_one_line(
     assert lines[2].startswith("worker    │ started (process ")
 
 
-def test_what_a_process_writes_stays_on_its_stream_under_its_name(
-    tmp_path: Path, board: ProcessOutput, capsys: pytest.CaptureFixture[str]
+def test_each_line_of_a_process_keeps_its_stream_and_gets_the_name_of_the_process(
+    tmp_path: Path, output: ProcessOutput, capsys: pytest.CaptureFixture[str]
 ) -> None:
     done = tmp_path / "done"
-    talker = unit("talker", f"echo data; echo message >&2; printf 'no newline'; touch {done}; sleep 60", board)
-    supervisor = Supervisor([Phase([talker], 1)], board)
+    writer = unit("writer", f"echo data; echo message >&2; printf 'no newline'; touch {done}; sleep 60", output)
+    supervisor = Supervisor([Phase([writer], 1)], output)
     supervisor.start()
     until(done.exists)
     supervisor.stop()
     out, err = capsys.readouterr()
-    assert out.splitlines() == ["talker    │ data", "talker    │ no newline"]
-    assert "talker    │ message" in err.splitlines()
+    assert out.splitlines() == ["writer    │ data", "writer    │ no newline"]
+    assert "writer    │ message" in err.splitlines()
 
 
 def test_json_lines_pass_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,39 +89,47 @@ def test_json_lines_pass_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == '{"event":"x"}\n'
 
 
-def test_phases_stop_in_order_each_after_the_one_before(tmp_path: Path, board: ProcessOutput) -> None:
+def test_each_phase_stops_after_the_phase_before_it(tmp_path: Path, output: ProcessOutput) -> None:
     order = tmp_path / "order"
     ready = tmp_path / "ready"
 
-    def leaving(name: str, seconds: float) -> Unit:
+    def stopping_after(name: str, seconds: float) -> Unit:
         on_term = f"sleep {seconds}; echo {name} >>{order}; exit"
-        return unit(name, f"trap '{on_term}' TERM; echo x >>{ready}; while :; do sleep 0.01; done", board)
+        return unit(name, f"trap '{on_term}' TERM; echo x >>{ready}; while :; do sleep 0.01; done", output)
 
-    phases = [Phase([leaving("api", 0.2)], 2), Phase([leaving("worker", 0.1)], 2), Phase([leaving("redis", 0)], 2)]
-    supervisor = Supervisor(phases, board)
+    phases = [
+        Phase([stopping_after("api", 0.2)], 2),
+        Phase([stopping_after("worker", 0.1)], 2),
+        Phase([stopping_after("redis", 0)], 2),
+    ]
+    supervisor = Supervisor(phases, output)
     supervisor.start()
     tick_until(supervisor, ready, 3)
     assert supervisor.stop() == 0
     assert order.read_text().split() == ["api", "worker", "redis"]
 
 
-def test_who_does_not_stop_in_time_is_killed_with_all_its_own(tmp_path: Path, board: ProcessOutput) -> None:
+def test_a_process_that_does_not_stop_in_time_is_killed_with_its_children(
+    tmp_path: Path, output: ProcessOutput
+) -> None:
     pids = tmp_path / "pids"
     script = f"trap '' TERM; sleep 60 & echo $! >>{pids}; echo $$ >>{pids}; while :; do sleep 0.01; done"
-    supervisor = Supervisor([Phase([unit("stubborn", script, board)], grace_seconds=0.1)], board)
+    supervisor = Supervisor([Phase([unit("stubborn", script, output)], grace_seconds=0.1)], output)
     supervisor.start()
     tick_until(supervisor, pids, 2)
     began = time.monotonic()
     assert supervisor.stop() == 0
     assert time.monotonic() - began < 2
-    gone = [int(pid) for pid in pids.read_text().split()]
-    until(lambda: not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in gone))
+    pids_of_session = [int(pid) for pid in pids.read_text().split()]
+    until(
+        lambda: not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids_of_session)
+    )
 
 
-def test_the_first_signal_asks_and_the_second_insists(tmp_path: Path, board: ProcessOutput) -> None:
+def test_the_first_signal_requests_a_stop_and_the_second_one_kills(tmp_path: Path, output: ProcessOutput) -> None:
     ready = tmp_path / "ready"
     script = f"trap '' TERM; echo x >>{ready}; while :; do sleep 0.01; done"
-    supervisor = Supervisor([Phase([unit("stubborn", script, board)], grace_seconds=60)], board)
+    supervisor = Supervisor([Phase([unit("stubborn", script, output)], grace_seconds=60)], output)
     supervisor.start()
     tick_until(supervisor, ready, 1)
     assert not supervisor.stopping
@@ -131,9 +139,9 @@ def test_the_first_signal_asks_and_the_second_insists(tmp_path: Path, board: Pro
     assert supervisor.stop() == 130
 
 
-def test_a_process_that_dies_while_stopping_stays_dead(tmp_path: Path, board: ProcessOutput) -> None:
+def test_a_process_that_exits_during_shutdown_is_not_restarted(tmp_path: Path, output: ProcessOutput) -> None:
     starts = tmp_path / "starts"
-    supervisor = Supervisor([Phase([unit("worker", f"echo x >>{starts}; exit 1", board)], 1)], board)
+    supervisor = Supervisor([Phase([unit("worker", f"echo x >>{starts}; exit 1", output)], 1)], output)
     os.kill(os.getpid(), signal.SIGTERM)
     supervisor.start()
     until(starts.exists)

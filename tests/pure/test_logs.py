@@ -1,4 +1,4 @@
-"""Logs are JSON lines or readable ones, carry their context, and never show a password."""
+"""Logs are JSON lines or readable lines, with their context and without secrets."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ from eventpulse.masking import masked
 
 
 @pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
+def original_logging() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -28,7 +28,9 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
-def test_a_json_line_has_time_level_logger_and_the_bound_context(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_json_line_has_the_time_the_level_the_logger_and_the_bound_context(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     logs.configure("info", "json")
     structlog.contextvars.bind_contextvars(request_id="r-1", event_id="e-1")
     structlog.get_logger("api.resources.events").info("accepted", count=3)
@@ -44,7 +46,7 @@ def test_a_json_line_has_time_level_logger_and_the_bound_context(capsys: pytest.
     }
 
 
-def test_a_library_logs_in_the_same_form_with_the_same_context(capsys: pytest.CaptureFixture[str]) -> None:
+def test_records_of_a_library_have_the_same_format_and_context(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "json")
     structlog.contextvars.bind_contextvars(message_id="m-1")
     logging.getLogger("dramatiq.worker").warning("%d messages", 2)
@@ -64,20 +66,20 @@ def test_an_exception_is_one_string_field(capsys: pytest.CaptureFixture[str]) ->
         assert line["exception"].endswith("ValueError: odd")
 
 
-def test_what_is_below_the_level_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+def test_records_below_the_level_are_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("warning", "json")
     structlog.get_logger().info("detail")
     logging.getLogger("library").info("detail")
     assert lines(capsys) == []
 
 
-def test_one_line_a_call_is_too_much_from_an_http_client(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_info_records_of_an_http_client_are_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("debug", "json")
     logging.getLogger("httpx").info("HTTP Request: POST …")
     assert lines(capsys) == []
 
 
-def test_the_console_form_is_for_people_and_shows_no_local_variables(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_console_format_shows_tracebacks_without_local_variables(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "console")
     try:
         local = "s3cret"
@@ -94,7 +96,7 @@ def test_auto_is_json_when_stderr_is_not_a_terminal() -> None:
     assert logs.resolve_format("auto") == "json"
 
 
-def test_no_colour_wins_over_forced_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_color_has_precedence_over_force_color(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert logs.use_colour(sys.stderr)
     monkeypatch.setenv("NO_COLOR", "1")
@@ -102,7 +104,7 @@ def test_no_colour_wins_over_forced_colour(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
-def test_no_form_shows_a_password_wherever_it_is(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_passwords_are_masked_in_every_part_of_a_record(form: str, capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", form)
     url = "postgresql://me:s3cret@db/pulse"
     try:
@@ -127,5 +129,5 @@ def test_no_form_shows_a_password_wherever_it_is(form: str, capsys: pytest.Captu
         ("unix:///run/redis.sock", "unix:///run/redis.sock"),
     ],
 )
-def test_masking_hides_the_secret_and_nothing_else(text: str, shown: str) -> None:
+def test_masking_replaces_the_secret_and_nothing_else(text: str, shown: str) -> None:
     assert masked(text) == shown

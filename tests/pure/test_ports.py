@@ -1,4 +1,4 @@
-"""Why an address cannot be listened at, in words that help."""
+"""An address that cannot be listened on is reported with the reason and the variable to change."""
 
 import socket
 
@@ -7,14 +7,14 @@ import pytest
 from eventpulse.ports import PortError, ensure_free, in_brackets, reachable_host
 
 
-def test_a_free_port_is_free_and_stays_so() -> None:
+def test_a_free_port_is_still_free_after_the_check() -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     ensure_free("127.0.0.1", port, "EVENTPULSE_PORT")
     ensure_free("127.0.0.1", port, "EVENTPULSE_PORT")
 
 
-def test_a_taken_port_is_named_with_its_variable() -> None:
+def test_a_port_in_use_is_reported_with_its_variable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(PortError, match=rf"^port {port} on 127\.0\.0\.1 is in use: .* set EVENTPULSE_LIVE_PORT"):
@@ -22,12 +22,12 @@ def test_a_taken_port_is_named_with_its_variable() -> None:
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid"])
-def test_an_address_that_is_not_ours_is_named_with_its_variable(host: str) -> None:
+def test_an_address_of_another_machine_is_reported_with_its_variable(host: str) -> None:
     with pytest.raises(PortError, match=rf"^cannot listen on {host} \(.+\): set EVENTPULSE_HOST"):
         ensure_free(host, 8000, "EVENTPULSE_PORT")
 
 
-def test_a_client_reaches_a_server_that_listens_everywhere_on_this_machine() -> None:
+def test_a_server_that_listens_on_every_address_is_reached_at_the_loopback_address() -> None:
     assert [reachable_host(host) for host in ("0.0.0.0", "::", "::1", "db.example")] == [
         "127.0.0.1",
         "[::1]",

@@ -1,4 +1,4 @@
-"""How a command ended."""
+"""The result of a command of the command line."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Ended:
-    """The exit code of a command, and what it wrote."""
+    """Exit code and output of a command."""
 
     code: int
     out: str

@@ -58,19 +58,19 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def environ(**settings: str) -> dict[str, str]:
-    """This environment with these settings and no others."""
+    """Return the environment of this process with only these settings."""
     kept = {name: value for name, value in os.environ.items() if name not in SETTINGS}
     return {**kept, "LOG_FORMAT": "console", **settings}
 
 
 def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """A command to its end."""
+    """Run a command until it exits."""
     return subprocess.run([*COMMAND, *arguments], env=environ(**settings), capture_output=True, text=True, timeout=60)
 
 
 @dataclass
 class Running:
-    """A running `eventpulse up`: its process, and the files that its output goes to."""
+    """A running `eventpulse up` with the files of its output."""
 
     process: subprocess.Popen[bytes]
     settings: dict[str, str]
@@ -88,19 +88,19 @@ class Running:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def pid_of(self, unit: str) -> int:
-        """The process that the newest state line of the unit names."""
+        """Return the process id in the newest state line of the unit."""
         lines = [line for line in self.err.read_text().splitlines() if line.startswith(unit) and "(process " in line]
         return int(lines[-1].rpartition("(process ")[2].rstrip(")"))
 
     def interrupt(self) -> int:
-        """Ctrl-C; returns the exit code."""
+        """Send the SIGINT of Ctrl-C; return the exit code."""
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(20)
 
 
 @contextmanager
 def up(folder: Path, name: str = "up", **settings: str) -> Iterator[Running]:
-    """`eventpulse up` with its data in `folder`: ready when the block starts, gone with all it started when it ends."""
+    """Run `eventpulse up` with its data in `folder`: ready in the block, and stopped with its children after it."""
     port, live_port = free_ports(2)
     own = {
         "EVENTPULSE_DATA_DIR": str(folder / "data"),
