@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 from marshmallow import Schema, missing
 
 from rules.event import Event
-from rules.scope import Scope, normalize
+from rules.scope import Getter, Scope, normalize
 from rules.verdict import Selection, Verdict
 from rules.windows.queries import WindowQuery, WindowResult
 
@@ -35,8 +35,9 @@ class Windowed(Protocol):
     @property
     def query(self) -> WindowQuery: ...
 
-    def member_value(self, event: Event) -> float:
-        """Return the value of an event in the window: 1 if events are counted."""
+    @property
+    def value_of(self) -> Getter | None:
+        """The function that returns the value of an event in the window; None if events are counted: all are 1."""
         ...
 
     def evaluate(self, result: WindowResult, group_suffix: str) -> Verdict: ...

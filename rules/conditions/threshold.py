@@ -11,7 +11,7 @@ from marshmallow import fields, validate
 
 from rules.conditions.base import ConditionSchema
 from rules.conditions.fields import MAX_COUNT, Filters, GroupBy, StrictNumber
-from rules.event import Event, moment
+from rules.event import moment
 from rules.scope import Scope
 from rules.verdict import Selection, Verdict, format_count, format_number
 from rules.windows.queries import CountWithin, NthWithin, WindowResult
@@ -40,6 +40,7 @@ class Threshold:
     """
 
     windowed: ClassVar[Literal[True]] = True
+    value_of: ClassVar[None] = None
     scope: Scope
     operator: str
     value: float
@@ -47,9 +48,6 @@ class Threshold:
     query: NthWithin | CountWithin
     #: Name of the counted events in messages.
     what: str = "events"
-
-    def member_value(self, event: Event) -> float:  # noqa: ARG002 - every event counts once
-        return 1
 
     def evaluate(self, result: WindowResult, group_suffix: str) -> Verdict:
         compare, name = OPERATORS[self.operator]

@@ -10,7 +10,7 @@ from marshmallow import fields, validate
 
 from rules.conditions.base import ConditionSchema
 from rules.conditions.fields import BoundedInteger, Filters, GroupBy, StrictNumber
-from rules.event import Event, moment
+from rules.event import moment
 from rules.scope import Scope
 from rules.verdict import Selection, Verdict, format_count
 from rules.windows.queries import BucketBaseline, WindowResult
@@ -28,13 +28,11 @@ class ZScore:
     """
 
     windowed: ClassVar[Literal[True]] = True
+    value_of: ClassVar[None] = None
     scope: Scope
     threshold: float
     bucket_seconds: int
     query: BucketBaseline
-
-    def member_value(self, event: Event) -> float:  # noqa: ARG002 - every event counts once
-        return 1
 
     def evaluate(self, result: WindowResult, group_suffix: str) -> Verdict:
         length = self.query.baseline

@@ -103,7 +103,8 @@ class _Series:
             self._conclude(_Trigger(at if in_time else received, event.event_id, event.timestamp, verdict))
             return True
         if in_time:
-            self.members.add((at, event.event_id, condition.member_value(event)))
+            value = 1 if condition.value_of is None else condition.value_of(event)
+            self.members.add((at, event.event_id, value))
             self.newest = max(self.newest, min(at, received))
         return in_time
 

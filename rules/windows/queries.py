@@ -86,7 +86,7 @@ def members_kept(needed: int) -> int:
     return max(4 * needed, needed + 256)
 
 
-class WindowUpdate(msgspec.Struct, array_like=True):
+class WindowUpdate(msgspec.Struct):
     """New members of one window, in order of (time, id).
 
     `newest` is the latest event time of the batch, limited to the time of arrival.

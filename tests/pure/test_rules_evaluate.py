@@ -47,6 +47,7 @@ class Broken:
     """A condition that raises an exception in the step `where`."""
 
     windowed: ClassVar[Literal[True]] = True
+    value_of: ClassVar[None] = None
 
     def __init__(self, where: str) -> None:
         self.where = where
@@ -57,9 +58,6 @@ class Broken:
         if self.where == "query":
             raise ValueError("no\nquery")
         return NthWithin.of(1, 10, 3600)
-
-    def member_value(self, event: Event) -> float:
-        return 1
 
     def evaluate(self, result: WindowResult, group_suffix: str) -> Verdict:
         if self.where == "evaluate":

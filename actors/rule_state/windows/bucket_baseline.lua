@@ -1,6 +1,6 @@
 -- Count events by bucket of time; return for each the count of its bucket and the baseline before it.
 --
--- ARGV[1]  msgpack: {position, {key, {size, baseline, keep}, newest, {{time, id, value}, …}}} for each window
+-- ARGV[1]  msgpack: {position, {key, {size, baseline, keep}, newest, {time, id, time, id, …}}} for each window
 -- Reply    msgpack: {position, id, time, count, total, squares} for each event whose baseline is complete
 --
 -- eventpulse:window:<rule>:<condition>:<group>           hash: bucket number -> count, "first" -> first bucket ever
@@ -49,14 +49,14 @@ for _, entry in ipairs(cmsgpack.unpack(ARGV[1])) do
     local key, query, newest, members = unpack(update)
     local size, baseline, keep = unpack(query)
     local bucket, times, ids = nil, {}, {}
-    for _, member in ipairs(members) do
-        local member_bucket = math.floor(member[1] / size)
+    for i = 1, #members, 2 do
+        local member_bucket = math.floor(members[i] / size)
         if bucket and member_bucket > bucket then
             add(position, key, query, bucket, times, ids)
             times, ids = {}, {}
         end
         bucket = member_bucket
-        times[#times + 1], ids[#ids + 1] = member[1], member[2]
+        times[#times + 1], ids[#ids + 1] = members[i], members[i + 1]
     end
     add(position, key, query, bucket, times, ids)
 

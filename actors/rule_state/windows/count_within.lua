@@ -1,6 +1,6 @@
 -- Add events to windows and count, for each, the members of the `width` that ends with it, itself included.
 --
--- ARGV[1]  msgpack: {position, {key, {width, keep, past}, newest, {{time, id, value}, …}}} for each window
+-- ARGV[1]  msgpack: {position, {key, {width, keep, past}, newest, {time, id, time, id, …}}} for each window
 -- Reply    msgpack: {position, id, time, count} for each event
 --
 -- eventpulse:window:<rule>:<condition>:<group>  sorted set: event id -> event time in microseconds
@@ -13,14 +13,10 @@ for _, entry in ipairs(cmsgpack.unpack(ARGV[1])) do
     local position, update = unpack(entry)
     local key, query, newest, members = unpack(update)
     local width, keep, past = unpack(query)
-    local additions = {}
-    for i, member in ipairs(members) do
-        additions[2 * i - 1], additions[2 * i] = member[1], member[2]
-    end
-    redis.call('ZADD', key, 'NX', unpack(additions))
+    redis.call('ZADD', key, 'NX', unpack(members))
 
-    for _, member in ipairs(members) do
-        local at, id = unpack(member)
+    for i = 1, #members, 2 do
+        local at, id = members[i], members[i + 1]
         results[#results + 1] = { position, id, at, redis.call('ZCOUNT', key, at - width + 1, at) }
     end
 

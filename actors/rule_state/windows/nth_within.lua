@@ -1,6 +1,6 @@
 -- Add events to windows and find the events that are the last of `needed` members within `width`.
 --
--- ARGV[1]  msgpack: {position, {key, {needed, width, keep, past}, newest, {{time, id, value}, …}}} for each window
+-- ARGV[1]  msgpack: {position, {key, {needed, width, keep, past}, newest, {time, id, time, id, …}}} for each window
 -- Reply    msgpack: {position, id, time, needed} for each event found
 --
 -- eventpulse:window:<rule>:<condition>:<group>  sorted set: event id -> event time in microseconds
@@ -44,8 +44,8 @@ end
 
 -- Return the rank of the oldest new member, and the times and ids from it on as far as a new member may matter.
 local function affected(key, size, members, needed, redelivered)
-    local oldest, latest = members[1][2], members[#members][2]
-    local first = math.max(0, size - #members - TAIL)
+    local oldest, latest = members[2], members[#members]
+    local first = math.max(0, size - #members / 2 - TAIL)
     local times, ids = read(key, first, -1)
     local from, to = nil, nil
     for i, id in ipairs(ids) do
@@ -64,22 +64,22 @@ end
 -- Append a result for each event that the new members, which are in the window now, have made the last of `needed`.
 local function find(position, key, size, needed, width, members, redelivered)
     local is_new = {}
-    for _, member in ipairs(members) do
-        is_new[member[2]] = true
+    for i = 2, #members, 2 do
+        is_new[members[i]] = true
     end
     local first, times, ids = affected(key, size, members, needed, redelivered)
     -- The times from the lowest rank that the loop looks back to; starts[1] has the rank `lowest`.
-    local lowest = math.max(0, first - needed + 1 - #members)
+    local lowest = math.max(0, first - needed + 1 - #members / 2)
     local starts = read(key, lowest, first + #times - needed)
     local new, expired = 0, 0
     for i, at in ipairs(times) do
-        if at >= members[#members][1] + width then
+        if at >= members[#members - 1] + width then
             break
         end
         if is_new[ids[i]] then
             new = new + 1
         end
-        while expired < new and members[expired + 1][1] <= at - width do
+        while expired < new and members[2 * expired + 1] <= at - width do
             expired = expired + 1
         end
         local start = first + i - needed - lowest + 1 -- index of the member `needed - 1` ranks before this event
@@ -95,17 +95,13 @@ for _, entry in ipairs(cmsgpack.unpack(ARGV[1])) do
     local position, update = unpack(entry)
     local key, query, newest, members = unpack(update)
     local needed, width, keep, past = unpack(query)
-    local additions = {}
-    for i, member in ipairs(members) do
-        additions[2 * i - 1], additions[2 * i] = member[1], member[2]
-    end
-    local added = call('ZADD', key, 'NX', unpack(additions))
-    local size = call('ZCARD', key)
+    local added = call('ZADD', key, 'NX', unpack(members))
+    local size, redelivered = call('ZCARD', key), added < #members / 2
 
     if size >= needed then
         local latest_start = call('ZRANGE', key, size - needed, size - needed, 'WITHSCORES')[2]
-        if members[1][1] - latest_start < width then
-            find(position, key, size, needed, width, members, added < #members)
+        if members[1] - latest_start < width then
+            find(position, key, size, needed, width, members, redelivered)
         end
     end
     call('ZREMRANGEBYSCORE', key, '-inf', newest - past)

@@ -48,7 +48,8 @@ class RedisWindow:
 
     def observe(self, updates: Sequence[WindowUpdate]) -> list[WindowResult]:
         """See `Window`. One update has at most 2,000 members: Lua cannot pass more arguments to a command."""
-        replies = run_pipelined(self._client, [(OBSERVE[query], _encode(part)) for query, part in _parts(updates)])
+        calls = [(OBSERVE[query], _encode(list(map(_message, part)))) for query, part in _parts(updates)]
+        replies = run_pipelined(self._client, calls)
         return [result for reply in replies for result in _decode_results(reply)]
 
     def check_cooldowns(self, claims: Sequence[CooldownClaim]) -> list[list[bool]]:
@@ -61,6 +62,16 @@ class RedisWindow:
     def _run(self, script: LuaScript, argument: Sequence[tuple[Any, ...]]) -> Any:
         (reply,) = run_pipelined(self._client, [(script, _encode(argument))])
         return reply
+
+
+def _message(part: tuple[int, WindowUpdate]) -> tuple[Any, ...]:
+    """Return the argument of a script for one update. It has no values: every query counts its members.
+
+    Members are one flat array, because a Lua table for each of them would cost as much as the query itself.
+    """
+    position, update = part
+    members = [field for at, event_id, _ in update.members for field in (at, event_id)]
+    return position, (update.key, update.query, update.newest, members)
 
 
 def _parts(updates: Sequence[WindowUpdate]) -> Iterator[tuple[type[WindowQuery], list[tuple[int, WindowUpdate]]]]:
