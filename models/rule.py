@@ -138,5 +138,8 @@ def start_epoch(stale: str) -> None:
 
 
 def _lock_rulebook() -> None:
-    """Let concurrent changes wait for each other. Locked before any rule, because the other order could deadlock."""
+    """Let concurrent changes wait for each other.
+
+    It is locked before any rule: otherwise two transactions that change the same rules could deadlock.
+    """
     database.execute_sql("SELECT FROM rulebook FOR UPDATE")

@@ -11,10 +11,10 @@ from rules.conditions import CONDITIONS
 from rules.conditions.base import ConditionSchema
 from rules.event import Event
 from rules.rule import parse_rule
-from rules.scope import Scope
+from rules.scope import Scope, getter
 from rules.verdict import Selection, Verdict
 from rules.windows.memory import MemoryWindow
-from rules.windows.queries import CooldownClaim, NthWithin, WindowResult, WindowUpdate
+from rules.windows.queries import CooldownClaim, Member, NthWithin, WindowResult, WindowUpdate
 
 
 class RecordingWindow(MemoryWindow):
@@ -23,10 +23,12 @@ class RecordingWindow(MemoryWindow):
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[str] = []
+        self.members: list[Member] = []
 
-    def observe(self, watches: Sequence[WindowUpdate]) -> list[WindowResult]:
+    def observe(self, updates: Sequence[WindowUpdate]) -> list[WindowResult]:
         self.calls.append("observe")
-        return super().observe(watches)
+        self.members += [member for update in updates for member in update.members]
+        return super().observe(updates)
 
     def check_cooldowns(self, claims: Sequence[CooldownClaim]) -> list[list[bool]]:
         self.calls.append("check_cooldowns")
@@ -102,10 +104,34 @@ def test_a_rule_that_raises_is_a_fault_and_does_not_affect_others(where: str, re
     assert [firing.rule.rule_id for firing in found.firings] == ["r1"]
 
 
+class SumSchema(ConditionSchema):
+    """Fields of a condition whose members have the value of `payload.amount`."""
+
+    type = fields.String()
+
+    def build(self, values: Mapping[str, Any]) -> Any:
+        return SumCondition("nowhere")
+
+
+class SumCondition(Broken):
+    """A condition that gives a value to each event."""
+
+    value_of: ClassVar[Any] = staticmethod(getter("payload.amount"))
+
+
+def test_the_condition_gives_each_member_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CONDITIONS, "sum", SumSchema)
+    window, events = RecordingWindow(), [event(1, payload={"amount": 2.5}), event(2, payload={"amount": 4})]
+    decide(events, window, parse_rule(row({"type": "sum"})))
+    assert [value for _, _, value in window.members] == [2.5, 4]
+    decide(events, window, rule())
+    assert [value for _, _, value in window.members[2:]] == [1, 1]
+
+
 class UnavailableWindow(MemoryWindow):
     """A window whose server does not answer."""
 
-    def observe(self, watches: Sequence[WindowUpdate]) -> list[WindowResult]:
+    def observe(self, updates: Sequence[WindowUpdate]) -> list[WindowResult]:
         raise ConnectionError("unavailable")
 
 
