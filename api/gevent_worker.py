@@ -19,7 +19,7 @@ from gunicorn.http.errors import ParseException
 from gunicorn.workers.ggevent import GeventWorker
 from psycopg2 import extensions
 
-#: An unread rest of a body is drained up to this size and for this long; after that the connection is closed.
+#: The unread remainder of a body is drained up to this size and for this long; then the connection is closed.
 MAX_DRAINED_BYTES = 64 * 1024
 DRAIN_SECONDS = 0.5
 

@@ -181,6 +181,6 @@ class Gateway:
 
 
 def _is_same_origin(request: Request) -> bool:
-    """Reject cross-origin WebSocket requests: browsers allow them, so `Origin`, if present, must match `Host`."""
+    """Return whether `Origin`, if present, matches `Host`: browsers let pages of any host open a WebSocket."""
     origin = request.headers.get("Origin")
     return origin is None or urlsplit(origin).hostname == urlsplit(f"//{request.headers.get('Host', '')}").hostname

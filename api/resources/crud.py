@@ -78,14 +78,14 @@ class CrudResource(Resource):
         return self.model.create(**fields)
 
     def completed(self, row: Any, body: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - for subclasses
-        """Return the body of a change with what the stored row adds to it."""
+        """Return the body of a change, completed with values of the stored row."""
         return body
 
     def after_change(self) -> None:
         """Make a stored change take effect."""
 
     def warnings(self, row: Any) -> list[str]:  # noqa: ARG002 - for subclasses
-        """Return what to know about a valid row; the answer to a write contains it."""
+        """Return remarks about a valid row; the answer to a write contains them."""
         return []
 
     def validated(self, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ STATUS_REASON = json_schema.nullable(json_schema.STRING) | {
     "description": "why the rule is suspended if its status is `error`"
 }
 WARNINGS = json_schema.array(json_schema.STRING) | {
-    "description": "what to know about this valid rule; absent if there is nothing"
+    "description": "remarks about a valid rule; absent if there are none"
 }
 
 

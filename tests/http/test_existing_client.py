@@ -1,4 +1,4 @@
-"""Compatibility: clients of the TypeScript EventPulse work unchanged, with the same paths, bodies and names."""
+"""Compatibility: clients of an earlier EventPulse work unchanged, with the same paths, bodies and names."""
 
 import os
 import signal
