@@ -1,4 +1,4 @@
-# One image for every process: `docker run eventpulse api | live | worker | scheduler | migrate`.
+# The image of every process: `docker run eventpulse api | live | worker | scheduler | migrate`.
 FROM python:3.13-slim AS build
 WORKDIR /src
 COPY setup.cfg pyproject.toml README.md LICENSE ./
@@ -9,7 +9,7 @@ COPY models models
 COPY rules rules
 COPY notifiers notifiers
 COPY schedules schedules
-# Without the embedded extra: here Redis and PostgreSQL are services of their own.
+# Without the extra `embedded`: in containers, Redis and PostgreSQL are separate services.
 RUN pip wheel --no-cache-dir --wheel-dir /wheels .
 
 FROM python:3.13-slim

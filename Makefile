@@ -1,4 +1,4 @@
-# Everything lives in .venv, made from the first Python that is new enough; `make PYTHON=…` chooses another.
+# .venv is created with the first Python that is new enough; `make PYTHON=…` selects another one.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 SHELL := /bin/sh
@@ -16,7 +16,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
-install: $(INSTALLED) ## Make .venv with EventPulse and its tools
+install: $(INSTALLED) ## Create .venv with EventPulse and its tools
 
 $(INSTALLED): setup.cfg pyproject.toml
 	@test -n "$(PYTHON)" || { echo "EventPulse needs Python 3.11 or newer, with venv (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
@@ -25,11 +25,11 @@ $(INSTALLED): setup.cfg pyproject.toml
 	@touch $@
 
 .PHONY: up
-up: $(INSTALLED) ## Run everything here, with embedded servers if need be; Ctrl-C stops it
+up: $(INSTALLED) ## Run everything, with embedded servers if no URLs are set; Ctrl-C stops it
 	@$(BIN)/eventpulse up
 
 .PHONY: demo
-demo: $(INSTALLED) ## Send traffic to a running EventPulse until it raises an alert
+demo: $(INSTALLED) ## Send traffic to a running EventPulse, and show the alert that follows
 	@$(BIN)/eventpulse demo
 
 .PHONY: test

@@ -15,7 +15,9 @@ import yaml
 from support.cli import Run
 from support.processes import COMMAND, environ, free_ports
 
+from actors import worker
 from eventpulse.cli import main
+from eventpulse.local import launcher
 from models import database
 
 ROOT = Path(__file__).parents[2]
@@ -163,6 +165,12 @@ def test_ctrl_c_ends_a_command_while_a_lock_of_httpcore_is_held() -> None:
         [sys.executable, "-c", program, "demo", "--url", url], env=environ(), timeout=20, check=False
     )
     assert ended.returncode == 130
+
+
+def test_a_worker_has_the_time_that_it_needs_to_stop_under_up_and_in_compose() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    assert launcher.WORKER_GRACE_SECONDS > worker.FORCED_EXIT_SECONDS
+    assert float(services["worker"]["stop_grace_period"].removesuffix("s")) > worker.FORCED_EXIT_SECONDS
 
 
 def test_the_compose_file_runs_commands_that_exist_and_waits_for_health() -> None:
