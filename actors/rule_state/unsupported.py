@@ -20,8 +20,8 @@ def report(broker: RedisBroker, reasons: dict[str, str]) -> None:
     running = queues.worker_ids(broker) | {broker.worker_id}
     known: dict[bytes, bytes] = broker.client.hgetall(REPORTS)  # type: ignore[assignment]
     obsolete = {worker.decode() for worker in known} - running
-    # Not a transaction, in which a full Redis rejects every command. Only the report may be missing then: evaluation must
-    # continue, because it frees memory.
+    # Not a transaction, in which a full Redis rejects every command. If it rejects the report, evaluation must continue
+    # nevertheless, because evaluation frees memory.
     with broker.client.pipeline(transaction=False) as pipeline, contextlib.suppress(redis.exceptions.OutOfMemoryError):
         if reasons:
             pipeline.hset(REPORTS, broker.worker_id, msgspec.json.encode([__version__, reasons]))
