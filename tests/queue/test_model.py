@@ -1,4 +1,4 @@
-"""The scripts against a model, in any order that hypothesis can think of: nothing is lost, nothing is done twice."""
+"""The queue scripts compared with a model, in any order of calls: no message is lost or settled twice."""
 
 import os
 import signal
@@ -15,14 +15,14 @@ from eventpulse.local.daemon import Daemon
 
 
 class RestartedQueues(Queues):
-    """The same, at a Redis that is killed now and then."""
+    """Queues in a Redis that also crashes and restarts."""
 
     def __init__(self, server: Daemon) -> None:
         self.server = server
         super().__init__(redis.Redis.from_url(server.url))
 
     @rule()
-    def kill_redis(self) -> None:
+    def restart_redis(self) -> None:
         os.kill(self.server.pid, signal.SIGKILL)
         until(lambda: self.server.exit_status() is not None)
         self.server.start()
