@@ -37,7 +37,7 @@ test: $(INSTALLED) ## Run the tests, in three processes
 	$(BIN)/pytest $(PARALLEL)
 
 .PHONY: check
-check: $(INSTALLED) ## What CI runs: format, lint, types, import layers, tests, coverage
+check: $(INSTALLED) ## Run the complete check: format, lint, types, import layers, tests, coverage
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -50,21 +50,25 @@ check: $(INSTALLED) ## What CI runs: format, lint, types, import layers, tests, 
 faults: $(INSTALLED) ## Run all chaos tests, against stock Dramatiq and EventPulse (2.5 hours)
 	cd tests && ../$(BIN)/python -m chaos --json ../docs/reliability.json
 
+.PHONY: words
+words: $(INSTALLED) ## Report words that the glossary replaces by a standard term
+	$(BIN)/python tests/house_style.py
+
 .PHONY: mutants
-mutants: $(INSTALLED) ## Take each guard out in turn, and see that a test notices
+mutants: $(INSTALLED) ## Disable each guard in turn; a test must fail
 	$(BIN)/python tests/mutate.py
 
 .PHONY: bench
-bench: $(INSTALLED) ## Run every benchmark (35 minutes), and write docs/performance.json and its plots
+bench: $(INSTALLED) ## Run all benchmarks (35 minutes); write docs/performance.json and its plots
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded,bench]'
 	$(BIN)/python benchmarks/run.py
 
 .PHONY: format
-format: $(INSTALLED) ## Format the code, and repair what ruff can
+format: $(INSTALLED) ## Format the code and apply the fixes of ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 .PHONY: clean
-clean: ## Remove .venv and what tools left behind; data stays
+clean: ## Remove .venv and the files of tools; data stays
 	rm -rf .venv build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,28 +1,35 @@
-"""Take each guard out in turn, and see that a test notices: `make mutants`.
+"""Mutation check: disable each guard in turn; one of its tests must fail.
 
-Each is applied alone to a copy of the code; its tests must pass without it and fail with it.
+    .venv/bin/python tests/mutate.py [--only TEXT …] [--jobs N]
 
-    .venv/bin/python tests/mutate.py [PART OF A NAME …]
+`mutants.toml` lists the guards. Each is applied alone to a copy of the code; its tests must pass without the change and
+fail with it. Exit with 1 if a mutant survives.
 """
 
+import argparse
 import os
+import queue
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import tomllib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("eventpulse", "api", "actors", "models", "rules", "notifiers", "schedules", "tests")
+PACKAGES = ("eventpulse", "api", "actors", "models", "rules", "notifiers", "schedules", "docs", "tests")
 FILES = ("setup.cfg", "pyproject.toml", "docker-compose.yml", "README.md", "Makefile", "Dockerfile", ".env.example")
-LONGEST_SECONDS = 150
+TIMEOUT_SECONDS = 150
 
 
 class Mutant(NamedTuple):
-    """A guard, and how to take it out: see `mutants.toml`."""
+    """A guard and the change that disables it: see `mutants.toml`."""
 
     guard: str
     path: str
@@ -31,63 +38,103 @@ class Mutant(NamedTuple):
     tests: str
 
 
-def look_up(mutant: Mutant) -> None:
-    """Raise `SystemExit` when its text is not there, or not once."""
-    found = (ROOT / mutant.path).read_text().count(mutant.old)
-    if found != 1:
-        raise SystemExit(f"{mutant.guard}: found {found} times in {mutant.path}: {mutant.old!r}")
+class Copies:
+    """Copies of the code, one for each job; a job takes one and returns it."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self._free: queue.Queue[Path] = queue.Queue()
+        for number in range(count):
+            self._free.put(_copy(folder / str(number)))
+
+    @contextmanager
+    def take(self) -> Iterator[Path]:
+        copy = self._free.get()
+        try:
+            yield copy
+        finally:
+            self._free.put(copy)
 
 
-def survives(mutant: Mutant, folder: Path) -> bool:
-    """Whether its tests pass all the same."""
-    path = folder / mutant.path
-    sound = path.read_text()
-    path.write_text(sound.replace(mutant.old, mutant.new))
-    try:
-        return passes(mutant.tests, folder)
-    finally:
-        path.write_text(sound)
+def _copy(folder: Path) -> Path:
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in FILES:
+        shutil.copy(ROOT / file, folder / file)
+    return folder
+
+
+def check_text(mutant: Mutant) -> None:
+    """Raise `SystemExit` if the text of the guard is not exactly once in its file."""
+    count = (ROOT / mutant.path).read_text().count(mutant.old)
+    if count != 1:
+        raise SystemExit(f"{mutant.guard}: found {count} times in {mutant.path}: {mutant.old!r}")
 
 
 def passes(tests: str, folder: Path) -> bool:
+    """Return whether the tests pass in this copy; a timeout is a failure."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", *tests.split()]
     environ = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "CI": "true"}
     process = subprocess.Popen(
         command, cwd=folder, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        return process.wait(LONGEST_SECONDS) == 0
-    except subprocess.TimeoutExpired:  # to hang is to fail
-        process.send_signal(2)
+        return process.wait(TIMEOUT_SECONDS) == 0
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)  # pytest stops the servers of its fixtures
         process.wait()
         return False
 
 
-def main(wanted: list[str]) -> int:
+def survives(mutant: Mutant, copies: Copies) -> bool:
+    """Return whether the tests pass although the guard is disabled."""
+    started = time.monotonic()
+    with copies.take() as folder:
+        path = folder / mutant.path
+        original = path.read_text()
+        path.write_text(original.replace(mutant.old, mutant.new))
+        try:
+            survived = passes(mutant.tests, folder)
+        finally:
+            path.write_text(original)
+    result = "SURVIVES" if survived else "killed"
+    print(f"{result:8}  {time.monotonic() - started:5.1f} s  {mutant.guard}", flush=True)
+    return survived
+
+
+def check_tests(tests: str, copies: Copies) -> None:
+    """Raise `SystemExit` if the tests fail with every guard in place."""
+    with copies.take() as folder:
+        if not passes(tests, folder):
+            raise SystemExit(f"these fail with every guard in place: {tests}")
+
+
+def load() -> list[Mutant]:
+    """Return all mutants of `mutants.toml`. Raises `SystemExit` if one does not match the code."""
     listed = tomllib.loads((ROOT / "tests" / "mutants.toml").read_text())["mutant"]
     mutants = [Mutant(**fields) for fields in listed]
-    chosen = [mutant for mutant in mutants if not wanted or any(word in mutant.guard for word in wanted)]
     for mutant in mutants:
-        look_up(mutant)
-    with tempfile.TemporaryDirectory(prefix="eventpulse-mutants-") as name:
-        folder = Path(name)
-        for package in PACKAGES:
-            shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-        for file in FILES:
-            shutil.copy(ROOT / file, folder / file)
-        for tests in sorted({mutant.tests for mutant in chosen}):
-            if not passes(tests, folder):
-                raise SystemExit(f"these fail with every guard in place: {tests}")
-        survivors = []
-        for mutant in chosen:
-            started = time.monotonic()
-            survived = survives(mutant, folder)
-            survivors += [mutant] if survived else []
-            print(
-                f"{'SURVIVES' if survived else 'noticed'}  {time.monotonic() - started:5.1f} s  {mutant.guard}",
-                flush=True,
-            )
-    print(f"{len(chosen) - len(survivors)} of {len(chosen)} guards are missed when they are taken out")
+        check_text(mutant)
+    return mutants
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the chosen mutants and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", metavar="TEXT", help="guards or paths that contain one of these texts")
+    parser.add_argument("--jobs", type=int, default=2, help="mutants that are tested in parallel")
+    options = parser.parse_args(arguments)
+    chosen = [
+        mutant
+        for mutant in load()
+        if not options.only or any(text in f"{mutant.guard} {mutant.path}" for text in options.only)
+    ]
+    if not chosen:
+        parser.error("no guard matches")
+    with tempfile.TemporaryDirectory(prefix="eventpulse-mutants-") as name, ThreadPoolExecutor(options.jobs) as jobs:
+        copies = Copies(Path(name), options.jobs)
+        list(jobs.map(lambda tests: check_tests(tests, copies), sorted({mutant.tests for mutant in chosen})))
+        survivors = sum(jobs.map(lambda mutant: survives(mutant, copies), chosen))
+    print(f"{len(chosen) - survivors} of {len(chosen)} mutants are killed")
     return 1 if survivors else 0
 
 
