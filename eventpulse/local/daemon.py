@@ -15,7 +15,7 @@ from eventpulse.errors import Unreachable, UserError
 from eventpulse.local import process_table
 
 START_SECONDS = 60.0  # without any sign of progress
-MAX_ATTEMPTS = 3
+MAX_ATTEMPTS = 5
 POLL_SECONDS = 0.02
 
 

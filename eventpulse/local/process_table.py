@@ -25,10 +25,10 @@ def is_running(pid: int) -> bool:
 def processes_in(folder: Path, program: str) -> list[int]:
     """Return the running processes of `program` whose working directory is `folder`.
 
-    Both embedded servers change into their data folder. A process that merely got the id of an old server is not
-    returned, nor is a zombie: its working directory is gone.
+    Both embedded servers change into their data folder. A process that was given the id of an old server is not
+    returned, and neither is a zombie: it has no working directory.
     """
-    return [pid for pid in _pids() if _name(pid) == program and _working_directory(pid) == folder.resolve()]
+    return [pid for pid in _pids() if _name(pid) == program and _is_in(pid, folder)]
 
 
 def _pids() -> Iterator[int]:
@@ -43,11 +43,20 @@ def _name(pid: int) -> str | None:
         return None
 
 
-def _working_directory(pid: int) -> Path | None:
+def _is_in(pid: int, folder: Path) -> bool:
     try:
-        return (PROC / str(pid) / "cwd").readlink()
-    except OSError:  # it exited, or belongs to another user
-        return None
+        return (PROC / str(pid) / "cwd").readlink() == folder.resolve()
+    except PermissionError:  # of a process of another user, root without CAP_SYS_PTRACE may read the arguments only
+        return str(folder) in _arguments(pid)
+    except OSError:  # it exited
+        return False
+
+
+def _arguments(pid: int) -> list[str]:
+    try:
+        return os.fsdecode((PROC / str(pid) / "cmdline").read_bytes()).split("\0")
+    except OSError:
+        return []
 
 
 def _state(pid: int) -> str | None:
