@@ -68,15 +68,16 @@ class ConditionSchema(Schema):
         Fields at their default are left out, so that a new optional field changes no key. Different spellings of
         the same meaning have the same form.
         """
-        return {
-            name: form for name, value in values.items() if (form := self._form(name, value)) != self._default(name)
-        }
+        forms = {name: self._form(name, value) for name, value in values.items()}
+        return {name: form for name, form in forms.items() if form != self._default(name)}
 
     def _form(self, name: str, value: Any) -> Any:
         form = getattr(self.fields[name], "canonical", normalize)
         return form(value)
 
     def _default(self, name: str) -> Any:
-        """Return the canonical form of a field's default. Required fields have `missing`, which equals no value."""
+        """Return the canonical form of a field's default; for a required field `missing`, which equals no value."""
         default = self.fields[name].load_default
-        return self._form(name, default() if callable(default) else default) if default is not missing else missing
+        if default is missing:
+            return missing
+        return self._form(name, default() if callable(default) else default)
