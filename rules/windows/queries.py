@@ -1,4 +1,4 @@
-"""The protocol of windows: the queries of conditions, their results, and cooldowns.
+"""The protocol of windows: queries, results, and cooldowns.
 
 A window holds the events of one rule, condition and group as members `(time, id, value)`. Adding a member again
 changes nothing. Times and durations are integer microseconds.
@@ -22,11 +22,11 @@ Member = tuple[int, str, float]
 
 
 class NthWithin(msgspec.Struct, array_like=True, frozen=True):
-    """Which events are the last of `needed` members within `width`, because of the new members? Ignores values.
+    """Query for the events that the new members have made the last of `needed` within `width`. Ignores values.
 
-    The results are the new members for which it is true, and later members for which it has become true. If a new
-    member was known already, this is a redelivery: the first worker may have crashed before it recorded its results.
-    Then the results are all members that the new ones may ever have completed.
+    They are new members, or later ones whose window was short of a member before. If a new member was stored
+    already, this is a redelivery: the first worker may have crashed before it recorded its results. Then the results
+    are all members that the new ones may ever have completed.
 
     A window keeps at least the newest `keep` members that are less than `past` older than the newest event.
     """
@@ -43,7 +43,7 @@ class NthWithin(msgspec.Struct, array_like=True, frozen=True):
 
 
 class CountWithin(msgspec.Struct, array_like=True, frozen=True):
-    """How many members are there in the `width` that ends with each new one, itself included? Ignores values.
+    """Query for the number of members in the `width` that ends with each new one, itself included. Ignores values.
 
     Exact up to `keep`. A window keeps the same members as for `NthWithin`.
     """
@@ -60,7 +60,7 @@ class CountWithin(msgspec.Struct, array_like=True, frozen=True):
 
 
 class BucketBaseline(msgspec.Struct, array_like=True, frozen=True):
-    """How many members are there in the bucket of each new one and in the `baseline` buckets before it? Ignores values.
+    """Query for the counts of the bucket of each new member and of the `baseline` buckets before it. Ignores values.
 
     A bucket is `size` long. There is no result until the window is `baseline` buckets old. The window keeps the newest
     `keep` buckets and drops the others when twice as many exist.

@@ -61,7 +61,7 @@ def test_an_error_in_a_condition_has_its_path(change: dict[str, Any], field: str
 @pytest.mark.parametrize("column", ["event_type", "source"])
 @pytest.mark.parametrize("value", [None, "", 5, True, [], ["error", None], ["error", ""], [7], {"a": 1}, MANY])
 def test_a_filter_by_event_type_or_source_has_at_most_1000_non_empty_strings(column: str, value: Any) -> None:
-    """null would be no filter at all: the rule would fire for every event."""
+    """No event has another value, and the index uses null for rules without a filter."""
     errors = errors_of(condition=THRESHOLD | {"filters": {column: value}})
     message = "Must be a non-empty string or a list of them."
     assert errors == {f"condition.filters.{column}": "Must have at most 1000 values." if value is MANY else message}
