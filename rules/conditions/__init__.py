@@ -21,6 +21,6 @@ CONDITIONS: dict[str, type[ConditionSchema]] = {
 
 
 def warnings(condition: Mapping[str, Any]) -> list[str]:
-    """Return what an administrator should know about a valid condition; empty for an unknown type."""
-    schema = CONDITIONS.get(condition["type"])
+    """Return what an administrator should know about a condition; empty if this version does not support it."""
+    schema = CONDITIONS.get(str(condition.get("type")))
     return schema().warnings(condition) if schema else []

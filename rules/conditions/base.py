@@ -59,7 +59,7 @@ class ConditionSchema(Schema):
         ...
 
     def warnings(self, values: Mapping[str, Any]) -> list[str]:  # noqa: ARG002 - for types that override it
-        """Return what an administrator should know about these values, which are valid."""
+        """Return what an administrator should know about these values; a newer version may have written them."""
         return []
 
     def canonical(self, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,8 +25,8 @@ OPERATORS = {
     "==": (operator.eq, "exactly"),
     "!=": (operator.ne, "other than"),
 }
-#: The operators whose result does not depend on the order of arrival.
-ORDER_INDEPENDENT = (">", ">=")
+#: The operators whose result depends on the order of arrival.
+ARRIVAL_DEPENDENT = ("<", "<=", "==", "!=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,11 @@ class Threshold:
         fires = compare(result.count, self.value)
         limit = f"{name} {format_number(self.value)}"
         details: dict[str, Any] = {"window_seconds": self.window_seconds}
-        if self.operator in ORDER_INDEPENDENT:
+        if self.operator in ARRIVAL_DEPENDENT:
+            reason = f"{format_count(result.count)} in {self.window_seconds} s, {'' if fires else 'not '}{limit}"
+        else:
             details["limit"] = limit
             reason = f"{limit} {self.what} in {self.window_seconds} s"
-        else:
-            reason = f"{format_count(result.count)} in {self.window_seconds} s, {'' if fires else 'not '}{limit}"
         return Verdict(fires, reason + group_suffix, result.count, self.value, details)
 
     def selection(self, at: int, group: Mapping[str, Any]) -> Selection:
@@ -93,8 +93,8 @@ class ThresholdSchema(ConditionSchema):
         return Threshold(scope, operator, value, window, query)
 
     def warnings(self, values: Mapping[str, Any]) -> list[str]:
-        operator = values["operator"]
-        if operator in ORDER_INDEPENDENT:
+        operator = values.get("operator")
+        if operator not in ARRIVAL_DEPENDENT:
             return []
         return [
             f"Operator {operator} is checked only when an event arrives: the rule fires while the first events of a "

@@ -200,8 +200,11 @@ def test_other_conditions_have_no_warning(condition: dict[str, Any]) -> None:
     assert warnings(condition) == []
 
 
-def test_a_condition_of_an_unknown_type_has_no_warning() -> None:
-    assert warnings({"type": "absence"}) == []
+@pytest.mark.parametrize(
+    "condition", [{}, {"type": []}, {"type": "absence"}, {"type": "threshold", "levels": {}}], ids=str
+)
+def test_an_unsupported_condition_has_no_warning(condition: dict[str, Any]) -> None:
+    assert warnings(condition) == []
 
 
 def _written(fields: dict[str, Any]) -> dict[str, Any]:
