@@ -10,6 +10,7 @@ import psycopg2
 import pytest
 
 from models import database, migrations
+from models.rule import WRITTEN, Rule, RuleVersion
 
 MIGRATE = (
     "import sys; from models import database, migrations; database.configure(sys.argv[1]); print(*migrations.up())"
@@ -115,3 +116,27 @@ def webhook_url() -> str:
     with database.connection():
         rows = database.database.execute_sql("SELECT settings->>'webhook_url' FROM channels WHERE kind = 'slack'")
         return rows.fetchone()[0]
+
+
+def test_existing_rules_get_their_current_version(scratch: str) -> None:
+    migrations.up()
+    migrations.down("0004_rule_versions")
+    with database.connection():
+        database.database.execute_sql(
+            """
+            INSERT INTO rules
+            SELECT gen_random_uuid(), 'Errors', true, 'info', 60, 300, 60, '{"type": "rate_spike"}', version, error,
+                now(), now()
+            FROM (VALUES (1, NULL), (2, NULL), (3, 'division by zero')) AS rules (version, error)
+            """
+        )
+    migrations.up()
+    with database.connection():
+        versions = list(RuleVersion.select().order_by(RuleVersion.version))
+        first = Rule.get_by_id(versions[0].rule_id)
+    assert [(each.version, each.change, each.reason) for each in versions] == [
+        (1, "created", None),
+        (2, "changed", None),
+        (3, "suspended", "division by zero"),
+    ]
+    assert versions[0].rule == {name: getattr(first, name) for name in WRITTEN}
