@@ -184,17 +184,17 @@ def describe() -> list[Described]:
     env = _Environment()
     settings = Settings._read(env)
     return [
-        Described(about["variable"], _shown(item.name, getattr(settings, item.name)), source, about["meaning"])
+        Described(about["variable"], _shown(about["variable"], getattr(settings, item.name)), source, about["meaning"])
         for item in fields(Settings)
         for about in [item.metadata]
         for source in [env.source(about["variable"])]
     ]
 
 
-def _shown(name: str, value: Any) -> str:
+def _shown(variable: str, value: Any) -> str:
     if value is None:
         return ""
-    return MASK if name == "slack_webhook_url" else masked_url(str(value))
+    return MASK if variable in CHANNEL_SECRETS else masked_url(str(value))
 
 
 class _Environment(Env):

@@ -133,8 +133,8 @@ class Daemon:
     def _remove_stale_lock_files(self) -> None:
         """Remove lock files that name a zombie, or an unrelated process that was given the same id.
 
-        PostgreSQL itself takes any existing process for the old server, and would refuse to start until it is gone.
-        Shared memory that is still in use keeps protecting the data.
+        PostgreSQL itself takes any existing process with this id for the old server, and would not start. Its check of
+        shared memory that is still in use protects the data without these files.
         """
         if process_table.PROC.is_dir() and not self._leftovers():
             for path in self.lock_files:

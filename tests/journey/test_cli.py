@@ -175,9 +175,9 @@ def test_a_worker_has_the_time_that_it_needs_to_stop_under_up_and_in_compose() -
 
 def test_the_compose_file_runs_commands_that_exist_and_waits_for_health() -> None:
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-    ours = {name: service for name, service in services.items() if service["image"] == "eventpulse"}
-    assert set(ours) == {"migrate", "api", "live", "worker", "scheduler"}
-    for name, service in ours.items():
+    built = {name: service for name, service in services.items() if service["image"] == "eventpulse"}
+    assert set(built) == {"migrate", "api", "live", "worker", "scheduler"}
+    for name, service in built.items():
         assert service["command"][0] in main.REGISTRY, name
         for needed, how in service["depends_on"].items():
             if how["condition"] == "service_healthy":

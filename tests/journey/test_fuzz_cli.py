@@ -122,9 +122,9 @@ def call(tmp_path: Path) -> Iterator[Callable[[list[str], dict[str, str]], Ended
 @examples(400)
 @given(calls())
 def test_any_call_ends_with_a_documented_exit_code_and_shows_no_secret(
-    call: Callable[[list[str], dict[str, str]], Ended], made: tuple[list[str], dict[str, str]]
+    call: Callable[[list[str], dict[str, str]], Ended], arguments_and_settings: tuple[list[str], dict[str, str]]
 ) -> None:
-    ended = call(*made)
+    ended = call(*arguments_and_settings)
     assert ended.code in CODES
     assert SECRET not in ended.out + ended.err
     assert "Traceback" not in ended.out + ended.err

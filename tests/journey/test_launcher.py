@@ -63,10 +63,10 @@ def test_the_servers_of_a_killed_supervisor_are_used_by_the_next(tmp_path: Path)
         event_id = post_event(running.url)
         servers = {unit: running.pid_of(unit) for unit in ("redis", "postgres")}
         processes = [psutil.Process(pid) for pid in servers.values()]
-        ours = [member for member in running.family() if not {member.pid, member.ppid()} & set(servers.values())]
+        children = [member for member in running.family() if not {member.pid, member.ppid()} & set(servers.values())]
         running.process.kill()
         running.process.wait(10)
-        until(lambda: not any(is_alive(member) for member in ours))
+        until(lambda: not any(is_alive(member) for member in children))
         with up(tmp_path, "second") as again:
             assert {unit: again.pid_of(unit) for unit in servers} == servers
             until(lambda: is_stored(again.url, event_id))
