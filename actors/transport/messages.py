@@ -21,7 +21,7 @@ from actors.transport.entry_id import EntryId, new_id
 #: Messages per bundle: large enough to make the cost of an entry small, small enough to spread over workers.
 MAX_BUNDLE_MESSAGES = 250
 #: Options that describe the past attempts of a message. A message that is made from it starts without them.
-ATTEMPT_OPTIONS = frozenset({"retries", "traceback", "requeue_timestamp", "eta"})
+ATTEMPT_OPTIONS = frozenset({"retries", "traceback", "requeue_timestamp", "eta", "queued_at"})
 
 
 class JSONEncoder(Encoder):
@@ -47,8 +47,13 @@ class _RawMessage(msgspec.Struct):
     message_timestamp: int
 
 
-class _Timestamp(msgspec.Struct):
+class _TimeOptions(msgspec.Struct):
+    queued_at: int | None = None
+
+
+class _Times(msgspec.Struct):
     message_timestamp: int
+    options: _TimeOptions = msgspec.field(default_factory=_TimeOptions)
 
 
 class _Head(msgspec.Struct):
@@ -59,7 +64,7 @@ class _Head(msgspec.Struct):
 
 
 _decode_raw_message = msgspec.json.Decoder(_RawMessage).decode
-_decode_timestamp = msgspec.json.Decoder(_Timestamp).decode
+_decode_times = msgspec.json.Decoder(_Times).decode
 _decode_head = msgspec.json.Decoder(_Head).decode
 _decode_options = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -98,7 +103,7 @@ def make_bundles(actor_name: str, records: Sequence[bytes], batch_size: int) -> 
     `MAX_BUNDLE_MESSAGES`.
     """
     largest = min(batch_size, MAX_BUNDLE_MESSAGES)
-    head = msgspec.json.encode(_Head(actor_name, actor_name, {}, time_ns() // 1_000_000))
+    head = msgspec.json.encode(_Head(actor_name, actor_name, {}, _now_ms()))
     for start in range(0, len(records), largest):
         part = records[start : start + largest]
         yield Bundle(str(EntryId(new_id(), len(part))), b"\n".join((head, *part)))
@@ -155,6 +160,19 @@ def records_of(message: Message[Any]) -> list[bytes]:
     return make_records(map(bytes, message.args), options)
 
 
+def encode_message(message: Message[Any], delay_ms: int) -> bytes:
+    """Return a message with the time when it is due as an option: its timestamp is that of the first attempt."""
+    return message.copy(options={"queued_at": _now_ms() + delay_ms}).encode()
+
+
 def queued_at(data: bytes) -> float:
-    """Return when an entry was queued, in seconds since 1970. Raises `msgspec.DecodeError`."""
-    return _decode_timestamp(data.partition(b"\n")[0]).message_timestamp / 1000
+    """Return when an entry was enqueued or, if it was delayed, due, in seconds since 1970.
+
+    Raises `msgspec.DecodeError`.
+    """
+    times = _decode_times(data.partition(b"\n")[0])
+    return (times.options.queued_at or times.message_timestamp) / 1000
+
+
+def _now_ms() -> int:
+    return time_ns() // 1_000_000

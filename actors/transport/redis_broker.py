@@ -17,7 +17,7 @@ from redis.retry import Retry
 from actors.transport.batch import current_batch
 from actors.transport.consumer import Consumer
 from actors.transport.entry_id import new_id, process_id
-from actors.transport.messages import Bundle
+from actors.transport.messages import Bundle, encode_message
 from actors.transport.scripts import encode_arguments, load_queue_scripts
 from eventpulse.redis_keys import KEY_PREFIX
 
@@ -163,7 +163,7 @@ class RedisBroker(dramatiq.Broker):
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
         """Enqueue a message, after `delay` ms if given; inside an actor, together with the acknowledgement."""
         self.emit_before("enqueue", message, delay)
-        entry = (message.queue_name, new_id(), message.encode(), delay or 0)
+        entry = (message.queue_name, new_id(), encode_message(message, delay or 0), delay or 0)
         if batch := current_batch():
             batch.outbox.add(*entry)
         else:

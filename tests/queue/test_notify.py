@@ -234,7 +234,8 @@ def test_no_delivery_counts_as_lost_while_the_queue_is_behind(pipeline: redis.Re
         Delivery.update(status="pending", due_at=now() - OVERDUE).execute()
     delivery = the_delivery()
     queued = notify.notify.message(str(delivery.anomaly_id), str(delivery.channel_id))
-    broker.enqueue(queued.copy(message_timestamp=queued.message_timestamp - 3_600_000))
+    old = queued.copy(message_timestamp=queued.message_timestamp - 3_600_000)
+    broker.run_script("enqueue", "notify", "an-id", old.encode(), 0)
     assert overdue_deliveries.requeue() == 0
     start_worker()
     until(lambda: idle(pipeline))

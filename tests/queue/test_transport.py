@@ -10,6 +10,8 @@ from support.broker_factory import StartWorker, enqueue_numbers, number_of, queu
 from support.waiting import until
 
 from actors.outages import retry_on_outage
+from actors.transport import queues
+from actors.transport.messages import queued_at
 from actors.transport.redis_broker import RedisBroker
 
 
@@ -161,6 +163,18 @@ def test_a_delayed_message_waits_in_redis_and_runs_when_it_is_due(
     until(lambda: received)
     assert received == ["soon"]
     assert broker.client.zcard("eventpulse:next.delayed") == 1
+
+
+def test_the_age_of_a_queue_starts_when_its_message_was_enqueued_or_due(broker: RedisBroker) -> None:
+    """A message that is retried or snoozed for hours does not make the queue look as if it lagged."""
+    follow_up, _ = declare_next(broker)
+    message = follow_up.message("retried")
+    broker.enqueue(message.copy(message_timestamp=message.message_timestamp - 3_600_000))
+    assert queues.depths(broker)["next"].oldest_age_seconds < 60
+    broker.client.flushdb()
+    broker.enqueue(message, delay=3_600_000)
+    (data,) = broker.client.hvals("eventpulse:next.msgs")
+    assert queued_at(data) > message.message_timestamp / 1000 + 3_500
 
 
 def test_log_lines_about_a_message_have_its_ids(broker: RedisBroker, start_worker: StartWorker) -> None:
