@@ -47,7 +47,7 @@ def run(settings: ConnectedSettings) -> int:
         recover_leases()
     if not healthy:
         # A worker without one of its threads sends heartbeats and processes nothing: its supervisor must restart it.
-        log.critical("worker_thread_died")
+        log.critical("worker_thread_ended")
         exit_within(FORCED_EXIT_SECONDS, code=1)
     worker.stop(timeout=int(GRACE_SECONDS * 1000))
     return 0 if healthy else 1
