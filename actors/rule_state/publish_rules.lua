@@ -6,6 +6,7 @@
 --
 -- A restored database has a new epoch: its revision replaces any revision of another epoch, whatever its number.
 
+bypass_oom() -- a worker must be able to suspend a rule and continue: its work frees memory
 local published = redis.call('GET', KEYS[2]) or ''
 local epoch, number = string.match(published, '^(.*):(%d+)$')
 if epoch == ARGV[2] and tonumber(ARGV[3]) <= tonumber(number) then

@@ -22,7 +22,8 @@ from rules.rule import InvalidRule, Rule, parse_rule
 
 log = structlog.get_logger()
 
-PUBLISH_RULES = LuaScript(Path(__file__).parent / "publish_rules.lua")
+FOLDER = Path(__file__).parent
+PUBLISH_RULES = LuaScript(FOLDER / "windows" / "prelude.lua", FOLDER / "publish_rules.lua")
 SNAPSHOT = f"{KEY_PREFIX}:rules"
 REVISION = f"{KEY_PREFIX}:rules.revision"
 #: The columns that a worker needs, in addition to `rule_id`.

@@ -37,7 +37,7 @@ class Windowed(Protocol):
 
     @property
     def value_of(self) -> Getter | None:
-        """The function that returns the value of an event in the window; None if events are counted: all are 1."""
+        """The function that returns the value of an event in the window; None if each event counts as 1."""
         ...
 
     def evaluate(self, result: WindowResult, group_suffix: str) -> Verdict: ...

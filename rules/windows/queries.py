@@ -24,7 +24,7 @@ Member = tuple[int, str, float]
 class NthWithin(msgspec.Struct, array_like=True, frozen=True):
     """Query for the events that the new members have made the last of `needed` within `width`. Ignores values.
 
-    They are new members, or later ones whose window was short of a member before. If a new member was stored
+    They are new members, or later members whose window had too few members before. If a new member was stored
     already, this is a redelivery: the first worker may have crashed before it recorded its results. Then the results
     are all members that the new ones may ever have completed.
 

@@ -10,6 +10,7 @@ import redis
 from marshmallow import fields
 from structlog.testing import capture_logs
 from support.pipeline_factory import accept, anomalies, event, idle, rule
+from support.redis_config import configured
 from support.waiting import until
 
 from actors.broker import broker
@@ -38,7 +39,7 @@ def number(revision: str) -> int:
 
 
 def restore(changes: int) -> None:
-    """Set PostgreSQL back by so many changes, as a restore from a backup does."""
+    """Set PostgreSQL back by `changes` revisions, as a restore from a backup does."""
     with connection():
         database.execute_sql("UPDATE rulebook SET revision = revision - %s", (changes,))
 
@@ -170,3 +171,11 @@ def test_a_rule_whose_compilation_raises_is_suspended_and_the_others_are_in_forc
     assert (in_force(bad).status, in_force(bad).error) == ("error", "MemoryError: too large")
     assert compiled.size == 1
     assert in_force(good).status == "active"
+
+
+def test_a_suspension_is_published_to_a_full_redis(pipeline: redis.Redis) -> None:
+    """Otherwise the worker could not continue, and its evaluation is what frees memory."""
+    row = rule()
+    with configured(pipeline, maxmemory=1):
+        rulebook.suspend(str(row.rule_id), row.version, "division by zero")
+        assert published_names(pipeline) == []

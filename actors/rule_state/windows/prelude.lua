@@ -1,4 +1,4 @@
--- Functions of the scripts that write windows and cooldowns; this text stands before each of them.
+-- Functions of the scripts that write the state of rules; this text is prepended to each of them.
 --
 -- Keys are kept for longer than their rule needs them, because events can arrive late after an outage and can be
 -- delivered again. High-cardinality groups must not fill Redis, because then ingest would reject all events: above
