@@ -49,6 +49,10 @@ class Daemon:
     pid: int = 0
     _child: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
+    @property
+    def _program(self) -> str:
+        return Path(self.command[0]).name
+
     def find(self) -> bool:
         """Return whether the server runs; from then on this object controls it. Raises `ServerStartingError`."""
         pid = self.identify()
@@ -101,7 +105,8 @@ class Daemon:
         """Return None while the process runs, then its exit status; 0 if it is not a child of this process."""
         if self._child is not None and self._child.pid == self.pid:
             return self._child.poll()
-        return None if self.pid and process_table.is_running(self.pid) else 0
+        is_running = bool(self.pid) and process_table.is_server(self.pid, self.data, self._program)
+        return None if is_running else 0
 
     def terminate(self) -> None:
         self._signal(self.stop_signal)
@@ -128,7 +133,7 @@ class Daemon:
         return f"{written[-1] if written else 'no log output'} (its log is {self.log})"
 
     def _leftovers(self) -> list[int]:
-        return process_table.processes_in(self.data, Path(self.command[0]).name)
+        return process_table.servers_in(self.data, self._program)
 
     def _remove_stale_lock_files(self) -> None:
         """Remove lock files that name a zombie, or an unrelated process that was given the same id.

@@ -1,39 +1,42 @@
-"""Processes of this machine as Linux shows them in /proc; on other systems nothing is known about them."""
+"""Server processes of this machine as Linux shows them in /proc; other systems only show whether a process exists."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 PROC = Path("/proc")
-ZOMBIE = "Z"
 
 
-def is_running(pid: int) -> bool:
-    """Return whether the process exists and is no zombie.
+def servers_in(folder: Path, program: str) -> list[int]:
+    """Return the running processes of `program` whose working directory is `folder`; none without /proc."""
+    return [pid for pid in _pids() if is_server(pid, folder, program)]
 
-    A zombie has exited, but its parent has not reaped it. In a container whose first process never reaps, it stays.
+
+def is_server(pid: int, folder: Path, program: str) -> bool:
+    """Return whether the process runs `program` with the working directory `folder`; without /proc, whether it exists.
+
+    Both embedded servers change into their data folder. The answer is no for a process that was given the id of an old
+    server, and for a zombie: that has no working directory. In a container whose first process does not reap its
+    children, zombies stay.
     """
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # it exists and belongs to another user
-    return _state(pid) != ZOMBIE
-
-
-def processes_in(folder: Path, program: str) -> list[int]:
-    """Return the running processes of `program` whose working directory is `folder`.
-
-    Both embedded servers change into their data folder. A process that was given the id of an old server is not
-    returned, and neither is a zombie: it has no working directory.
-    """
-    return [pid for pid in _pids() if _name(pid) == program and _is_in(pid, folder)]
+    if not PROC.is_dir():
+        return _exists(pid)
+    return _name(pid) == program and _is_in(pid, folder)
 
 
 def _pids() -> Iterator[int]:
     if PROC.is_dir():
         yield from (int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit())
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it belongs to another user
+        return True
+    return True
 
 
 def _name(pid: int) -> str | None:
@@ -57,10 +60,3 @@ def _arguments(pid: int) -> list[str]:
         return os.fsdecode((PROC / str(pid) / "cmdline").read_bytes()).split("\0")
     except OSError:
         return []
-
-
-def _state(pid: int) -> str | None:
-    try:
-        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return None

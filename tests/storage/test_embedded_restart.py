@@ -79,7 +79,7 @@ def test_a_found_postgres_that_becomes_a_zombie_is_started_again_by_the_supervis
     servers.append(server)
     assert server.pid == killed.pid
     killed.kill()
-    until(lambda: server.exit_status() is not None and not process_table.processes_in(tmp_path / "data", "postgres"))
+    until(lambda: server.exit_status() is not None and not process_table.servers_in(tmp_path / "data", "postgres"))
     server.spawn()
     until(lambda: not is_starting(server) and server.find())
     assert server.exit_status() is None
@@ -94,6 +94,27 @@ def test_a_process_that_was_given_the_id_of_an_old_postgres_is_left_alone(
         for name in ("postmaster.pid", f"{embedded.POSTGRES_SOCKET}.lock"):
             (tmp_path / "data" / name).write_text("\n".join(lines))
         servers.append(embedded.start_postgres(tmp_path / "data"))
+        assert unrelated.poll() is None
+        unrelated.kill()
+
+
+def test_a_process_that_was_given_the_id_of_a_found_server_is_not_stopped(tmp_path: Path) -> None:
+    server = embedded.start_redis(tmp_path / "data")
+    server.stop()
+    with subprocess.Popen(["sleep", "60"]) as unrelated:
+        found = Daemon(
+            server.name,
+            server.url,
+            server.data,
+            server.command,
+            server.log,
+            lambda: unrelated.pid,
+            server.stop_signal,
+            server.kill_signal,
+        )
+        assert found.find()
+        assert found.exit_status() == 0
+        found.stop()
         assert unrelated.poll() is None
         unrelated.kill()
 
@@ -130,8 +151,8 @@ def test_root_without_ptrace_finds_the_postgres_of_another_user_by_its_arguments
     tmp_path: Path, servers: list[Daemon]
 ) -> None:
     servers.append(embedded.start_postgres(tmp_path / "data"))
-    script = "import sys; from pathlib import Path; from eventpulse.local.process_table import processes_in; "
-    script += "print(processes_in(Path(sys.argv[1]), 'postgres'))"
+    script = "import sys; from pathlib import Path; from eventpulse.local.process_table import servers_in; "
+    script += "print(servers_in(Path(sys.argv[1]), 'postgres'))"
     command = ["setpriv", "--bounding-set", "-sys_ptrace", sys.executable, "-c", script, str(tmp_path / "data")]
     written = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert written.strip() == f"[{servers[0].pid}]"
