@@ -74,7 +74,7 @@ def prepare(count: int, oldest: timedelta) -> list[list[bytes]]:
 def store(schema: str, batches: list[list[bytes]]) -> float:
     """Store the events in the table of this schema; return events per second."""
     with database.connection():
-        database.database.execute_sql(f"SET search_path TO {schema}")
+        database.database.execute_sql(f"SET search_path TO {schema}, public")
         started = time.perf_counter()
         stored = sum(map(Event.store, batches))
         return stored / (time.perf_counter() - started)

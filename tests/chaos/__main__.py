@@ -76,7 +76,7 @@ def run(fault: Fault, name: str, arguments: argparse.Namespace) -> Record:
             if fault.disk:
                 if disk is None:
                     raise Skipped("mounting a small disk needs root on Linux")
-                options["start_postgres"] = getattr(disk, f"start_postgres_with_{fault.disk}_here")
+                options["start_postgres"] = getattr(disk, f"start_postgres_with_{fault.disk}")
             system = undo.enter_context(system_factory(fault, name)(**options))
             system.disk, system.soak_minutes = disk, SHORT_SOAK_MINUTES if arguments.short else arguments.soak_minutes
             return run_fault(fault, system, arguments.seed, is_short=arguments.short)
