@@ -7,7 +7,7 @@ import dramatiq
 import msgspec
 import pytest
 from dramatiq.message import Message
-from support.broker_factory import StartWorker, enqueue, enqueue_numbers, number_of, queue_is_empty
+from support.broker_factory import StartWorker, declare_stage, enqueue, enqueue_numbers, queue_is_empty
 from support.waiting import until
 
 from actors.transport.consumer import Consumer
@@ -22,17 +22,6 @@ def lease_numbers(broker: RedisBroker, count: int) -> Consumer:
     consumer = Consumer(broker, "stage", 100, 1, 50)
     assert next(consumer) is not None
     return consumer
-
-
-def declare_stage(broker: RedisBroker) -> list[int]:
-    """Declare an actor; return the list of numbers that it is called with."""
-    processed: list[int] = []
-
-    @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=100)
-    def stage(*arguments: msgspec.Raw) -> None:
-        processed.extend(number_of(argument) for argument in arguments)
-
-    return processed
 
 
 def test_a_consumer_that_closes_releases_its_leases(broker: RedisBroker) -> None:
@@ -172,24 +161,24 @@ def test_a_message_whose_retry_was_not_enqueued_is_not_acknowledged(
 def test_messages_of_an_unknown_actor_are_dead_lettered_and_the_others_run(
     broker: RedisBroker, start_worker: StartWorker
 ) -> None:
-    processed = declare_stage(broker)
+    calls = declare_stage(broker)
     enqueue(broker, "unknown", b'{"n":8}', b'{"n":9}', to="stage")
     enqueue_numbers(broker, "stage", 3)
     start_worker(broker)
     until(lambda: queue_is_empty(broker, "stage"))
-    assert sorted(processed) == [0, 1, 2]
+    assert sorted(number for call in calls for number in call) == [0, 1, 2]
     assert broker.client.zcard("eventpulse:stage.XQ") == 2
 
 
 def test_a_message_is_settled_by_its_entry_id_and_not_by_its_options(
     broker: RedisBroker, start_worker: StartWorker
 ) -> None:
-    processed = declare_stage(broker)
+    calls = declare_stage(broker)
     message = Message("stage", "stage", ({"n": 1},), {}, {"redis_message_id": "another"}, "message-id")
     broker.run_script("enqueue", "stage", "entry-id", message.encode(), 0)
     start_worker(broker)
     until(lambda: queue_is_empty(broker, "stage"))
-    assert processed == [1]
+    assert calls == [[1]]
 
 
 def test_two_actors_of_one_queue_must_have_the_same_lease_options(broker: RedisBroker) -> None:

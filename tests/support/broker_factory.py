@@ -7,9 +7,12 @@ import msgspec
 from dramatiq.middleware import CurrentMessage
 
 from actors.log_context import LogContext
+from actors.transport.batch import Batch
+from actors.transport.consumer import Consumer
 from actors.transport.messages import Bundle, make_bundles, make_records
 from actors.transport.middleware import BatchRetries, DiscardOutboxOnFailure, ShutdownSignal
 from actors.transport.redis_broker import AcceptLimits, RedisBroker
+from support.waiting import until
 
 StartWorker = Callable[..., dramatiq.Worker]
 UNLIMITED = AcceptLimits((), backlog=1, memory_percent=100)
@@ -42,7 +45,7 @@ def enqueue(broker: RedisBroker, actor_name: str, *arguments: bytes, to: str = "
 
 def enqueue_numbers(broker: RedisBroker, actor_name: str, count: int) -> None:
     """Enqueue `count` messages with the numbers from 0, each as an entry of its own."""
-    enqueue(broker, actor_name, *[b'{"n":%d}' % n for n in range(count)], batch_size=1)
+    enqueue(broker, actor_name, *number_arguments(*range(count)), batch_size=1)
 
 
 def number_of(argument: msgspec.Raw) -> int:
@@ -53,3 +56,34 @@ def number_of(argument: msgspec.Raw) -> int:
 def queue_is_empty(broker: RedisBroker, *queue_names: str) -> bool:
     """Return whether every message of these queues is settled."""
     return not any(broker.client.exists(f"{broker.namespace}:{name}.msgs") for name in queue_names)
+
+
+def number_arguments(*values: int) -> list[bytes]:
+    """Return an argument for each number."""
+    return [b'{"n":%d}' % value for value in values]
+
+
+def declare_stage(broker: RedisBroker, fails_for: int | None = None) -> list[list[int]]:
+    """Declare an actor that fails for one number; return the numbers of each of its calls."""
+    calls: list[list[int]] = []
+
+    @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=100)
+    def stage(*arguments: msgspec.Raw) -> None:
+        values = [number_of(argument) for argument in arguments]
+        calls.append(values)
+        if fails_for in values:
+            raise ValueError("this number fails")
+
+    return calls
+
+
+def lease_next(consumer: Consumer) -> Batch:
+    """Return the next batch of a consumer; splitting an isolated bundle takes a fetch of its own."""
+    batch = until(lambda: next(consumer))
+    assert isinstance(batch, Batch)
+    return batch
+
+
+def depth(broker: RedisBroker, queue_name: str) -> int:
+    """Return the number of messages of a queue."""
+    return int(broker.client.get(f"{broker.namespace}:{queue_name}.count") or 0)

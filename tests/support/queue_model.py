@@ -19,6 +19,8 @@ QUEUES = ("persist", "evaluate")
 MAX_CRASHES = 3
 NUMBER = re.compile(rb'"n": ?(\d+)')
 
+CORRUPTIONS = ("head", "last record", "no line breaks", "another line")
+
 #: Places of an entry: one of these lists, or the name of a lease.
 WAITING, ISOLATED, DELAYED, DEAD = "waiting", "isolated", "delayed", "dead"
 
@@ -132,6 +134,20 @@ def decode_numbers(entry_id: str, data: bytes) -> list[int]:
     """Return the numbers in the arguments that a worker decodes from an entry. Raises `ValueError`."""
     message = decode_bundle(entry_id, data)[0] if EntryId.parse(entry_id).is_bundle else decode_message(data)
     return [int(number) for argument in message.args for number in NUMBER.findall(bytes(argument))]
+
+
+def corrupt(entry_id: str, entry: Entry, data: bytes, how: str) -> bytes:
+    """Return bytes with the same numbers that no worker can decode, and change the model of the entry accordingly."""
+    entry.is_corrupt = True
+    if how == "no line breaks" and EntryId.parse(entry_id).is_bundle:
+        entry.pieces = [tuple(entry.numbers)]
+        return data.replace(b"\n", b" ")
+    if how == "another line" and b"\n" in data:
+        entry.pieces = [*entry.pieces, ()]
+        return data + b"\n\xff"
+    if how == "last record" and b"\n" in data:
+        return b"\n\xff".join(data.rsplit(b"\n", 1))
+    return b"\xff" + data
 
 
 def assert_redis_holds(client: redis.Redis, queue: str, entries: dict[str, Entry]) -> None:

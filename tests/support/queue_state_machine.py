@@ -10,14 +10,13 @@ import redis
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule
 
-from actors.transport import scripts
-from actors.transport.consumer import DRAIN_FIRST, READY, SPLIT_FIRST
-from actors.transport.consumer import ISOLATED as RUNS_ALONE
+from actors.transport import consumer, scripts
 from actors.transport.entry_id import EntryId
 from actors.transport.messages import split_bundle
 from eventpulse.redis_keys import KEY_PREFIX
 from support.model_worker import LeasedBatch, ModelWorker, Settlement, make_settlement
 from support.queue_model import (
+    CORRUPTIONS,
     DEAD,
     DELAYED,
     ISOLATED,
@@ -28,14 +27,14 @@ from support.queue_model import (
     Model,
     assert_counters_match,
     assert_redis_holds,
+    corrupt,
     decode_numbers,
     is_isolated,
     make_entries,
     make_message,
 )
 
-HOUR_MS = 3_600_000
-LONG_AGO_MS = 1
+HOUR_MS, LONG_AGO_MS = 3_600_000, 1
 HEARTBEATS, LAST_RECOVERY, GRACE = (f"{KEY_PREFIX}:__{name}__" for name in ("heartbeats", "last_recovery", "grace"))
 WORKER_INDEX = st.integers(0, 2)
 MAX_BACKLOGS = st.sampled_from([0, 4, 10**6, 10**6, 10**6])
@@ -75,7 +74,7 @@ class Queues(machines.RuleBasedStateMachine):
     @rule(queue=st.sampled_from(QUEUES), delay_ms=st.sampled_from([0, HOUR_MS]))
     def enqueue(self, queue: str, delay_ms: int) -> None:
         entry_id, data, entry = make_message(queue, next(self.numbers), delayed=delay_ms > 0)
-        assert self.run("enqueue", queue, entry_id, data, delay_ms) == 1
+        assert self.run("enqueue", queue, entry_id, data, delay_ms) == entry.size
         self.model.add({entry_id: entry})
 
     @rule(nth=st.integers(0, 99))
@@ -106,7 +105,7 @@ class Queues(machines.RuleBasedStateMachine):
             state, _, *flat = self.run("fetch", worker.queue, worker.lease, max_messages, worker.is_idle)
             entries = dict(zip(map(bytes.decode, flat[::2]), flat[1::2], strict=True))
             self.check_fetched(worker, max_messages, state, list(entries))
-            if state != SPLIT_FIRST:
+            if state != consumer.SPLIT_FIRST:
                 break
             if not splits:
                 return {}
@@ -129,13 +128,13 @@ class Queues(machines.RuleBasedStateMachine):
         isolated = self.model.entries_in(worker.queue, ISOLATED)
         waiting = self.model.entries_in(worker.queue, WAITING)
         if max_messages and isolated and not worker.is_idle:
-            assert (state, ids) == (DRAIN_FIRST, [])
+            assert (state, ids) == (consumer.DRAIN_FIRST, [])
         elif max_messages and isolated:
             (entry_id,) = ids
             assert entry_id in isolated
-            assert state == (SPLIT_FIRST if EntryId.parse(entry_id).is_bundle else RUNS_ALONE)
+            assert state == (consumer.SPLIT_FIRST if EntryId.parse(entry_id).is_bundle else consumer.ISOLATED)
         else:
-            assert state == READY
+            assert state == consumer.READY
             assert waiting.keys() >= set(ids)
             assert bool(ids) == bool(max_messages and waiting)
             assert len(ids) == 1 or sum(waiting[entry_id].size for entry_id in ids) <= max_messages
@@ -157,8 +156,7 @@ class Queues(machines.RuleBasedStateMachine):
                 batches.remove(batch)
 
     def call(self, settlement: Settlement, batch: LeasedBatch) -> None:
-        ids = list(batch.bytes_of)
-        entries = self.model.entries
+        ids, entries = list(batch.bytes_of), self.model.entries
         leased = [entry_id for entry_id in ids if entry_id in entries and entries[entry_id].place == batch.lease]
         assert leased in ([], ids)
         assert self.run(settlement.script, batch.queue, batch.lease, *settlement.arguments) == len(leased)
@@ -220,27 +218,12 @@ class Queues(machines.RuleBasedStateMachine):
     def flush_scripts(self) -> None:
         self.client.script_flush()
 
-    @rule(nth=st.integers(0, 99), how=st.sampled_from(["head", "last record", "no line breaks", "another line"]))
+    @rule(nth=st.integers(0, 99), how=st.sampled_from(CORRUPTIONS))
     def corrupt(self, nth: int, how: str) -> None:
-        """Replace the bytes of an entry with bytes that no worker can decode; they contain the same numbers."""
-        alive = [pair for queue in QUEUES for pair in self.model.alive(queue).items()]
-        if not alive:
-            return
-        entry_id, entry = alive[nth % len(alive)]
-        key = f"{KEY_PREFIX}:{entry.queue}.msgs"
-        data = self.client.hget(key, entry_id)
-        if how == "no line breaks" and EntryId.parse(entry_id).is_bundle:
-            data = data.replace(b"\n", b" ")
-            entry.pieces = [tuple(entry.numbers)]
-        elif how == "another line" and b"\n" in data:
-            data += b"\n\xff"
-            entry.pieces = [*entry.pieces, ()]
-        elif how == "last record" and b"\n" in data:
-            data = b"\n\xff".join(data.rsplit(b"\n", 1))
-        else:
-            data = b"\xff" + data
-        self.client.hset(key, entry_id, data)
-        entry.is_corrupt = True
+        if alive := [pair for queue in QUEUES for pair in self.model.alive(queue).items()]:
+            entry_id, entry = alive[nth % len(alive)]
+            key = f"{KEY_PREFIX}:{entry.queue}.msgs"
+            self.client.hset(key, entry_id, corrupt(entry_id, entry, self.client.hget(key, entry_id), how))
 
     @invariant()
     def redis_matches_the_model(self) -> None:
