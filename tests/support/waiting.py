@@ -1,4 +1,4 @@
-"""Wait for a condition, not for a time."""
+"""Waiting for a condition instead of a fixed time."""
 
 import time
 from collections.abc import Callable
@@ -8,11 +8,11 @@ T = TypeVar("T")
 
 
 def until(condition: Callable[[], T], seconds: float = 10) -> T:
-    """Ask again and again until the answer is true, and return it; fails when that takes too long."""
+    """Poll `condition` until its result is true, and return the result. Raises `AssertionError` after `seconds`."""
     deadline = time.monotonic() + seconds
     pause = 0.005
-    while not (answer := condition()):
+    while not (result := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {condition}"
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
-    return answer
+    return result
