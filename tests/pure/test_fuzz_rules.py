@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from support.fuzz_settings import examples
 from support.rule_factory import NOON, decide, row
 
+from rules.engine.index import RuleSet
 from rules.event import Event
 from rules.rule import InvalidRule, Rule, RuleSchema, parse_rule
+from rules.scope import as_list, canonical_json, getter
 from rules.windows.memory import MemoryWindow
 
 MAX_SECONDS = 2  # far more than any rule needs
@@ -153,3 +155,37 @@ def test_a_valid_rule_can_be_evaluated_on_any_event(written: list[Any], events: 
     for firing in evaluation.firings:
         assert firing.verdict.reason
         msgspec.json.encode([firing.verdict, firing.group, firing.selection])
+
+
+few_values: st.SearchStrategy[Any] = st.sampled_from(["error", "shop", "", 1, True, None, {}])
+few_filters = st.builds(
+    lambda valid, others: valid | others,
+    columns,
+    st.dictionaries(
+        st.sampled_from(["payload.a", "metadata.b"]), st.sampled_from(["error", 1, True, None]), max_size=2
+    ),
+)
+few_events = st.builds(
+    Event,
+    event_id=st.just("e1"),
+    event_type=name,
+    source=name,
+    timestamp=st.just(NOON),
+    payload=st.dictionaries(st.just("a"), few_values),
+    metadata=st.dictionaries(st.just("b"), few_values),
+    received_at=st.just(NOON),
+)
+
+
+@examples(150)
+@given(st.lists(few_filters, max_size=5), few_events)
+def test_the_index_finds_exactly_the_rules_whose_filters_match(filters: list[dict[str, Any]], event: Event) -> None:
+    condition = {"type": "rate_spike", "max_events": 1}
+    rules = [parse_rule(row(condition | {"filters": each}, rule_id=str(n))) for n, each in enumerate(filters)]
+    found = [rule.rule_id for rule in RuleSet(rules).candidates(event) if rule.condition.scope.matches(event)]
+    assert sorted(found) == [str(n) for n, each in enumerate(filters) if _matches(each, event)]
+
+
+def _matches(filters: dict[str, Any], event: Event) -> bool:
+    values = {path: [canonical_json(value) for value in as_list(wanted)] for path, wanted in filters.items()}
+    return all(canonical_json(getter(path)(event)) in wanted for path, wanted in values.items())
