@@ -23,7 +23,7 @@ ACKED, REJECTED, INDETERMINATE = "acked", "rejected", "indeterminate"
 #: Statuses that guarantee that no event was queued.
 REJECTION_STATUSES = (400, 413, 429)
 #: Texts of a 503 that is sent before any event is queued.
-REJECTION_TEXTS = ("more than", "% of its memory")
+REJECTION_TEXTS = ("reached its limit", "% of its memory", "must be noeviction")
 
 
 class Response(NamedTuple):
