@@ -174,23 +174,48 @@ def test_a_server_that_does_not_answer_is_neither_killed_nor_started_twice(
     assert silent.is_running()
 
 
-def test_a_redis_that_loads_its_data_is_waited_for(
+def test_a_server_that_is_starting_has_the_time_that_it_needs(
     tmp_path: Path, servers: list[Daemon], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It says 20 times that it is starting, which takes longer than the time for a server that does not answer."""
+    monkeypatch.setattr(daemon, "START_SECONDS", 0.2)
+    answers = iter([ServerStartingError("loading")] * 20)
+
+    def identify() -> int | None:
+        if answer := next(answers, None):
+            raise answer
+        return server.pid
+
+    command = ["sleep", "60"]
+    server = Daemon(
+        "sleep",
+        "",
+        tmp_path,
+        command,
+        tmp_path / "log",
+        identify,
+        stop_signal=signal.SIGTERM,
+        kill_signal=signal.SIGKILL,
+    )
+    servers.append(server)
+    server.start()
+    assert server.exit_status() is None
+
+
+def test_a_redis_that_loads_its_data_is_found_when_it_has_loaded_them(tmp_path: Path, servers: list[Daemon]) -> None:
     first = embedded.start_redis(tmp_path / "redis")
     with redis.Redis.from_url(first.url) as client:
-        for number in range(600):
-            client.set(f"key-{number}", os.urandom(20_000))
+        for number in range(300):
+            client.set(f"key-{number}", os.urandom(40_000))
         client.bgrewriteaof()  # the snapshot at the head of the file is what `key-load-delay` slows down
         until(lambda: not client.info("persistence")["aof_rewrite_in_progress"])
     os.kill(first.pid, signal.SIGKILL)
     until(lambda: first.exit_status() is not None)
-    slow = [*first.command, "--key-load-delay", "10000"]  # microseconds for each key: 6 s, with an answer every second
+    slow = [*first.command, "--key-load-delay", "10000"]  # microseconds for each key: 3 s, with an answer every 0.5 s
     server = Daemon("Redis", first.url, first.data, slow, first.log, first.identify, signal.SIGTERM, signal.SIGKILL)
     servers.append(server)
     server.spawn()
     until(lambda: is_starting(server))
-    monkeypatch.setattr(daemon, "START_SECONDS", 3.0)
     assert embedded.start_redis(tmp_path / "redis").pid == server.pid
 
 
