@@ -35,7 +35,7 @@ HEARTBEAT_SECONDS = 1.0
 #: Least time between two fetches, unless the first returned half a batch: it lets many small requests form a batch.
 #: The first fetch after a quiet time is not delayed.
 MIN_FETCH_INTERVAL_SECONDS = 0.02
-#: Longest wait for messages while batches are in progress: a batch that fails becomes isolated, which ends no wait.
+#: Longest wait for messages while batches are in progress: the isolation of a failed batch does not end the wait.
 BUSY_WAIT_SECONDS = 0.05
 #: Redis cuts a timeout below one millisecond to 0, which means no timeout.
 MIN_WAIT_SECONDS = 0.005

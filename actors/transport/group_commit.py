@@ -38,7 +38,7 @@ class HighWaterMarks:
             return f"Redis uses more than {self.redis_memory_percent} % of its memory"
         if reply == EVICTION_ENABLED:
             return "Redis is configured to evict keys: maxmemory-policy must be noeviction"
-        if reply != sent:  # ids that are already in the queue: they are unique, unless a process shares its random part
+        if reply != sent:  # Redis skips ids that are already in the queue, and two processes have generated the same
             log.error("messages_not_enqueued", sent=sent, enqueued=reply)
             return f"Redis enqueued {reply} of {sent} messages"
         return None

@@ -127,7 +127,7 @@ def decode_bundle(bundle_id: str, data: bytes) -> tuple[Message[Any], list[bytes
 def split_bundle(bundle_id: str, data: bytes) -> list[tuple[str, bytes]]:
     """Return the id and the bytes of each message of a bundle. Accepts any bytes, and loses none.
 
-    What is no message becomes an entry that cannot be decoded; it will be dead-lettered by itself.
+    A line that is no record becomes an entry that cannot be decoded; the consumer dead-letters it.
     """
     head, *records = data.split(b"\n")
     parent = EntryId.parse(bundle_id)

@@ -18,7 +18,7 @@
 --   $ns:__acks__.$lease   set of the ids of the entries that one consumer leases; `$lease` is `queue|worker.number`
 --   $ns:counts:$minute    hash of counter -> amount in one minute since 1970; expires after a day
 --
--- An entry is one message, or a bundle of messages; its id tells which (see actors/transport/entry_id.py):
+-- An entry is one message, or a bundle of messages; its id shows which (see actors/transport/entry_id.py):
 -- `9f3c` is one message, `100*9f3c` a bundle of 100, `7.100*9f3c` the 7th message of a bundle that was split.
 --
 -- All times are those of Redis, so that the clocks of the workers need not agree.
