@@ -6,6 +6,7 @@ not block the others, and no threads compete for the interpreter lock.
 
 import sys
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from socket import SHUT_RDWR, fromfd, socket
 from types import FrameType
@@ -22,6 +23,8 @@ from psycopg2 import extensions
 #: The unread remainder of a body is drained up to this size and for this long; then the connection is closed.
 MAX_DRAINED_BYTES = 64 * 1024
 DRAIN_SECONDS = 0.5
+#: Wait for the next request of a connection during shutdown: long enough for a request that has already arrived.
+SHUTDOWN_KEEPALIVE_SECONDS = 0.1
 
 
 class Worker(GeventWorker):  # type: ignore[misc] # gunicorn is untyped
@@ -49,7 +52,11 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn is untyped
 
     def timeout_ctx(self) -> "_Idle":
         """Return the context of the wait for the next request of a connection."""
-        return _Idle(self._idle, self._clients[gevent.getcurrent()], super().timeout_ctx())
+        return _Idle(self._idle, self._clients[gevent.getcurrent()], self._keepalive)
+
+    def _keepalive(self) -> gevent.Timeout:
+        seconds = self.cfg.keepalive if self.alive else SHUTDOWN_KEEPALIVE_SECONDS
+        return gevent.Timeout(seconds, False)  # type: ignore[arg-type] # False: the block ends without an exception
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         super().handle_request(listener_name, req, sock, addr)
@@ -80,13 +87,15 @@ def _drain(body: Any) -> bool:
 class _Idle:
     """Context that lists a client as idle while its next request is awaited, with a timeout."""
 
-    def __init__(self, idle: set[socket], client: socket, timeout: gevent.Timeout) -> None:
+    def __init__(self, idle: set[socket], client: socket, timeout: Callable[[], gevent.Timeout]) -> None:
         self._idle = idle
         self._client = client
-        self._timeout = timeout
+        self._make_timeout = timeout
 
     def __enter__(self) -> None:
         self._idle.add(self._client)
+        # After the client is listed: a shutdown that begins here finds it, an earlier one shortens the timeout.
+        self._timeout = self._make_timeout()
         self._timeout.__enter__()
 
     def __exit__(self, *raised: Any) -> bool | None:

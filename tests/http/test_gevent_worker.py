@@ -90,6 +90,24 @@ def test_shutdown_does_not_wait_for_idle_connections(redis_url: str, empty_datab
         idle.close()
 
 
+def test_a_connection_that_becomes_idle_during_shutdown_is_closed(redis_url: str, empty_database: str) -> None:
+    head = b"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n"
+    with (
+        serve(REDIS_URL=redis_url, DATABASE_URL=empty_database) as server,
+        server.connect() as idle,
+        server.connect() as busy,
+    ):
+        busy.sendall(head + b"Content-Length: %d\r\n\r\n" % len(EVENT))
+        assert busy.recv(100).startswith(b"HTTP/1.1 100 ")
+        server.process.terminate()
+        assert idle.recv(100) == b""  # the worker is shutting down
+        busy.sendall(EVENT)
+        started = time.monotonic()
+        answer = b"".join(iter(lambda: busy.recv(65_536), b""))
+        assert answer.startswith(b"HTTP/1.1 202 ")
+        assert time.monotonic() - started < 0.8, "the connection stayed open until the end of the grace period"
+
+
 def test_pipelined_requests_are_answered_in_order(api: Server) -> None:
     """The request after a rejected body on the same connection is parsed correctly."""
     rejected = b"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
