@@ -19,16 +19,8 @@ from eventpulse.local import embedded
 from models import database, migrations
 
 TEMPORARY = pytest.StashKey[str]()
-#: Folders and files whose tests measure time or run the whole system.
-TIMED = (
-    "/faults/",
-    "/http/test_gevent_worker.py",
-    "/journey/test_cli_bench.py",
-    "/journey/test_launcher",
-    "/journey/test_restart.py",
-    "/journey/test_several_workers.py",
-    "/journey/test_two_hosts.py",
-)
+#: Folders and files whose tests measure time.
+TIMED = ("/faults/", "/http/test_gevent_worker.py", "/journey/test_launcher")
 #: Tables with rows that the migrations insert.
 KEPT_TABLES = ["channels", "rulebook", "schema_migration"]
 

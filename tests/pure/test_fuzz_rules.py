@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from time import monotonic
+from time import process_time
 from typing import Any
 
 import msgspec
@@ -117,13 +117,13 @@ any_events = st.builds(
 
 def parsed(fields: Mapping[str, Any]) -> Rule | None:
     """Return the rule of a row, or None if it is invalid; check that this takes a bounded time."""
-    started = monotonic()
+    started = process_time()
     try:
         return parse_rule(fields)
     except InvalidRule as invalid:
         errors = invalid.errors
     finally:
-        assert monotonic() - started < MAX_SECONDS
+        assert process_time() - started < MAX_SECONDS
     assert errors
     assert all(error.keys() == {"field", "message"} for error in errors)
     return None

@@ -1,6 +1,6 @@
 """Matching of events to rules and groups, and the index of rules."""
 
-from time import monotonic
+from time import process_time
 from typing import Any
 
 import pytest
@@ -82,10 +82,10 @@ def test_the_index_narrows_rules_by_their_first_payload_or_metadata_filter() -> 
 def test_the_largest_rule_has_few_index_entries_and_matches_all_its_values(second: str) -> None:
     """An entry for each combination would need gigabytes: one rule would stop all alerting."""
     types, others = ([f"{name}{number}" for number in range(1_000)] for name in ("type", "value"))
-    started = monotonic()
+    started = process_time()
     largest = rule(ONE | {"filters": {"event_type": types, second: others}})
     rules = RuleSet([largest])
-    assert monotonic() - started < 1
+    assert process_time() - started < 1
     assert rules.size == 1_000
     fields: dict[str, Any] = {"source": "value7"} if second == "source" else {"payload": {"user": "value7"}}
     assert fired([event(1, event_type="type999", **fields)], MemoryWindow(), largest) == [1]
