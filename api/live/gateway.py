@@ -60,7 +60,7 @@ async def _serve_until_stopped(settings: Settings, redis_url: str) -> None:
 class Gateway:
     """One subscription to Redis, and the clients that its messages are forwarded to.
 
-    `subscribed` tells whether the subscription is established.
+    `subscribed`: whether the subscription is established.
     """
 
     def __init__(

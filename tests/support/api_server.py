@@ -15,7 +15,7 @@ from eventpulse.settings import ConnectedSettings, Settings
 from support.waiting import until
 
 #: No PostgreSQL listens here. The password must not appear in any answer.
-UNREACHABLE_POSTGRES = "postgresql://nobody:hunter2@127.0.0.1:1/nothing"
+UNREACHABLE_POSTGRES = "postgresql://reader:hunter2@127.0.0.1:1/nothing"
 
 
 def api_settings(redis_url: str, database_url: str = UNREACHABLE_POSTGRES, **limits: int) -> ConnectedSettings:
