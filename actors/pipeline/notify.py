@@ -13,7 +13,8 @@ from notifiers.base import Receipt, TryAgain, Undeliverable
 log = structlog.get_logger()
 
 
-@dramatiq.actor(queue_name="notify", concurrency=8, max_retries=15)
+# The pauses of the channel limiter make 20 retries last about 12 minutes.
+@dramatiq.actor(queue_name="notify", concurrency=8, max_retries=20)
 def notify(anomaly_id: str, channel_id: str) -> None:
     """Deliver one anomaly to one channel, or snooze the message while the limiter holds the channel back.
 
