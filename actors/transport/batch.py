@@ -1,6 +1,6 @@
 """A leased batch: the messages of one call of an actor, and its outbox."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from dramatiq.broker import MessageProxy
 from dramatiq.message import Message
@@ -8,14 +8,23 @@ from dramatiq.middleware import CurrentMessage
 
 from actors.transport.outbox import Outbox
 
-if TYPE_CHECKING:
-    from actors.transport.consumer import Consumer
+
+class BatchOwner(Protocol):
+    """Consumer that leased a batch. `batch` is the largest number of messages in one of its batches."""
+
+    batch: int
+
+    def settle(self, batch: "Batch") -> None:
+        """Acknowledge, isolate or keep the entries of a batch that has ended."""
+
+    def dead_letter(self, batch: "Batch") -> None:
+        """Dead-letter the message of a batch that has exhausted its retries."""
 
 
 class Batch(MessageProxy):
     """Leased queue entries that are processed by one call, as the message that Dramatiq handles."""
 
-    def __init__(self, consumer: "Consumer", ids: list[str], message: Message[Any], records: list[bytes]) -> None:
+    def __init__(self, consumer: BatchOwner, ids: list[str], message: Message[Any], records: list[bytes]) -> None:
         super().__init__(message)
         self.consumer = consumer
         #: The ids of the entries.

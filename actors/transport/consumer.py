@@ -8,10 +8,10 @@ not affect the others.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import count
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dramatiq
 import redis
@@ -21,12 +21,10 @@ from dramatiq.errors import ConnectionClosed
 from dramatiq.message import Message
 
 from actors.transport.batch import Batch, as_batch
+from actors.transport.connection import QueueConnection
 from actors.transport.entry_id import EntryId
 from actors.transport.messages import decode_bundle, decode_message, records_of, split_bundle
 from actors.transport.middleware import stopping
-
-if TYPE_CHECKING:
-    from actors.transport.redis_broker import RedisBroker
 
 log = structlog.get_logger()
 
@@ -54,7 +52,7 @@ class Consumer(dramatiq.Consumer):
     """
 
     def __init__(
-        self, broker: "RedisBroker", queue_name: str, batch: int | None, concurrency: int, timeout_ms: int
+        self, broker: QueueConnection, queue_name: str, batch: int | None, concurrency: int, timeout_ms: int
     ) -> None:
         self.broker = broker
         self.queue_name = queue_name
@@ -193,11 +191,7 @@ class Consumer(dramatiq.Consumer):
         The consumer that leased the batch settles it, even if it was replaced meanwhile.
         """
         batch = as_batch(message)
-        if batch.needs_split:
-            batch.consumer._call("isolate", batch.ids)
-        elif not (batch.interrupted or batch.unhandled):
-            batch.consumer._finish(batch, batch.ids, [])
-        batch.consumer._release_slot()
+        batch.consumer.settle(batch)
 
     def nack(self, message: MessageProxy) -> None:
         """Dead-letter a message with the traceback and the retry count of its last attempt. Raises `ConnectionClosed`.
@@ -209,11 +203,19 @@ class Consumer(dramatiq.Consumer):
             batch.needs_split = True
             self.ack(batch)
             return
-        batch.consumer._finish(batch, [], [(batch.ids[0], batch._message.encode(), _reason(batch._exception))])
-        batch.consumer._release_slot()
+        batch.consumer.dead_letter(batch)
 
-    def _finish(self, batch: Batch, ids: Sequence[str], dead: Sequence[tuple[str, bytes, str]]) -> None:
-        self._call("finish", ids, dead, batch.outbox.counts, batch.outbox.follow_ups)
+    def settle(self, batch: Batch) -> None:
+        if batch.needs_split:
+            self._call("isolate", batch.ids)
+        elif not (batch.interrupted or batch.unhandled):
+            self._call("finish", batch.ids, [], batch.outbox.counts, batch.outbox.follow_ups)
+        self._release_slot()
+
+    def dead_letter(self, batch: Batch) -> None:
+        letter = (batch.ids[0], batch._message.encode(), _reason(batch._exception))
+        self._call("finish", [], [letter], batch.outbox.counts, batch.outbox.follow_ups)
+        self._release_slot()
 
     def _call(self, script: str, *arguments: Any) -> None:
         try:
