@@ -14,7 +14,7 @@ from click.shell_completion import CompletionItem
 from eventpulse import __version__
 from eventpulse.cli.connection import explained
 from eventpulse.errors import INTERRUPTED, OK, UserError
-from eventpulse.local.child import die_with_parent
+from eventpulse.local.child import PARENT_OPTION, die_with_parent
 from eventpulse.settings import SettingsError
 
 
@@ -66,7 +66,7 @@ class LazyGroup(click.Group):
 
 @click.group("eventpulse", cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
-@click.option("--parent", type=int, hidden=True, help="Stop when this process, the supervisor, exits.")
+@click.option(PARENT_OPTION, type=int, hidden=True, help="Stop when this process, the supervisor, exits.")
 def commands(parent: int | None) -> None:
     """Store events, detect anomalies by rules, and send alerts.
 

@@ -11,8 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, TextIO
 
+from eventpulse.local import process_table
+
 LAST_LINES_SECONDS = 0.5
 PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
+PARENT_OPTION = "--parent"
 
 #: Takes the stream of this process to which a line belongs, and the line.
 Sink = Callable[[TextIO, str], None]
@@ -78,3 +81,15 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it exited before this call
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+def orphans() -> list[int]:
+    """Return the processes that were started with `--parent` and whose supervisor has exited: they are stopping."""
+    return [pid for pid in process_table.pids() if _is_orphan(process_table.arguments(pid))]
+
+
+def _is_orphan(command: list[str]) -> bool:
+    if "eventpulse" not in command or PARENT_OPTION not in command:
+        return False
+    parent = command[command.index(PARENT_OPTION) + 1 :][:1]
+    return bool(parent) and parent[0].isdigit() and not process_table.arguments(int(parent[0]))

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from contextlib import ExitStack
 
 import click
@@ -12,8 +13,8 @@ import redis
 
 from actors import builtin_channels
 from eventpulse import logs, ports, preflight
-from eventpulse.local import datadir, embedded
-from eventpulse.local.child import Child
+from eventpulse.local import child, datadir, embedded
+from eventpulse.local.child import PARENT_OPTION, Child
 from eventpulse.local.daemon import Daemon
 from eventpulse.local.process_output import ProcessOutput
 from eventpulse.local.supervisor import Phase, Supervisor, Unit
@@ -24,6 +25,9 @@ CONNECT_SECONDS = 5
 #: A worker finishes a send in flight within 11 s and forces its own exit after 12 s.
 WORKER_GRACE_SECONDS = 13.0
 GRACE_SECONDS = 2.0
+#: Longest wait for the ports of processes whose supervisor was killed.
+ORPHANS_SECONDS = 15.0
+POLL_SECONDS = 0.1
 
 
 def up(settings: Settings) -> int:
@@ -33,8 +37,7 @@ def up(settings: Settings) -> int:
     """
     for number in (signal.SIGINT, signal.SIGTERM):  # until the supervisor handles them: stop what has been started
         signal.signal(number, signal.default_int_handler)
-    ports.ensure_free(settings.host, settings.port, "EVENTPULSE_PORT")
-    ports.ensure_free(settings.host, settings.live_port, "EVENTPULSE_LIVE_PORT")
+    _ensure_ports_free(settings)
     is_console = logs.resolve_format(settings.log_format) == "console"
     output = ProcessOutput(labelled=is_console, coloured=logs.use_colour(sys.stderr))
     with ExitStack() as stack:
@@ -47,6 +50,20 @@ def up(settings: Settings) -> int:
         supervisor.start()
         _supervise(supervisor, connected)
         return supervisor.stop()
+
+
+def _ensure_ports_free(settings: Settings) -> None:
+    """Check both ports; wait for processes of a killed `up`, which stop within seconds. Raises `PortError`."""
+    deadline = time.monotonic() + ORPHANS_SECONDS
+    while True:
+        try:
+            ports.ensure_free(settings.host, settings.port, "EVENTPULSE_PORT")
+            ports.ensure_free(settings.host, settings.live_port, "EVENTPULSE_LIVE_PORT")
+            return
+        except ports.PortError:
+            if not child.orphans() or time.monotonic() > deadline:
+                raise
+        time.sleep(POLL_SECONDS)
 
 
 def _start_servers(settings: Settings, stack: ExitStack, output: ProcessOutput) -> dict[str, Daemon]:
@@ -95,7 +112,7 @@ def _phases(settings: ConnectedSettings, servers: dict[str, Daemon], output: Pro
 
     def unit(name: str, command: str) -> Unit:
         # -P: a folder named `rules` in the current folder must not be imported in place of the package.
-        argv = [sys.executable, "-P", "-m", "eventpulse", "--parent", str(os.getpid()), command]
+        argv = [sys.executable, "-P", "-m", "eventpulse", PARENT_OPTION, str(os.getpid()), command]
         return Unit(name, Child(name, argv, environ, lambda stream, text: output.line(name, stream, text)))
 
     environ = _environ(settings)

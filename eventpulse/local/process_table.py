@@ -1,4 +1,4 @@
-"""Server processes of this machine as Linux shows them in /proc; other systems only show whether a process exists."""
+"""Processes of this machine as Linux shows them in /proc; other systems only show whether a process exists."""
 
 import os
 from collections.abc import Iterator
@@ -7,9 +7,23 @@ from pathlib import Path
 PROC = Path("/proc")
 
 
+def pids() -> Iterator[int]:
+    """Yield the ids of all processes; none without /proc."""
+    if PROC.is_dir():
+        yield from (int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit())
+
+
+def arguments(pid: int) -> list[str]:
+    """Return the command line of a process; empty if it has exited, as a zombie has."""
+    try:
+        return os.fsdecode((PROC / str(pid) / "cmdline").read_bytes()).split("\0")[:-1]
+    except OSError:
+        return []
+
+
 def servers_in(folder: Path, program: str) -> list[int]:
     """Return the running processes of `program` whose working directory is `folder`; none without /proc."""
-    return [pid for pid in _pids() if is_server(pid, folder, program)]
+    return [pid for pid in pids() if is_server(pid, folder, program)]
 
 
 def is_server(pid: int, folder: Path, program: str) -> bool:
@@ -22,11 +36,6 @@ def is_server(pid: int, folder: Path, program: str) -> bool:
     if not PROC.is_dir():
         return _exists(pid)
     return _name(pid) == program and _is_in(pid, folder)
-
-
-def _pids() -> Iterator[int]:
-    if PROC.is_dir():
-        yield from (int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit())
 
 
 def _exists(pid: int) -> bool:
@@ -50,13 +59,6 @@ def _is_in(pid: int, folder: Path) -> bool:
     try:
         return (PROC / str(pid) / "cwd").readlink() == folder.resolve()
     except PermissionError:  # of a process of another user, root without CAP_SYS_PTRACE may read the arguments only
-        return str(folder) in _arguments(pid)
+        return str(folder) in arguments(pid)
     except OSError:  # it exited
         return False
-
-
-def _arguments(pid: int) -> list[str]:
-    try:
-        return os.fsdecode((PROC / str(pid) / "cmdline").read_bytes()).split("\0")
-    except OSError:
-        return []

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import psutil
@@ -21,9 +22,14 @@ def test_the_first_start_after_everything_was_killed_succeeds_and_accepted_event
     assert "3 of 3 first starts succeeded" in ended.stdout
 
 
-def test_the_next_up_starts_while_the_processes_of_a_killed_supervisor_are_still_stopping(tmp_path: Path) -> None:
+def test_the_next_up_waits_for_the_port_of_an_api_whose_supervisor_was_killed(tmp_path: Path) -> None:
+    """The API is suspended for two seconds, so that it cannot stop earlier."""
     with up(tmp_path, "first") as first:
         servers = [psutil.Process(first.pid_of(unit)) for unit in ("redis", "postgres")]
+        api = psutil.Process(first.pid_of("api"))
+        for process in (api, *api.children()):
+            process.suspend()
+            threading.Timer(2, process.resume).start()
         os.kill(first.process.pid, signal.SIGKILL)
         first.process.wait()
         with up(tmp_path, "second", **first.settings) as second:
