@@ -189,7 +189,15 @@ def test_a_test_notification_reaches_the_webhook_and_returns_its_receipt(
     answer = client.simulate_post(path(channel, "/test"))
     assert (answer.status_code, answer.json["status"]) == (200, "delivered")
     assert answer.json["receipt"]
+    assert "reference" not in answer.json
     assert "test of the channel ops" in webhook.received[0].body.decode()
+
+
+def test_the_reference_of_the_provider_is_returned(client: TestClient, webhook: fake_http_server.Server) -> None:
+    webhook.behaviour = fake_http_server.answer(200, "ok", X_Slack_Req_Id="request-17")
+    channel = add(client, settings={"webhook_url": webhook.url})
+    answer = client.simulate_post(path(channel, "/test"))
+    assert (answer.status_code, answer.json["reference"]) == (200, "request-17")
 
 
 @pytest.mark.parametrize(
