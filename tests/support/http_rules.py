@@ -1,0 +1,38 @@
+"""Rules as administrators send them."""
+
+from typing import Any
+
+from falcon.testing import Result, TestClient
+
+RULE: dict[str, Any] = {
+    "name": "High error rate",
+    "enabled": True,
+    "severity": "critical",
+    "window_seconds": 60,
+    "cooldown_seconds": 300,
+    "condition": {
+        "type": "threshold",
+        "metric": "count",
+        "filters": {"event_type": "error", "source": "payment_service"},
+        "group_by": ["source"],
+        "operator": ">",
+        "value": 5,
+    },
+}
+
+
+def path(rule: dict[str, Any]) -> str:
+    """Return the path of a rule."""
+    return f"/api/v1/rules/{rule['rule_id']}"
+
+
+def add(client: TestClient, **fields: Any) -> dict[str, Any]:
+    """Create a rule and return the answer."""
+    answer = client.simulate_post("/api/v1/rules", json=RULE | fields)
+    assert answer.status_code == 201, answer.text
+    return answer.json
+
+
+def fields_named(answer: Result) -> list[str]:
+    """Return the fields that the errors of an answer name."""
+    return [error["field"] for error in answer.json["errors"]]
