@@ -37,11 +37,12 @@ test: $(INSTALLED) ## Run the tests, in three processes
 	$(BIN)/pytest $(PARALLEL)
 
 .PHONY: check
-check: $(INSTALLED) ## Run the complete check: format, lint, types, import layers, tests, coverage
+check: $(INSTALLED) ## Run the complete check: format, lint, types, import layers, words, tests, coverage
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tests/house_style.py
 	$(BIN)/pytest $(PARALLEL) --cov --cov-report=
 	$(BIN)/coverage report --include='rules/*' --fail-under=100
 	$(BIN)/coverage report --fail-under=90

@@ -30,7 +30,7 @@ REPLACEMENTS = {
     "doomed": "expected to fail",
     "doubles (do|are|of|which)": "duplicates",
     "everybody|everyone": "all clients",
-    "for ever|(?<!serve_)forever": "without limit, permanently",
+    "for ever|(?<!serve_)(?<!run_)forever": "without limit, permanently",
     "(give|gives|gave|given|giving) back": "release, return",
     "handovers?": "pending evaluation",
     "he|she|him|whom": "it",

@@ -55,7 +55,7 @@ def test_version_1_yields_the_limits_of_each_hierarchy(tmp_path: Path) -> None:
     assert list(groups.memory_limits()) == [536_870_912]
 
 
-def test_both_versions_at_once_are_read(tmp_path: Path) -> None:
+def test_both_versions_are_read_together(tmp_path: Path) -> None:
     limits = {"unified/a/cpu.max": "200000 100000", "memory/b/memory.limit_in_bytes": "1000000"}
     unified = V2.replace("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
     groups = cgroups(tmp_path, "4:memory:/b\n0::/a\n", [V1_MEMORY, unified], limits)

@@ -95,7 +95,7 @@ def test_events_that_fail_only_as_a_batch_are_confirmed_after_one_requeue(
 
     def fail_batches(events: list[object], *rest: object) -> object:
         if len(events) > 1:
-            raise ValueError("too many at once")
+            raise ValueError("too many events")
         return decide(events, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(evaluate, "evaluate_batch", fail_batches)

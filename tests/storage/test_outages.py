@@ -36,7 +36,7 @@ def test_a_connection_that_the_server_closed_is_an_outage(empty_database: str) -
 
 
 def test_a_server_that_does_not_exist_is_an_outage(empty_database: str) -> None:
-    database.configure("postgresql://nobody@127.0.0.1:1/none")
+    database.configure("postgresql://none@127.0.0.1:1/none")
     with pytest.raises(peewee.OperationalError) as raised, connection():
         pass
     assert database.is_outage(raised.value)
