@@ -1,9 +1,9 @@
-"""Run the chaos tests: every fault on every system, one after another.
+"""Command line of the chaos tests, which run every fault on every system, one after another.
 
     cd tests && ../.venv/bin/python -m chaos [--only NAME …] [--systems eventpulse,stock] [--seed N] [--short]
                                                [--soak-minutes M] [--json PATH] [--list]
 
-Exit with 1 if EventPulse breaks a promise. The faults are listed in `chaos.faults`.
+The exit code is 1 if EventPulse breaks a promise. `chaos.faults` contains the table of the faults.
 """
 
 import argparse
@@ -28,7 +28,7 @@ SHORT_SOAK_MINUTES = 0.5
 
 
 def main() -> int:
-    """Run the chosen faults, save their records, and return the exit code."""
+    """Run the chosen faults, save their records as JSON, and return the exit code of the process."""
     arguments = parse()
     chosen = [fault for fault in FAULTS if is_chosen(fault.name, arguments.only)]
     if arguments.list:
@@ -55,20 +55,20 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m chaos",
-        description="Inject faults and audit the events.",
+        description="Inject faults into running systems and check that no event is lost.",
     )
     parser.add_argument("--only", nargs="+", default=["*"], metavar="NAME", help="fault names; * matches any text")
-    parser.add_argument("--systems", default="eventpulse,stock")
-    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--systems", default="eventpulse,stock", help="systems under test, separated by commas")
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="seed of events and injection times")
     parser.add_argument("--short", action="store_true", help="fewer injections and events")
-    parser.add_argument("--soak-minutes", type=float, default=10.0)
+    parser.add_argument("--soak-minutes", type=float, default=10.0, help="duration of the soak test")
     parser.add_argument("--json", type=Path, default=Path(f"chaos-{time.strftime('%Y%m%d-%H%M%S')}.json"))
     parser.add_argument("--list", action="store_true", help="list the faults and exit")
     return parser.parse_args()
 
 
 def run(fault: Fault, name: str, arguments: argparse.Namespace) -> Record:
-    """Run one fault on one system and return its record; failures are recorded, not raised."""
+    """Run one fault on one system and return its record. An exception becomes part of the record."""
     try:
         with ExitStack() as undo:
             options = dict(fault.options)
@@ -88,10 +88,10 @@ def run(fault: Fault, name: str, arguments: argparse.Namespace) -> Record:
 
 
 def system_factory(fault: Fault, name: str) -> Any:
-    """Return the context manager that starts the named system for a fault."""
+    """Return the function whose context manager starts the system with this name for a fault."""
     if name == "eventpulse":
         return fault.system_factory or eventpulse_system
-    from chaos.stock_system import stock_system  # imported on demand: its packages are optional
+    from chaos.stock_system import stock_system  # imported on demand: gunicorn and others are optional
 
     return stock_system
 

@@ -1,4 +1,4 @@
-"""Audit of a finished run: compares the outcomes that the client recorded with the stored events."""
+"""Audit of a finished run: comparison of the outcomes that the client recorded with the stored events."""
 
 from collections import Counter
 from collections.abc import Mapping, Set
@@ -12,7 +12,7 @@ from chaos.system import EventLocations
 from chaos.webhook import Webhook
 
 SAMPLES = 3
-#: The kinds of violation, in the order of the report.
+#: Kinds of violation, in the order of the report.
 VIOLATIONS = (
     "lost",
     "wrongly_dead_lettered",
@@ -30,7 +30,7 @@ VIOLATIONS = (
 
 @dataclass
 class Audit:
-    """Event counts by outcome and by violation, with a few sample ids of each violation."""
+    """Numbers of events by outcome and by kind of violation, with at most `SAMPLES` ids of each kind."""
 
     sent: int = 0
     acked: int = 0
@@ -39,16 +39,17 @@ class Audit:
     dead: int = 0
     anomalies: int = 0
     deliveries: int = 0
-    #: Alerts that a channel accepted more than once; a crash can cause this.
+    #: Number of repeated alerts that a channel accepted; a crash can cause repetitions.
     duplicate_deliveries: int = 0
-    #: Longest time from recording an anomaly until a channel accepted its alert, in seconds, and that delivery.
+    #: Maximum time in seconds from the recording of an anomaly until a channel accepted its alert.
     slowest_alert: float | None = None
+    #: Delivery of the alert with this maximum time.
     slowest_delivery: RecordedDelivery | None = None
     violations: dict[str, int] = field(default_factory=lambda: dict.fromkeys(VIOLATIONS, 0))
     samples: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, violation: str, ids: Set[Any] | Mapping[Any, int]) -> None:
-        """Count the ids that a violation applies to; the values of a mapping are counts."""
+        """Add violations of one kind: one for each id of a set, or the number in the mapping for each id."""
         count = sum(ids.values()) if isinstance(ids, Mapping) else len(ids)
         self.violations[violation] += count
         if count:
@@ -56,9 +57,9 @@ class Audit:
 
 
 def audit(system: Any, client: RecordingClient, before: EventLocations, expected_dead: Set[str] = frozenset()) -> Audit:
-    """Compare the outcomes that `client` recorded with the current locations of the events.
+    """Return the audit of the events that `client` sent, of their anomalies and of their deliveries.
 
-    `before` is the state at the start of the run. Only the events in `expected_dead` may be dead-lettered.
+    `before` contains the locations at the start of the run. Only the events in `expected_dead` may be dead-lettered.
     """
     now = system.locations()
     result = Audit(
@@ -112,7 +113,7 @@ def _add_deliveries(result: Audit, state: ServerState, webhooks: list[Webhook]) 
 
 
 def _add_alerts(result: Audit, alerts: Mapping[str, ExpectedAlert], webhooks: list[Webhook]) -> None:
-    """Audit a system that records no deliveries by the alerts that the channels accepted."""
+    """Add the alerts that the channels accepted, for a system that does not record deliveries."""
     result.anomalies = len(alerts)
     for webhook in webhooks:
         result.deliveries += len(webhook.accepted_counts())

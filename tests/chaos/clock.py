@@ -1,4 +1,4 @@
-"""EventPulse with a wrong clock: `time.time` and `datetime.now` are shifted, the monotonic clock is not."""
+"""EventPulse with a wrong clock: `time.time` and `datetime.now` are shifted, but not the monotonic clock."""
 
 import runpy
 import signal
@@ -6,20 +6,20 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-#: On this signal, the clock of the process jumps by the `jump_seconds` of its command line.
+#: Signal that shifts the clock of the process by the `jump_seconds` of its command line.
 JUMP = signal.SIGUSR1
 
 
 def command(seconds: float, jump_seconds: float = 0.0) -> list[str]:
-    """Return a command that runs `eventpulse` with its clock shifted by `seconds` (negative: behind).
+    """Return a command that runs `eventpulse` with a clock that is `seconds` ahead, or behind if negative.
 
-    Each `JUMP` signal adds `jump_seconds` to the shift. A worker refuses to start more than 5 s away from Redis' clock.
+    Each `JUMP` signal adds `jump_seconds`. A worker does not start if its clock differs from that of Redis by over 5 s.
     """
     return [sys.executable, "-P", str(Path(__file__).resolve()), str(seconds), str(jump_seconds)]
 
 
 def main() -> None:
-    """Shift the clock before importing the modules that read it."""
+    """Shift the clock, then run `eventpulse`: its modules may read the clock when they are imported."""
     import time_machine
 
     seconds, jump_seconds = map(float, sys.argv[1:3])

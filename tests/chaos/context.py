@@ -1,4 +1,4 @@
-"""Faults, and the context in which they are injected."""
+"""Description of a fault, and the context in which the fault is injected."""
 
 import os
 import random
@@ -16,9 +16,9 @@ from support.waiting import until
 
 from eventpulse.local.daemon import Daemon
 
-#: A request that arrives while the API starts is answered after the start.
+#: Maximum response time of a request that arrives while the API starts.
 STARTING_SECONDS = 5.0
-#: How long to search for a worker that holds leases.
+#: Maximum time of the search for a worker that holds leases.
 BUSY_SECONDS = 10.0
 
 
@@ -32,7 +32,7 @@ class Size(NamedTuple):
 
 @dataclass
 class Context:
-    """A system under traffic. `notes` holds what a fault measures beyond the audit: numbers, texts, lists."""
+    """System that processes traffic. `notes` contains additional results of a fault: numbers, texts, lists."""
 
     system: Any
     client: RecordingClient
@@ -41,16 +41,16 @@ class Context:
     size: Size
     is_short: bool
     notes: dict[str, Any] = field(default_factory=dict)
-    #: Ids of events that the fault makes dead letters on purpose.
+    #: Ids of the events that are expected to become dead letters.
     expected_dead: set[str] = field(default_factory=set)
 
-    def expect(self, claim: str, holds: bool) -> None:
-        """Record `claim` as a broken promise unless it holds."""
+    def expect(self, problem: str, holds: bool) -> None:
+        """Record `problem` as a broken promise, unless `holds`."""
         if not holds:
-            self.notes.setdefault("broken", []).append(claim)
+            self.notes.setdefault("broken", []).append(problem)
 
     def await_acceptance(self, seconds: float = 30) -> None:
-        """Wait until an event is accepted again and record the seconds; a timeout is a broken promise."""
+        """Wait until the API accepts an event, and record the duration; a timeout is a broken promise."""
         started, known = time.monotonic(), len(self.client.responses)
         try:
             until(lambda: any(each.kind == "202" for each in self.client.responses[known:]), seconds)
@@ -59,29 +59,29 @@ class Context:
         self.notes.setdefault("accepts_again_seconds", []).append(round(time.monotonic() - started, 2))
 
     def wait(self, seconds: float) -> None:
-        """Let the traffic continue for this long."""
+        """Wait this number of seconds while the traffic continues."""
         time.sleep(seconds)
 
     def pause(self, at_least: float = 0.3, at_most: float = 1.5) -> None:
-        """Wait a random time, so that injections hit every phase of the processing."""
+        """Wait a random number of seconds, so that faults are injected in every phase of the processing."""
         self.wait(self.rng.uniform(at_least, at_most))
 
     def pid(self, unit: str) -> int:
-        """Return a random process of a unit; wait until one runs."""
+        """Return the pid of a random process of a unit; wait until a process runs."""
         return self.rng.choice(until(lambda: self.system.pids(unit), 30))
 
     def oldest(self, unit: str) -> int:
-        """Return the process of a unit that has run longest."""
+        """Return the pid of the oldest process of a unit; wait until a process runs."""
         return until(lambda: self.system.pids(unit), 30)[0]
 
     def kill(self, unit: str) -> Injection:
-        """SIGKILL a random process of a unit."""
+        """Kill a random process of a unit (SIGKILL)."""
         with suppress(ProcessLookupError):
             os.kill(self.pid(unit), signal.SIGKILL)
         return self.recoveries.record_injection(f"SIGKILL of a {unit}")
 
     def kill_busy_worker(self) -> Injection:
-        """SIGKILL a worker that holds leases; any worker if the system does not show its leases."""
+        """Kill a worker that holds leases, or a random worker if none is found in `BUSY_SECONDS` (SIGKILL)."""
         state = getattr(self.system, "state", None)
         deadline = time.monotonic() + BUSY_SECONDS
         while state and time.monotonic() < deadline:
@@ -90,7 +90,7 @@ class Context:
                 self.wait(0.05)
                 before = state.leased()
                 self.wait(0.1)
-                # The other workers have acknowledged their leases by now.
+                # The other workers have acknowledged their leases by now: these belong to the suspended worker.
                 if before & state.leased():
                     os.kill(pid, signal.SIGKILL)
                     return self.recoveries.record_injection("SIGKILL of a busy worker")
@@ -98,11 +98,11 @@ class Context:
         return self.kill("worker")
 
     def await_recovery(self, injection: Injection, seconds: float = 30) -> None:
-        """Wait until the system has recovered from an injection, at most this long."""
+        """Wait until the system has recovered from an injection, at most this number of seconds."""
         injection.recovered.wait(seconds)
 
     def repeat(self, inject: Callable[[], Injection], at_most_seconds: float = 30) -> None:
-        """Inject the fault `size.injections` times; in the full form, wait for recovery after each."""
+        """Inject a fault `size.injections` times; in the full form, wait for the recovery after each injection."""
         for _ in range(self.size.injections):
             self.pause()
             injection = inject()
@@ -110,7 +110,7 @@ class Context:
                 self.await_recovery(injection, at_most_seconds)
 
     def outage(self, server: Daemon, down_seconds: float, stop: Callable[[Daemon], None]) -> Injection:
-        """Stop a server for this long; recovery is measured from its restart."""
+        """Stop a server for `down_seconds`, and measure the recovery from the restart of the server."""
         stop(server)
         self.wait(down_seconds)
         server.start()
@@ -118,7 +118,7 @@ class Context:
 
 
 class Skipped(Exception):
-    """A fault cannot be injected on this machine; the message gives the reason."""
+    """Raised when a fault cannot be injected on this machine; the message gives the reason."""
 
 
 Inject = Callable[[Context], None]
@@ -126,7 +126,7 @@ Inject = Callable[[Context], None]
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault of the table; times are in seconds."""
+    """Fault, its size, and the limits that apply to EventPulse; times are in seconds."""
 
     name: str
     description: str
@@ -136,20 +136,21 @@ class Fault:
     systems: tuple[str, ...] = ("eventpulse", "stock")
     #: Keyword arguments of the system factory.
     options: Mapping[str, Any] = field(default_factory=dict)
-    #: The part of PostgreSQL that is stored on the small disk `system.disk`: "data" or "log".
+    #: Part of PostgreSQL that is stored on the small disk `system.disk`: "data" or "log".
     disk: str | None = None
-    #: Starts EventPulse for this fault, if not `eventpulse_system`.
+    #: Function that starts EventPulse for this fault; None: `eventpulse_system`.
     system_factory: Callable[..., Any] | None = None
-    #: Longest recovery allowed; None after server outages, whose backlog takes an unspecified time.
+    #: Maximum recovery time; None after server outages, whose backlog takes an unspecified time.
     recovers_within: float | None = None
+    #: Start of the recovery time, for the report.
     counted_from: str = "the injection"
-    #: The client resends requests whose outcome is indeterminate.
+    #: Whether the client resends requests whose outcome is indeterminate.
     repeat: bool = False
-    #: Number of groups, which repeat; None: every group is new.
+    #: Number of groups, which are used in turn; None: each episode has a new group.
     groups: int | None = None
-    #: How long the system may take to become idle after the last event.
+    #: Maximum time from the last event until the system is idle.
     idle_within: float = 90.0
-    #: Longest response allowed; None: no limit.
+    #: Maximum response time; None: no limit.
     answers_within: float | None = 1.0
 
 
@@ -173,7 +174,7 @@ def resume_process(pid: int) -> None:
 
 
 def kill_server(server: Daemon) -> None:
-    """SIGKILL a server and its children: surviving children would answer connected clients for a moment."""
+    """Kill a server and its children (SIGKILL): surviving children could respond to connected clients."""
     with suppress(psutil.NoSuchProcess):
         parent = psutil.Process(server.pid)
         for process in (parent, *parent.children()):
@@ -188,5 +189,5 @@ def stop_server(server: Daemon) -> None:
 
 
 def percentile(ordered: list[float], share: float) -> float | None:
-    """Return the percentile `share` (0 to 1) of an ordered list; None if it is empty."""
+    """Return the percentile `share` (0 to 1) of an ordered list; None if the list is empty."""
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None

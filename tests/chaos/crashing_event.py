@@ -1,4 +1,4 @@
-"""Fault: every worker that leases one certain event is killed."""
+"""Fault of an event that crashes its worker: each worker that leases the event is killed."""
 
 import time
 from collections import Counter
@@ -14,15 +14,15 @@ from chaos.server_state import NAMESPACE, state_of
 from chaos.traffic import event
 from support.waiting import until
 
-#: Crashes until the dead letter: a bundle is redelivered whole once before it is split.
+#: Possible numbers of crashes until the event is a dead letter: a bundle is redelivered once before it is split.
 EXPECTED_CRASHES = (3, 4)
 NEIGHBOURS = 19
-#: Longest observation if the event does not become a dead letter: full form, short form.
+#: Maximum time of observation in the full and in the short form, if the event does not become a dead letter.
 OBSERVE_SECONDS, OBSERVE_SECONDS_SHORT = 600.0, 150.0
 
 
 def kill_every_holder(context: Context) -> None:
-    """Kill each worker that leases the event; an open transaction keeps its INSERT, and so its lease, waiting."""
+    """Kill each worker that leases the event. The INSERT of the worker waits for an open transaction."""
     state, marked = state_of(context.system), str(UUID(int=context.rng.getrandbits(128), version=4))
     context.expected_dead.add(marked)
     neighbours, killed_at = Neighbours(state), []
@@ -30,7 +30,7 @@ def kill_every_holder(context: Context) -> None:
     blocker = psycopg2.connect(context.system.postgres.url, application_name="chaos")
     try:
         with blocker.cursor() as cursor:
-            # Uncommitted: an INSERT with the same key waits for the end of this transaction.
+            # Not committed, so that the INSERT of a worker with the same key waits for this transaction.
             cursor.execute(
                 "INSERT INTO events VALUES (%s, 'step', 'gate', now(), '{}', '{}', now())",
                 (marked,),
@@ -64,14 +64,14 @@ def kill_every_holder(context: Context) -> None:
     context.notes["observe_seconds"] = observe_seconds
     context.notes |= neighbours.notes()
     context.notes["dead_letters"] = letters = state.dead_letter_reasons(marked)
-    context.expect("the event is not one dead letter", len(letters) == 1)
+    context.expect("the event is not exactly one dead letter", len(letters) == 1)
     context.expect(f"the event crashed {len(killed_at)} workers", len(killed_at) in EXPECTED_CRASHES)
     context.expect("the event was leased without neighbours", len(neighbours.times) >= NEIGHBOURS)
     context.expect("neighbours were not stored", not context.notes["neighbours_not_stored"])
 
 
 class Neighbours:
-    """Events that were leased together with the crashing one, and when each was stored."""
+    """Events that were leased together with the crashing event, and the times until they were stored."""
 
     def __init__(self, state: Any) -> None:
         self.state = state
@@ -80,7 +80,7 @@ class Neighbours:
         self._seconds: dict[str, float] = {}
 
     def add(self, leases: Set[bytes], marked: str) -> None:
-        """Record the events in these leases, whose worker is killed now."""
+        """Record the events in these leases; the caller kills their worker."""
         entries = [
             ids for lease, each in self.state.leases.of("persist").items() if lease in leases for ids in each.values()
         ]
@@ -90,7 +90,7 @@ class Neighbours:
             self._since.setdefault(event_id, time.monotonic())
 
     def poll(self) -> None:
-        """Record which neighbours have been stored meanwhile."""
+        """Record the neighbours that have been stored since the previous call."""
         if waiting := list(self._since.keys() - self._seconds.keys()):
             query = "SELECT event_id::text FROM events WHERE event_id = ANY(%s::uuid[])"
             for (event_id,) in self.state.rows(query, waiting):
@@ -108,20 +108,23 @@ class Neighbours:
 
 
 def post(context: Context, event_id: str) -> None:
-    """Send an event with this id in one request with ordinary ones, and record their outcome."""
+    """Send an event with this id and `NEIGHBOURS` other events in one request, and record their outcome."""
     events = [event(context.rng, f"neighbour-{n}", 0) for n in range(NEIGHBOURS + 1)]
     events[context.rng.randrange(len(events))]["event_id"] = event_id
     context.client.send(events)
 
 
 def leases_of(context: Context, event_id: str) -> set[bytes]:
-    """Return the leases that contain an event."""
+    """Return the keys of the leases that contain an event."""
     leases = state_of(context.system).leases.of("persist")
     return {lease for lease, entries in leases.items() if any(event_id in ids for ids in entries.values())}
 
 
 def holders(context: Context, leases: list[bytes]) -> list[int]:
-    """Return the worker that holds these leases: while it is suspended, their heartbeats stop."""
+    """Return the pids of the workers that hold these leases, at most one pid for EventPulse.
+
+    The heartbeats of the leases stop while the worker that holds them is suspended.
+    """
     if context.system.name != "eventpulse":
         return list(context.system.holders(leases))
     client = context.system.state.client

@@ -1,4 +1,4 @@
-"""EventPulse as a system under test: real processes, its own servers, and two webhooks as channels."""
+"""EventPulse as a system under test: real processes, separate servers, and two webhooks as channels."""
 
 import os
 import signal
@@ -25,12 +25,12 @@ from models import database, migrations
 
 START_SECONDS = 60
 LOG_TAIL_BYTES = 6_000
-#: Starts a proxy for a Redis URL; the proxy has a `url`, which the processes use.
+#: Function that starts a proxy for a Redis URL; the processes connect to the `url` of the proxy.
 ProxyFactory = Callable[[str], AbstractContextManager[Any]]
 
 
 class EventPulseSystem:
-    """A running EventPulse. See `System`."""
+    """Running EventPulse. See `System`."""
 
     name = "eventpulse"
 
@@ -77,13 +77,13 @@ class EventPulseSystem:
         return self.state.is_idle()
 
     def tail(self) -> str:
-        """Return the end of the log of all processes."""
+        """Return the last `LOG_TAIL_BYTES` of the common log of the processes."""
         with suppress(OSError):
             return self.log.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
         return ""
 
     def prepare(self, lateness_seconds: int = 3_600) -> None:
-        """Create the rules, and make the webhooks the only enabled channels."""
+        """Wait until the system is ready, create the rules, and make the webhooks the only enabled channels."""
         with httpx.Client(base_url=self.url, timeout=10) as client:
             until(lambda: _is_ready(client), START_SECONDS)
             for channel in client.get("/channels").json()["data"]:
@@ -100,7 +100,7 @@ class EventPulseSystem:
         return not self.processes["scheduler"] or bool(self.state.rows(leader))
 
     def stop_all(self) -> None:
-        """Stop every process, the API first, with all children."""
+        """Stop every process and its children, the API first; suspended processes are resumed before."""
         for unit in ("api", "scheduler", "worker"):
             for supervised in self.processes[unit]:
                 for process in (supervised.process, *_children(supervised.process)):
@@ -124,14 +124,15 @@ def eventpulse_system(
     lateness_seconds: int = 3_600,
     **settings: str,
 ) -> Iterator[EventPulseSystem]:
-    """Start EventPulse with its own Redis (with this `appendfsync`) and PostgreSQL; yield it when it is ready.
+    """Start EventPulse with its own Redis and PostgreSQL, and yield the system when it is ready.
 
-    With `proxy_factory`, the processes reach Redis through `system.proxy`. `lateness_seconds` is the allowed lateness
-    of the rules. `settings` are environment variables. All processes and files are removed at the end of the block.
+    `fsync` is the `appendfsync` of Redis. With `proxy_factory`, the processes connect to Redis through `system.proxy`.
+    `lateness_seconds` is the allowed lateness of the rules. `settings` are environment variables. The end of the block
+    stops all processes and deletes all files.
     """
     with ExitStack() as undo:
         folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)))
-        folder.chmod(0o755)  # as root, PostgreSQL runs as another user
+        folder.chmod(0o755)  # if this process is root, PostgreSQL runs as another user
         redis = embedded.start_redis(folder / "redis")
         undo.callback(stop_server_process, redis)
         set_fsync(redis, fsync)
@@ -156,7 +157,7 @@ def eventpulse_system(
                 system.add(unit)
             system.prepare(lateness_seconds)
             for _ in range(1, schedulers):
-                system.add("scheduler")  # the oldest one is the leader
+                system.add("scheduler")  # started later, so that the oldest scheduler is the leader
             yield system
         except BaseException:
             sys.stderr.write(system.tail())
@@ -164,7 +165,7 @@ def eventpulse_system(
 
 
 def stop_server_process(server: Daemon) -> None:
-    """Stop a server, even if it is suspended."""
+    """Stop a server that may be suspended."""
     if server.exit_status() is None:
         with suppress(ProcessLookupError):
             os.kill(server.pid, signal.SIGCONT)
@@ -172,7 +173,7 @@ def stop_server_process(server: Daemon) -> None:
 
 
 def set_fsync(redis: Daemon, fsync: str) -> None:
-    """Set `appendfsync` of a running Redis, and of its later starts."""
+    """Set `appendfsync` of a running Redis and for its later starts."""
     redis.command = [fsync if part == "always" else part for part in redis.command]
     with ServerState(redis.url, "").client as client:
         client.config_set("appendfsync", fsync)

@@ -19,15 +19,15 @@ RESTART_WITHIN_SECONDS = 30.0
 
 
 class EventPulseUp(EventPulseSystem):
-    """A running `eventpulse up`, which supervises its own processes and servers."""
+    """Running `eventpulse up`, which supervises its own processes and servers. See `System`."""
 
     running: Running
-    #: Stops every `eventpulse up` that was started here.
+    #: Callbacks that stop every `eventpulse up` of this system.
     undo: ExitStack
     starts = 0
 
     def start(self) -> None:
-        """Start it; retry while remaining processes of the previous start are ending."""
+        """Start `eventpulse up`; retry while processes of the previous start are still ending."""
         self.starts += 1
 
         def started() -> bool:
@@ -46,10 +46,13 @@ class EventPulseUp(EventPulseSystem):
 
 @contextmanager
 def eventpulse_up(**settings: str) -> Iterator[EventPulseUp]:
-    """Start `eventpulse up` in a temporary folder and yield it when it is ready; remove everything afterwards."""
+    """Start `eventpulse up` in a temporary folder, and yield the system when it is ready.
+
+    The end of the block stops all processes and deletes all files.
+    """
     with ExitStack() as undo:
         folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)))
-        folder.chmod(0o755)  # as root, PostgreSQL runs as another user
+        folder.chmod(0o755)  # if this process is root, PostgreSQL runs as another user
         redis = embedded.start_redis(folder / "data" / "redis")
         undo.callback(stop_server_process, redis)
         postgres = embedded.start_postgres(folder / "data" / "postgres")

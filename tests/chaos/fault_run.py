@@ -16,12 +16,12 @@ from chaos.traffic import traffic
 from support.waiting import until
 
 WARM_UP_SECONDS = 1.0
-#: A stock system that is not idle by then needs ten minutes or more.
+#: Maximum wait for an idle stock system in the short form; a system that is not idle then needs at least 10 minutes.
 STOCK_SHORT_IDLE_SECONDS = 25.0
 
 
 def run_fault(fault: Fault, system: System, seed: int, *, is_short: bool) -> dict[str, Any]:
-    """Send events to a ready system, inject the fault, wait until it is idle, and return the record."""
+    """Send events to a ready system, inject the fault, wait until the system is idle, and return the record."""
     size = fault.short if is_short else fault.full
     with tempfile.TemporaryDirectory(prefix="chaos-client-") as folder:
         before = system.locations()
@@ -77,7 +77,7 @@ def run_fault(fault: Fault, system: System, seed: int, *, is_short: bool) -> dic
 
 
 def recovery_summary(recoveries: RecoveryTracker, fault: Fault) -> dict[str, Any]:
-    """Return the count and the percentiles, in seconds, of the recoveries."""
+    """Return the number of injections and the percentiles of the recovery times in seconds."""
     seconds = recoveries.seconds()
     return {
         "counted_from": fault.counted_from,
@@ -91,7 +91,7 @@ def recovery_summary(recoveries: RecoveryTracker, fault: Fault) -> dict[str, Any
 
 
 def _becomes_idle(system: System, seconds: float) -> bool:
-    """Return whether the system becomes idle within this time."""
+    """Wait until the system is idle, at most `seconds`; return whether it is idle."""
 
     def is_idle() -> bool:
         try:

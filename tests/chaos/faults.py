@@ -1,4 +1,4 @@
-"""The table of all faults."""
+"""Table of all faults."""
 
 from chaos import (
     eventpulse_up,

@@ -14,21 +14,21 @@ from support import fake_http_server
 from support.waiting import until
 
 Behaviour = Callable[[socket.socket], None]
-#: Bar for the 95th percentile of the time from an anomaly to the healthy channel.
+#: Upper limit of the 95th percentile of the time from the recording of an anomaly to its alert in the healthy channel.
 MAX_P95_SECONDS = 2.0
-#: How long to wait for the alerts of the healthy channel after the fault.
+#: Maximum wait for the alerts of the healthy channel after the fault.
 WAIT_SECONDS = 10.0
 
 
 def reset(connection: socket.socket) -> None:
-    """Reset the connection (RST)."""
+    """Close the connection with a TCP reset."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
 
-#: By name: the description, and the behaviour (a text names a method of the server).
+#: Name of each behaviour: its description, and a function or the name of a method of `fake_http_server.Server`.
 BEHAVIOURS: dict[str, tuple[str, Behaviour | str]] = {
-    "healthy": ("is healthy, like the other", HEALTHY),  # the reference for the others
+    "healthy": ("is healthy, like the other", HEALTHY),  # the baseline for the faults
     "hangs": ("does not respond", "hang"),
     "500": ("answers 500", fake_http_server.answer(500)),
     "429": ("answers 429 with Retry-After: 3", fake_http_server.answer(429, Retry_After="3")),
@@ -38,7 +38,7 @@ BEHAVIOURS: dict[str, tuple[str, Behaviour | str]] = {
 
 
 class ChannelFault:
-    """Give the first channel this behaviour for 10 s; the second one stays healthy."""
+    """Fault that gives the first channel the behaviour `how` for 10 s; the second channel stays healthy."""
 
     def __init__(self, how: str) -> None:
         self.how = how
@@ -61,9 +61,9 @@ class ChannelFault:
 
 
 def record_delays(context: Context, healthy: Webhook, alerts: Mapping[str, ExpectedAlert]) -> float | None:
-    """Record how long a channel waited for these alerts, counted until now for missing ones.
+    """Record the times from anomalies to their alerts in the healthy channel; return their 95th percentile in seconds.
 
-    Return the 95th percentile, in seconds, from the recording of the anomaly. The notes also count from acceptance.
+    The time of a missing alert is the time until now. `notes` also contains the times from the acceptance of the event.
     """
     now, acked = time.time(), context.client.acked_at()
     monotonic_offset = now - time.monotonic()

@@ -1,4 +1,4 @@
-"""Fault of a worker's clock: leases and delays use the clock of Redis, windows the time of the events."""
+"""Fault of the clock of a worker: leases and delays use the clock of Redis, windows the times of events."""
 
 import importlib.util
 import os
@@ -11,7 +11,7 @@ AHEAD_SECONDS = 61.0
 
 
 def jump_ahead(context: Context) -> None:
-    """Let the clock of a running worker jump; a worker with such a clock would refuse to start."""
+    """Shift the clock of a running worker; a worker whose clock is wrong at its start does not start."""
     if importlib.util.find_spec("time_machine") is None:
         raise Skipped("time-machine is not installed")
     system = context.system
@@ -24,13 +24,13 @@ def jump_ahead(context: Context) -> None:
         os.kill(shifted.process.pid, clock.JUMP)
         context.recoveries.record_injection("the clock jumps")
     context.wait(3 if context.is_short else 60)
-    # A worker that loses its leases, or takes those of others, ends.
+    # The process is restarted whenever it ends.
     context.notes["starts"] = shifted.starts
     context.expect("the worker with the wrong clock ended", shifted.starts == 1)
 
 
 def known_workers(context: Context) -> set[bytes]:
-    """Return the workers with a heartbeat in the last 3 s by the clock of Redis."""
+    """Return the ids of the workers whose last heartbeat is at most 3 s old by the clock of Redis."""
     client = context.system.state.client
     now = client.time()[0] * 1000
     leases = client.zrangebyscore("eventpulse:__heartbeats__", now - 3_000, "+inf")
