@@ -1,4 +1,4 @@
-"""Faults of messages: unreadable, crashing their worker, or written by another version."""
+"""Faults of messages that are unreadable, crash their worker, or have the format of another version."""
 
 import json
 import time
@@ -17,12 +17,12 @@ from dramatiq.encoder import JSONEncoder
 from support import fake_http_server
 from support.waiting import until
 
-#: A batch takes a fraction of a second: an entry that stays leased for longer is forgotten.
-FORGOTTEN_SECONDS = 3.0
+#: Time after which a leased entry counts as not processed: a batch takes a fraction of a second.
+UNPROCESSED_SECONDS = 3.0
 
 
 def undecodable(context: Context) -> None:
-    """Add an unreadable entry per hundred events to both queues, as a bundle and as a message."""
+    """Enqueue unreadable entries: bundles and messages in both queues in turn, one entry for each 100 events."""
     state, added = state_of(context.system), 0
     deadline = time.monotonic() + context.size.events / context.size.per_second
     while time.monotonic() < deadline:
@@ -31,31 +31,31 @@ def undecodable(context: Context) -> None:
             continue
         number = context.rng.getrandbits(64)
         entry_id = f"1*junk{number:x}" if added % 2 else f"junk{number:x}"
-        # A line of a bundle is a message: noise must not contain a line break.
+        # Each line of a bundle is a record: a line break in the noise would add a record.
         noise = context.rng.randbytes(40).replace(b"\n", b"")
         state.put(("persist", "evaluate")[added // 2 % 2], entry_id, b"\xff\x00{" + noise)
         added += 1
-    context.recoveries.record_injection("the last of them was queued")
+    context.recoveries.record_injection("the last unreadable entry was queued")
     context.notes["added"] = added
     with suppress(AssertionError):
         until(lambda: state.unreadable() >= added, 60 if context.system.name == "eventpulse" else 15)
     context.notes["dead_letters"] = letters = state.unreadable()
     context.expect(f"{added} unreadable entries, {letters} dead letters", letters == added)
-    record_forgotten(context)
+    record_unprocessed(context)
 
 
-def record_forgotten(context: Context) -> None:
-    """Record the number of unreadable entries and of events that stay leased without being processed."""
+def record_unprocessed(context: Context) -> None:
+    """Record the numbers of unreadable entries and of events that remain leased without being processed."""
     leases = state_of(context.system).leases
     before = leases.entries("persist", "evaluate")
-    context.wait(FORGOTTEN_SECONDS)
-    forgotten = {entry: before[entry] for entry in before.keys() & leases.entries("persist", "evaluate").keys()}
-    context.notes["forgotten_unreadable"] = sum(not ids for ids in forgotten.values())
-    context.notes["forgotten_neighbours"] = sum(map(len, forgotten.values()))
+    context.wait(UNPROCESSED_SECONDS)
+    unprocessed = {entry: before[entry] for entry in before.keys() & leases.entries("persist", "evaluate").keys()}
+    context.notes["unprocessed_unreadable"] = sum(not ids for ids in unprocessed.values())
+    context.notes["unprocessed_events"] = sum(map(len, unprocessed.values()))
 
 
 def other_versions(context: Context) -> None:
-    """Queue messages in the format of plain Dramatiq, with unknown fields, and for an unknown actor."""
+    """Enqueue a message of plain Dramatiq, a message with unknown fields, and a message for an unknown actor."""
     state = context.system.state
     plain, extended, unknown = (str(UUID(int=context.rng.getrandbits(128), version=4)) for _ in range(3))
     messages = {
@@ -68,7 +68,7 @@ def other_versions(context: Context) -> None:
         state.put("persist", queued["message_id"], json.dumps(queued, separators=(",", ":")).encode())
         context.client.mark_acked(event_id)
     context.expected_dead.add(unknown)
-    context.recoveries.record_injection("they were queued")
+    context.recoveries.record_injection("the messages were queued")
     until(lambda: not state.locations().in_progress.keys() & messages.keys(), 60)
     locations = state.locations()
     context.expect("a plain message is not stored", plain in locations.stored)
@@ -85,7 +85,7 @@ def other_versions(context: Context) -> None:
 
 @contextmanager
 def misbehaving_webhook(context: Context) -> Iterator[None]:
-    """Let the first channel answer 500 during the block."""
+    """Let the server of the first channel respond with 500 during the block."""
     server = context.system.webhooks[0].server
     server.behaviour = fake_http_server.answer(500)
     try:
@@ -95,14 +95,14 @@ def misbehaving_webhook(context: Context) -> Iterator[None]:
 
 
 def delayed_notification(context: Context) -> bytes | None:
-    """Return a message that waits for its retry; single messages are stored as plain Dramatiq messages."""
+    """Return the bytes of a delayed notification, which is stored as a plain Dramatiq message; None if none exists."""
     client = context.system.state.client
     entry_ids = client.zrange(f"{NAMESPACE}:notify.delayed", 0, 0)
     return client.hget(f"{NAMESPACE}:notify.msgs", entry_ids[0]) if entry_ids else None
 
 
 def message(actor: str, event_id: str) -> dict[str, Any]:
-    """Return a message in the format of Dramatiq."""
+    """Return a message with an event, in the format of plain Dramatiq."""
     now = time.time()
     timestamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
     event = {

@@ -1,4 +1,4 @@
-"""Faults of PostgreSQL: killed, stopped, read-only, connections ended, or a full disk."""
+"""Faults of PostgreSQL: it is killed, stopped or read-only, its connections are ended, or its disk is full."""
 
 import time
 from contextlib import closing, suppress
@@ -7,9 +7,9 @@ import psycopg2
 from chaos.context import Context, Fault, Size, kill_server, percentile, stop_server
 
 LOOP_SECONDS = 10.0
-#: Log texts of PostgreSQL when a write fails or is truncated because the disk is full.
+#: Texts in the log of PostgreSQL when a write fails or is incomplete because the disk is full.
 DISK_FULL_TEXTS = ("No space left on device", "Check free disk space")
-#: Ingest is affected by an outage if its p99 grows by more than this factor and these seconds.
+#: Maximum p99 of ingest during an outage: the p99 before the outage times this factor, plus these seconds.
 MAX_FACTOR, MAX_EXTRA_SECONDS = 2.0, 0.05
 
 
@@ -18,7 +18,7 @@ def kill(context: Context) -> None:
 
 
 def stop(context: Context) -> None:
-    """Stop PostgreSQL; ingest must not be affected."""
+    """Stop PostgreSQL, and expect that the response times of ingest do not grow."""
     context.wait(2 if context.is_short else 20)
     before = context.client.latencies()
     stop_server(context.system.postgres)
@@ -61,27 +61,27 @@ def make_read_only(context: Context) -> None:
 
 
 def fill_disk(context: Context) -> None:
-    """Fill the disk of PostgreSQL, then delete the filling."""
+    """Keep the disk of PostgreSQL full for some time, then delete the file that fills the disk."""
     disk = context.system.disk
     deadline = time.monotonic() + (4 if context.is_short else 20)
     try:
         while time.monotonic() < deadline:
-            disk.fill()  # also what PostgreSQL has freed meanwhile
+            disk.fill()  # PostgreSQL may have freed space since the previous call
             if context.system.postgres.exit_status() is None:
                 _switch_log_file(context)
             context.wait(0.1)
     finally:
         disk.clear()
     log = context.system.postgres.log.read_text(errors="replace")
-    context.notes["refused_for_want_of_room"] = sum(log.count(text) for text in DISK_FULL_TEXTS)
+    context.notes["disk_full_errors"] = sum(log.count(text) for text in DISK_FULL_TEXTS)
     if context.system.postgres.exit_status() is not None:
-        context.notes["postgres"] = "it exited and was restarted"
+        context.notes["postgres"] = "PostgreSQL exited and was restarted"
         context.system.postgres.start()
     context.recoveries.record_injection("the disk has space")
 
 
 def _switch_log_file(context: Context) -> None:
-    """Make PostgreSQL start another file of its write-ahead log, as it does when one is full."""
+    """Make PostgreSQL start a new file of its write-ahead log, which needs space on the disk."""
     with (
         suppress(psycopg2.Error),
         closing(psycopg2.connect(context.system.postgres.url, connect_timeout=2)) as connection,
@@ -127,7 +127,7 @@ FAULTS = [
         terminate_backends,
         Size(1, 6_000),
         Size(1, 2_000),
-        counted_from="the last was terminated",
+        counted_from="the last backend was terminated",
     ),
     Fault(
         "postgres-read-only",

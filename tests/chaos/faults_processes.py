@@ -1,4 +1,4 @@
-"""Faults of EventPulse's own processes: they are killed or restarted."""
+"""Faults of processes of EventPulse: they are killed, or restarted gracefully."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Faults of Redis: killed, stopped, suspended, full, or a lost reply."""
+"""Faults of Redis: it is killed, stopped, suspended or full, or its reply is lost."""
 
 import time
 from contextlib import suppress
@@ -15,7 +15,7 @@ from support.waiting import until
 
 JUNK = b"x" * 100_000
 JUNK_BYTES = 20_000_000
-#: Bytes that identify a request: of an event, of a lease of each stage, and of any request.
+#: Bytes that identify the requests whose replies are dropped: events, leases of each stage, and all requests.
 REQUESTS = (b'"event_type"', b"persist|", b"evaluate|", b"notify|", b"")
 
 
@@ -28,7 +28,7 @@ def stop(context: Context) -> None:
 
 
 class Suspend:
-    """Suspend Redis (SIGSTOP) for this many seconds, then resume it."""
+    """Fault that suspends Redis (SIGSTOP) for this number of seconds."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -45,7 +45,7 @@ class Suspend:
 
 
 def fill(context: Context) -> None:
-    """Fill Redis with junk during a backlog, then delete the junk; no other repair is made."""
+    """Fill Redis with junk during a backlog, then only delete the junk: EventPulse must recover by itself."""
     workers = context.system.pids("worker")
     with redis.Redis.from_url(context.system.redis.url) as client:
         for pid in workers:
@@ -70,7 +70,7 @@ def fill(context: Context) -> None:
 
 
 def overflow(context: Context) -> None:
-    """Suspend the workers until accepted events fill Redis."""
+    """Suspend the workers until accepted events fill Redis, then resume the workers."""
     with redis.Redis.from_url(context.system.redis.url) as client:
         workers = context.system.pids("worker")
         for pid in workers:
@@ -91,7 +91,7 @@ def overflow(context: Context) -> None:
 
 
 def kill_with_retries_waiting(context: Context) -> None:
-    """Kill Redis while notifications wait for their retries."""
+    """Kill and restart Redis while notifications wait for their retries."""
     first = context.system.webhooks[0]
     first.server.behaviour = fake_http_server.answer(500)
     state = state_of(context.system)
@@ -101,7 +101,7 @@ def kill_with_retries_waiting(context: Context) -> None:
 
 
 def drop_replies(context: Context) -> None:
-    """Drop the reply to a request that Redis has executed; the kind of request alternates."""
+    """Drop the reply to a request that Redis has executed; injections use the entries of `REQUESTS` in turn."""
     proxy = context.system.proxy
 
     def inject() -> Injection:
@@ -117,7 +117,7 @@ def drop_replies(context: Context) -> None:
 
 
 def expect_only_rejections(context: Context, after: float, until: float) -> None:
-    """Expect that all requests in this period (monotonic) were rejected and at least one was answered."""
+    """Expect responses in this period (monotonic times), none of which accepts events."""
     kinds = [each.kind for each in list(context.client.responses) if after <= each.at <= until]
     context.notes["responses_while_full"] = {kind: kinds.count(kind) for kind in sorted(set(kinds))}
     context.expect("accepted while full", "202" not in kinds)

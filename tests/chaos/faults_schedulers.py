@@ -1,4 +1,4 @@
-"""Faults of the leading scheduler while the leases of a killed worker must be recovered."""
+"""Faults of the leading scheduler at the time when a worker is killed and its leases must be recovered."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ def kill_leader(context: Context) -> None:
 
 
 def suspend_leader(context: Context) -> None:
-    """Suspend the leader: PostgreSQL keeps the session lock of a suspended client."""
+    """Suspend the leader, which keeps its session lock in PostgreSQL, and kill a worker."""
     leader = context.oldest("scheduler")
     suspend_process(leader)
     try:

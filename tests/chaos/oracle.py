@@ -1,8 +1,8 @@
-"""Oracle for anomalies: evaluates the stored events in order, in memory, and compares the recorded anomalies.
+"""Oracle for anomalies: evaluation of the stored events in order and in memory, to check the recorded anomalies.
 
 Without a cooldown, the anomalies are exactly the triggers. With a cooldown, the order of processing decides which
-trigger of a group is recorded. Then three claims must hold: each anomaly is a trigger, two anomalies of a group are at
-least one cooldown apart, and each trigger without an anomaly is within the cooldown of one.
+trigger of a group is recorded. Then three conditions must hold: each anomaly is a trigger, two anomalies of a group are
+at least one cooldown apart, and each trigger without an anomaly is within one cooldown of an anomaly.
 """
 
 from bisect import bisect_left
@@ -27,8 +27,8 @@ EVENTS = """SELECT event_id::text, event_type, source, timestamp, payload, metad
 
 
 def wrong_anomalies(state: ServerState) -> set[AnomalyKey]:
-    """Return the recorded anomalies that are wrong and the triggers whose anomaly is missing."""
-    rules = active_rules(state)
+    """Return the keys of wrong anomalies and of triggers without their anomaly."""
+    rules = all_rules(state)
     cooldowns = {rule.name: rule.cooldown_seconds * SECOND for rule in rules}
     expected: dict[str, dict[AnomalyKey, int]] = defaultdict(dict)
     for firing in triggers(state, rules):
@@ -45,7 +45,10 @@ def wrong_anomalies(state: ServerState) -> set[AnomalyKey]:
 
 
 def wrong_of_rule(recorded: list[RecordedAnomaly], expected: dict[AnomalyKey, int], cooldown: int) -> set[AnomalyKey]:
-    """Return the wrong anomalies of one rule; times (of the triggers in `expected`) and cooldown in microseconds."""
+    """Return the keys of wrong anomalies and of triggers without their anomaly, for one rule.
+
+    `expected` contains the time of each trigger; times and `cooldown` are in microseconds.
+    """
     keys = {each.key for each in recorded}
     if not cooldown:
         return keys ^ expected.keys()
@@ -60,14 +63,14 @@ def wrong_of_rule(recorded: list[RecordedAnomaly], expected: dict[AnomalyKey, in
     return wrong | {trigger for trigger, at in expected.items() if not _near(times[trigger[1]], at, cooldown)}
 
 
-def active_rules(state: ServerState) -> list[Rule]:
-    """Return all rules of the database."""
+def all_rules(state: ServerState) -> list[Rule]:
+    """Return all rules in the database."""
     rows = state.rows(f"SELECT {', '.join(COLUMNS)} FROM rules")
     return [parse_rule(dict(zip(COLUMNS, row, strict=True))) for row in rows]
 
 
 def triggers(state: ServerState, rules: list[Rule]) -> Iterator[Firing]:
-    """Yield every firing of the rules, without cooldowns."""
+    """Yield the firings that the stored events cause if the rules have no cooldown."""
     without_cooldown = RuleSet([replace(rule, cooldown_seconds=0) for rule in rules])
     window = MemoryWindow()
     for rows in state.stream(EVENTS):
@@ -75,5 +78,5 @@ def triggers(state: ServerState, rules: list[Rule]) -> Iterator[Firing]:
 
 
 def _near(times: list[int], at: int, cooldown: int) -> bool:
-    """Return whether one of the ordered times is less than the cooldown away."""
+    """Return whether one of the ordered times differs from `at` by less than the cooldown."""
     return bisect_left(times, at - cooldown + 1) < bisect_left(times, at + cooldown)

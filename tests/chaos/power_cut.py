@@ -1,12 +1,12 @@
-"""Measurement of the events that a power cut loses after they were accepted.
+"""Measurement of the accepted events that a power cut loses.
 
     cd tests && ../.venv/bin/python -m chaos.power_cut [--cuts 20] [--rate 15000] [--json FILE] [--folder /var/tmp]
 
-Redis stores its data on a separate ext4 in a file of `--folder` behind a loop device. While `actors.pipeline.ingest`
-queues events, the file system is shut down at a random time (EXT4_IOC_SHUTDOWN without a journal flush): bytes that
-the kernel has not written to the device are lost, as in a power cut. Then Redis is killed, the file system is mounted
-again and Redis is restarted. An event is lost if it was confirmed before the cut and is missing afterwards. The
-volatile write cache of a disk is not simulated. Needs Linux, root, loop devices and mkfs.ext4.
+Redis stores its data on an ext4 file system in a file of `--folder`, mounted with a loop device. At a random time,
+while `actors.pipeline.ingest` queues events, the file system is shut down (EXT4_IOC_SHUTDOWN without a journal flush):
+bytes that the kernel has not written to the device are lost, as in a power cut. Then Redis is killed, the file system
+is mounted again and Redis is restarted. An event is lost if it was confirmed before the cut and is missing after the restart. The
+volatile write cache of a disk is not simulated. The measurement needs Linux, root, loop devices and mkfs.ext4.
 """
 
 import argparse
@@ -44,21 +44,21 @@ from eventpulse.settings import ConnectedSettings
 
 MODES = ("everysec", "always")
 IMAGE_BYTES = 512 << 20
-EXT4_IOC_SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32) of <linux/fs/ext4.h>
+EXT4_IOC_SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32) in the ext4 header of Linux
 NO_LOG_FLUSH = struct.pack("I", 2)
 REQUEST_EVENTS = 100
 WRITERS = 4
-#: Range of the time of the cut, in seconds after the first event; `everysec` has synced several times by then.
+#: Minimum and maximum time of the cut, in seconds after the first event: `everysec` has synced the file before.
 EARLIEST_CUT, LATEST_CUT = 2.0, 4.0
 
 
 class Unsupported(Exception):
-    """This machine cannot simulate power cuts; the message gives the reason."""
+    """Raised when this machine cannot simulate power cuts; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """One power cut; `lost_seconds` is the time from the confirmation of the oldest lost event to the cut."""
+    """Result of one power cut; `lost_seconds` is the time from the confirmation of the oldest lost event to the cut."""
 
     mode: str
     confirmed: int
@@ -69,7 +69,7 @@ class Cut:
 
 @dataclass
 class Writers:
-    """Threads that queue requests of events at a steady rate until they are stopped."""
+    """Threads that enqueue `rate` events per second until they are stopped, `REQUEST_EVENTS` at a time."""
 
     rate: float
     #: Confirmation time (monotonic) and event ids of each request.
@@ -100,7 +100,7 @@ class Writers:
 
 @contextmanager
 def disk(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield an image file with an empty ext4 and a mount point. Raises `Unsupported`."""
+    """Yield the path of an image of an empty ext4 file system, and the path of a mount point. Raises `Unsupported`."""
     if sys.platform != "linux" or os.geteuid() != 0:
         raise Unsupported("a file system can be mounted and shut down by root on Linux only")
     if not shutil.which("mkfs.ext4"):
@@ -119,7 +119,7 @@ def disk(folder: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def cut_once(mode: str, rate: float, folder: Path, cut_after: float) -> Cut:
-    """Queue events, cut the power after `cut_after` seconds, and count the lost events."""
+    """Enqueue events, simulate a power cut after `cut_after` seconds, and count the lost events."""
     with disk(folder) as (image, mount_point), ExitStack() as undo:
         _run("mount", "-o", "loop", str(image), str(mount_point))
         server = embedded.start_redis(mount_point / "redis")
@@ -150,7 +150,7 @@ def cut_once(mode: str, rate: float, folder: Path, cut_after: float) -> Cut:
 
 
 def shut_down(mount_point: Path) -> float:
-    """Shut down the mounted file system without a flush; return the time (monotonic). Raises `Unsupported`."""
+    """Shut down the mounted file system without a flush; return the monotonic time of the call. Raises `Unsupported`."""
     handle = os.open(mount_point, os.O_RDONLY)
     try:
         at = time.monotonic()
@@ -163,7 +163,7 @@ def shut_down(mount_point: Path) -> float:
 
 
 def stored_ids(url: str) -> set[str]:
-    """Return the ids of all events in the Redis of this URL after it has loaded its files."""
+    """Wait until the Redis of this URL has loaded its files, and return the ids of all events in it."""
     with redis.Redis.from_url(url) as client:
         until(lambda: not client.info("persistence")["loading"], 30)
         return {each for data in client.hvals(f"{broker.namespace}:persist.msgs") for each in ids_in(data)}
@@ -176,7 +176,7 @@ def _run(*command: str) -> None:
 
 
 def summary(cuts: list[Cut]) -> dict[str, Any]:
-    """Return the percentiles of the lost events and the oldest loss in seconds."""
+    """Return the percentiles of the number of lost events, and the maximum of `lost_seconds`."""
     lost = sorted(float(each.lost) for each in cuts)
     return {
         "cuts": len(cuts),

@@ -1,4 +1,4 @@
-"""Proxy in front of a Redis that can drop replies and hold back bytes."""
+"""TCP proxy for Redis that can drop replies and delay all bytes."""
 
 import socket
 import socketserver
@@ -13,7 +13,7 @@ PING, PONG = b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n"
 
 
 class Proxy(socketserver.ThreadingTCPServer):
-    """TCP proxy; clients connect to `url` and reach the Redis of `redis_url`."""
+    """TCP proxy: a client that connects to `url` is connected to the Redis of `redis_url`."""
 
     allow_reuse_address = True
 
@@ -22,7 +22,7 @@ class Proxy(socketserver.ThreadingTCPServer):
         to = parse_url(redis_url)
         self.target = to.get("path") or (to.get("host", "127.0.0.1"), to.get("port", 6379))
         self.url = f"redis://127.0.0.1:{self.server_address[1]}/{to.get('db', 0)}"
-        #: Total number of requests that Redis executed and whose replies were dropped.
+        #: Number of requests that Redis executed and whose replies were dropped.
         self.dropped = 0
         self._to_drop, self._containing = 0, b""
         self._lock = threading.Lock()
@@ -31,23 +31,24 @@ class Proxy(socketserver.ThreadingTCPServer):
         self._ends: set[socket.socket] = set()
 
     def drop_replies(self, count: int, containing: bytes = b"") -> None:
-        """Close the connection of the next `count` requests with these bytes after Redis has executed them.
+        """Drop the replies to the next `count` requests that contain these bytes, and close their connections.
 
-        In a pipeline, replies to earlier requests may be lost too, and later requests are not executed.
+        Redis executes these requests. In a pipeline, replies to earlier requests may be lost too, and later requests
+        are not executed.
         """
         with self._lock:
             self._to_drop, self._containing = count, containing
 
     def freeze(self) -> None:
-        """Receive bytes but forward none in either direction; connections stay open."""
+        """Forward no bytes until `thaw` is called; connections stay open."""
         self.flowing.clear()
 
     def thaw(self) -> None:
-        """Forward the bytes that were held back, and resume."""
+        """Forward the delayed bytes, and continue to forward."""
         self.flowing.set()
 
     def is_to_drop(self, request: bytes) -> bool:
-        """Return whether to drop the reply to this request, and count it."""
+        """Return whether to drop the reply to this request; count the dropped replies."""
         with self._lock:
             if self._to_drop == 0 or self._containing not in request:
                 return False
@@ -56,7 +57,7 @@ class Proxy(socketserver.ThreadingTCPServer):
             return True
 
     def add(self, end: socket.socket) -> None:
-        """Register a socket that is closed when the proxy ends."""
+        """Register a socket that `end` closes."""
         with self._lock:
             self._ends.add(end)
         if self._closing.is_set():
@@ -76,11 +77,11 @@ class Proxy(socketserver.ThreadingTCPServer):
             _shut(end)
 
     def handle_error(self, _request: object, _address: object) -> None:
-        """Ignore errors: while Redis is unavailable, the proxy closes connections silently."""
+        """Ignore errors: the proxy closes the connection without a message while Redis is unavailable."""
 
 
 class _Forwarder(socketserver.BaseRequestHandler):
-    """One connection: requests are parsed one by one, replies are forwarded unparsed."""
+    """Handler of one connection: requests are parsed one by one, replies are forwarded without parsing."""
 
     server: Proxy
     request: socket.socket
@@ -115,7 +116,7 @@ class _Forwarder(socketserver.BaseRequestHandler):
                     self.server.flowing.wait()
                     if self.server.is_to_drop(request):
                         self.is_dropping.set()
-                        # Redis replies in order: the reply to this PING follows the execution of the request.
+                        # Redis replies in order: the reply to this PING shows that the request was executed.
                         upstream.sendall(request + PING)
                         self.done.wait()
                         return
@@ -137,7 +138,7 @@ class _Forwarder(socketserver.BaseRequestHandler):
 
 
 def first_request_size(received: bytearray) -> int:
-    """Return the length in bytes of the first request (`*2\\r\\n$3\\r\\nGET\\r\\n…`); 0 if it is incomplete."""
+    """Return the length in bytes of the first request (`*2\\r\\n$3\\r\\nGET\\r\\n…`), or 0 if it is incomplete."""
     at = received.find(b"\r\n") + 2
     if at < 2:
         return 0
@@ -160,7 +161,7 @@ def _shut(end: socket.socket) -> None:
 
 @contextmanager
 def proxy(redis_url: str) -> Iterator[Proxy]:
-    """Run a proxy to the Redis of this URL; its connections and threads end with the block."""
+    """Run a proxy for the Redis of this URL; the end of the block closes its connections and ends its threads."""
     with Proxy(redis_url) as started:
         thread = threading.Thread(target=started.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()

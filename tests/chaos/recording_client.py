@@ -1,4 +1,4 @@
-"""Client that sends events at a given rate and records the outcome of each."""
+"""HTTP client that sends events at a given rate and records the outcome of each event."""
 
 import http.client
 import select
@@ -17,17 +17,17 @@ from chaos.system import Event
 
 CLIENT_TIMEOUT_SECONDS = 10.0
 RETRY_SECONDS = 0.3
-#: Indeterminate requests are resent until this long after the last event is due.
+#: Maximum time after the last event is due during which indeterminate requests are resent.
 LAST_RETRY_SECONDS = 30.0
 ACKED, REJECTED, INDETERMINATE = "acked", "rejected", "indeterminate"
-#: Statuses that guarantee that no event was queued.
+#: Statuses of responses that guarantee that no event was queued.
 REJECTION_STATUSES = (400, 413, 429)
-#: Texts of a 503 that is sent before any event is queued.
+#: Texts in 503 responses that guarantee that no event was queued.
 REJECTION_TEXTS = ("reached its limit", "% of its memory", "must be noeviction")
 
 
 class Response(NamedTuple):
-    """Result of a request: its time (monotonic), its duration in seconds, its kind and the outcome for the events."""
+    """Result of a request: end (monotonic time), duration in seconds, kind, and outcome for the events."""
 
     at: float
     seconds: float
@@ -39,8 +39,8 @@ class Response(NamedTuple):
 class RecordingClient:
     """Client that posts batches of `batch` events to `{url}/events/batch`, `rate` events per second, until stopped.
 
-    It appends a line to `path` before and after each request. With `repeat`, it resends indeterminate requests with the
-    same event ids until their outcome is known. It sends no other event twice.
+    The client appends a line to `path` before and after each request. With `repeat`, the client resends indeterminate
+    requests with the same event ids until their outcome is known. Other events are sent once.
     """
 
     url: str
@@ -50,11 +50,12 @@ class RecordingClient:
     batch: int = 20
     clients: int = 8
     repeat: bool = False
+    #: Outcome by event id.
     sent: dict[str, str] = field(default_factory=dict)
     #: Acknowledgement time (monotonic) by event id.
     acked: dict[str, float] = field(default_factory=dict)
     responses: list[Response] = field(default_factory=list)
-    #: Extra fields for the next events.
+    #: Fields that are added to each event.
     extra: dict[str, Any] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopping: threading.Event = field(default_factory=threading.Event)
@@ -69,7 +70,7 @@ class RecordingClient:
             thread.start()
 
     def stop(self) -> None:
-        """Start no new request and wait for the pending ones."""
+        """Wait for the pending requests, and send no more requests."""
         self._stopping.set()
         for thread in self._threads:
             thread.join()
@@ -103,7 +104,7 @@ class RecordingClient:
         return Counter(response.kind for response in list(self.responses))
 
     def latencies(self, after: float = 0.0, until: float = float("inf")) -> list[float]:
-        """Return the sorted durations, in seconds, of the responses and timeouts in this period."""
+        """Return the sorted durations, in seconds, of the responses and timeouts in this period (monotonic times)."""
         return sorted(
             each.seconds for each in list(self.responses) if after <= each.at <= until and _has_response(each)
         )
@@ -121,7 +122,7 @@ class RecordingClient:
     def _take(self) -> tuple[float, list[Event]]:
         with self._lock:
             events = [next(self.events) | self.extra for _ in range(self.batch)]
-            # A delayed client does not catch up: a burst would increase the latencies that it measures.
+            # A delayed client does not send a burst afterwards, which would increase the measured latencies.
             due = self._next_due = max(self._next_due + self.batch / self.rate, time.monotonic() - 1.0)
         return due, events
 
@@ -154,7 +155,7 @@ class RecordingClient:
 
 
 class Connection:
-    """HTTP connection that is reopened after an error."""
+    """HTTP connection that is opened again after an error."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -173,7 +174,7 @@ class Connection:
             if self._connection.sock is None:
                 self._connection.connect()
         except OSError:
-            time.sleep(0.02)  # no server listens: avoid a busy loop
+            time.sleep(0.02)  # no server listens: a pause avoids a busy loop
             return self._response(started, "no connection", REJECTED)
         try:
             self._connection.request("POST", self.path, body, {"Content-Type": "application/json"})
@@ -198,7 +199,7 @@ class Connection:
 
 
 def classify(status: int, body: bytes) -> tuple[str, str]:
-    """Return the kind of a response and the outcome for its events."""
+    """Return the kind of a response, and the outcome for the events of its request."""
     if status == 202:
         return "202", ACKED
     if status in REJECTION_STATUSES:

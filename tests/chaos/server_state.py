@@ -1,4 +1,4 @@
-"""State of a running EventPulse, read directly from its Redis and its PostgreSQL."""
+"""State of a running EventPulse, as stored in its Redis and its PostgreSQL."""
 
 import re
 from collections import Counter
@@ -16,13 +16,13 @@ from redis.retry import Retry
 NAMESPACE = "eventpulse"
 QUEUES = ("persist", "evaluate", "notify")
 EVENT_ID = re.compile(rb'"event_id":"([0-9a-f-]{36})"')
-#: A consumer sends a heartbeat every second; without one for this long it is lost or suspended.
+#: Age of the last heartbeat after which a consumer is lost or suspended; consumers send one every second.
 LOST_MS = 3_500
 UNAVAILABLE: tuple[type[Exception], ...] = (OSError, redis.RedisError, psycopg2.Error)
 
 
 class RecordedDelivery(NamedTuple):
-    """One row of `deliveries` with the name of its channel."""
+    """Columns of one row of the table `deliveries`."""
 
     anomaly_id: str
     channel_name: str
@@ -31,7 +31,7 @@ class RecordedDelivery(NamedTuple):
 
 
 class RecordedAnomaly(NamedTuple):
-    """One anomaly: its rule, its group as JSON, its event, and its time in microseconds since 1970."""
+    """Recorded anomaly: rule, group as JSON, event, and time in microseconds since the Unix epoch."""
 
     rule_name: str
     group_key: str
@@ -44,23 +44,23 @@ class RecordedAnomaly(NamedTuple):
 
 
 class ExpectedAlert(NamedTuple):
-    """An alert that the channels must receive: its event, and the recording time in seconds since 1970."""
+    """Alert that each channel must receive: event, and recording time in seconds since the Unix epoch."""
 
     event_id: str
     at: float
 
 
 class Leases:
-    """Leases in Redis. EventPulse and stock Dramatiq store them in the same form under different keys.
+    """Leases in Redis, which EventPulse and stock Dramatiq store in the same form under different keys.
 
-    `pattern` matches the lease keys of a `{queue}`.
+    `pattern` matches the keys of the leases of a `{queue}`.
     """
 
     def __init__(self, client: Any, namespace: str, pattern: str) -> None:
         self.client, self.namespace, self.pattern = client, namespace, pattern
 
     def of(self, queue: str) -> dict[bytes, dict[bytes, list[str]]]:
-        """Return, for each lease, its entries with their event ids; unreadable entries have no ids."""
+        """Return the event ids in each leased entry of a queue, by lease key and entry id."""
         leases = {}
         for key in self.client.scan_iter(f"{self.namespace}:{self.pattern.format(queue=queue)}", count=1_000):
             entry_ids = list(self.client.smembers(key))
@@ -69,13 +69,13 @@ class Leases:
         return leases
 
     def entries(self, *queues: str) -> dict[tuple[bytes, bytes], list[str]]:
-        """Return the event ids of the leased entries of several queues, by lease and entry."""
+        """Return the event ids in each leased entry of several queues, by pair of lease key and entry id."""
         leases = [lease for queue in queues for lease in self.of(queue).items()]
         return {(key, each): ids for key, entries in leases for each, ids in entries.items()}
 
 
 class ServerState:
-    """Read access to both servers of an EventPulse. Methods raise one of `UNAVAILABLE` during an outage."""
+    """Access to the Redis and the PostgreSQL of an EventPulse. Methods raise an error of `UNAVAILABLE` in an outage."""
 
     def __init__(self, redis_url: str, database_url: str) -> None:
         self.redis_url, self.database_url = redis_url, database_url
@@ -84,7 +84,7 @@ class ServerState:
 
     @contextmanager
     def sql(self) -> Iterator["psycopg2.extensions.cursor"]:
-        """Yield a cursor of a new connection that may write even if the server is read-only by default."""
+        """Yield a cursor of a new connection, which may write even if PostgreSQL is read-only by default."""
         options = "-c default_transaction_read_only=off -c timezone=UTC"
         connection = psycopg2.connect(self.database_url, connect_timeout=5, options=options, application_name="chaos")
         connection.autocommit = True
@@ -100,7 +100,10 @@ class ServerState:
             return cursor.fetchall()
 
     def locations(self) -> EventLocations:
-        """Return the event locations, in the order in which events move: each is seen at least once."""
+        """Return the current locations of the events.
+
+        The locations are read in the order in which events move, so that every event is found at least once.
+        """
         lost_entries = set(self.lost_entries())
         in_progress: Counter[str] = Counter()
         stranded: set[str] = set()
@@ -119,7 +122,7 @@ class ServerState:
         return EventLocations(Counter(self.column("SELECT event_id::text FROM events")), dead, in_progress, stranded)
 
     def lost_entries(self) -> Iterator[tuple[str, bytes]]:
-        """Yield queue and id of each entry that is leased by a consumer without heartbeat."""
+        """Yield the queue and the id of each entry that is leased by a consumer without a recent heartbeat."""
         seconds, micros = self.client.time()
         now = seconds * 1000 + micros // 1000
         for key in self.client.scan_iter(f"{NAMESPACE}:__acks__.*", count=1_000):
@@ -130,13 +133,13 @@ class ServerState:
                 yield from ((queue, entry_id) for entry_id in self.client.smembers(key))
 
     def column(self, query: str) -> list[str]:
-        """Return the only column of a query."""
+        """Return the values of the only column of a query."""
         with self.sql() as cursor:
             cursor.execute(query)
             return [value for (value,) in cursor.fetchall()]
 
     def evaluations(self) -> Counter[str]:
-        """Return, by event id, the largest number of anomalies that one rule and group recorded for the event."""
+        """Return, by event id, the maximum number of anomalies of one rule and group for the event."""
         times: Counter[str] = Counter()
         for (_, _, event_id), count in self.anomaly_counts().items():
             times[event_id] = max(times[event_id], count)
@@ -147,7 +150,7 @@ class ServerState:
         return Counter(self.rows("SELECT rule_name, group_key, event_id::text FROM anomalies"))
 
     def anomalies(self) -> list[RecordedAnomaly]:
-        """Return the recorded anomalies in order of their time."""
+        """Return the recorded anomalies, ordered by time."""
         query = """SELECT rule_name, group_key, event_id::text, (extract(epoch FROM cooldown_anchor) * 1000000)::bigint
                    FROM anomalies ORDER BY cooldown_anchor"""
         return [RecordedAnomaly(*row) for row in self.rows(query)]
@@ -163,7 +166,7 @@ class ServerState:
         return int(count)
 
     def delayed(self, queue: str) -> int:
-        """Return the number of delayed messages."""
+        """Return the number of delayed messages of a queue."""
         return int(self.client.zcard(f"{NAMESPACE}:{queue}.delayed"))
 
     def dead_letter_reasons(self, event_id: str) -> list[str]:
@@ -189,7 +192,7 @@ class ServerState:
         return [RecordedDelivery(*row) for row in self.rows(query)]
 
     def is_idle(self) -> bool:
-        """Return whether all messages are settled, all dead letters stored, and all deliveries final."""
+        """Return whether all messages are settled, all dead letters are in PostgreSQL, and all deliveries are final."""
         for queue in QUEUES:
             if self.client.exists(f"{NAMESPACE}:{queue}.msgs", f"{NAMESPACE}:{queue}.XQ"):
                 return False
@@ -199,12 +202,12 @@ class ServerState:
         return self.rows(unfinished) == [(0,)]
 
     def leased(self) -> set[tuple[bytes, bytes]]:
-        """Return the key of the lease and the id of each leased entry."""
+        """Return the lease key and the entry id of each leased entry."""
         keys = self.client.scan_iter(f"{NAMESPACE}:__acks__.*", count=1_000)
         return {(key, entry_id) for key in keys for entry_id in self.client.smembers(key)}
 
     def put(self, queue: str, entry_id: str, data: bytes) -> None:
-        """Append a raw entry to a queue, valid or not."""
+        """Append an entry with these bytes, valid or not, to a queue."""
         pipeline = self.client.pipeline()
         pipeline.hset(f"{NAMESPACE}:{queue}.msgs", entry_id, data)
         pipeline.rpush(f"{NAMESPACE}:{queue}", entry_id)
@@ -216,10 +219,10 @@ class ServerState:
 
 
 def state_of(system: Any) -> Any:
-    """Return the object that reads the state of a system's servers."""
+    """Return the object with the methods that read the state of the servers of a system."""
     return getattr(system, "state", system)
 
 
 def ids_in(data: bytes) -> list[str]:
-    """Return the event ids in an entry; an unreadable entry may have none."""
+    """Return the event ids in the bytes of an entry, which may be unreadable."""
     return [event_id.decode() for event_id in EVENT_ID.findall(data)]

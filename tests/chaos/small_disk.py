@@ -1,8 +1,8 @@
-"""Small file system for a PostgreSQL whose data or write-ahead log must run out of space.
+"""Small file system, to test a PostgreSQL whose data folder or write-ahead log has no more space.
 
-A full `pg_wal` is fatal to PostgreSQL: it PANICs, cannot recover without free space and exits with code 1; it must be
-restarted when there is space. With a full data folder only the statement that needs space fails (`could not extend
-file`, SQLSTATE 53100), and the server keeps running.
+If the disk of `pg_wal` is full, PostgreSQL reports a PANIC, cannot recover and exits with code 1; it must be restarted
+after space has been freed. If only the disk of the data is full, the statement that needs space fails (`could not
+extend file`, SQLSTATE 53100), and the server continues to run.
 """
 
 import os
@@ -26,7 +26,7 @@ CHUNK = bytes(1 << 16)
 
 @dataclass(frozen=True)
 class SmallDisk:
-    """A separate file system, mounted at `path`."""
+    """Separate file system, mounted at `path`."""
 
     path: Path
 
@@ -34,16 +34,16 @@ class SmallDisk:
         return shutil.disk_usage(self.path).free
 
     def fill(self, leave_bytes: int = 0) -> None:
-        """Write a file until at most `leave_bytes` are free."""
+        """Fill the disk with a file until at most `leave_bytes` are free."""
         with (self.path / FILLING).open("ab", buffering=0) as filling:
             while (free := self.free_bytes() - leave_bytes) > 0:
                 try:
                     filling.write(CHUNK[:free])
-                except OSError:  # another process used the space
+                except OSError:  # another process has used the remaining space
                     return
 
     def clear(self) -> None:
-        """Delete the filling."""
+        """Delete the file that `fill` wrote."""
         (self.path / FILLING).unlink(missing_ok=True)
 
     def start_postgres_with_log(self, data: Path) -> Daemon:
@@ -51,19 +51,19 @@ class SmallDisk:
         return _start(data, self.path / "pg_wal")
 
     def start_postgres_with_data(self, data: Path) -> Daemon:
-        """Start PostgreSQL with its data on this disk and its write-ahead log beside `data`."""
+        """Start PostgreSQL with its data on this disk and its write-ahead log in a folder next to `data`."""
         return _start(self.path / data.name, data.with_name(f"{data.name}_wal"))
 
 
 def use_up_log(url: str) -> None:
-    """Make PostgreSQL start new files of its write-ahead log until the disk is full."""
+    """Make PostgreSQL write new files of its write-ahead log until the disk is full and the server has exited."""
     connection = psycopg2.connect(url)
     connection.autocommit = True
     try:
         with connection.cursor() as cursor:
             while True:
                 cursor.execute("SELECT pg_logical_emit_message(true, 'chaos', 'filling'), pg_switch_wal()")
-    except psycopg2.OperationalError:  # the server has PANICked
+    except psycopg2.OperationalError:  # the server has exited
         return
     finally:
         connection.close()
@@ -71,9 +71,12 @@ def use_up_log(url: str) -> None:
 
 @contextmanager
 def small_disk(mebibytes: int) -> Iterator[SmallDisk | None]:
-    """Mount a tmpfs of this size and unmount it after the block, even if in use; yield None without the permission."""
+    """Mount a tmpfs of `mebibytes` MiB and unmount it after the block, even if it is in use.
+
+    Yield None if this process may not mount.
+    """
     with tempfile.TemporaryDirectory(prefix="chaos-disk-") as folder:
-        Path(folder).chmod(0o755)  # as root, PostgreSQL runs as another user
+        Path(folder).chmod(0o755)  # if this process is root, PostgreSQL runs as another user
         path = Path(folder) / "disk"
         path.mkdir()
         options = f"size={mebibytes}m,mode=0755"
@@ -88,7 +91,7 @@ def small_disk(mebibytes: int) -> Iterator[SmallDisk | None]:
 
 
 def _start(data: Path, log: Path) -> Daemon:
-    """Start a new PostgreSQL with its write-ahead log in another folder: create it, stop it, move the log, restart."""
+    """Start a new PostgreSQL with its write-ahead log in the folder `log`."""
     embedded.start_postgres(data).stop()
     _move(data / "pg_wal", log, postgres.account())
     return embedded.start_postgres(data)
