@@ -1,1 +1,1 @@
-"""Processing of events after they were accepted. `actors.pipeline` declares the Dramatiq actors."""
+"""Processing of accepted events. `actors.pipeline` declares the Dramatiq actors."""

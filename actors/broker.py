@@ -1,7 +1,7 @@
-"""The broker and its middleware, in the order in which they run.
+"""Broker of the process, with its middleware in the order in which they run.
 
 No middleware limits the time of an actor: every wait has its own limit (PostgreSQL's statement timeout, Redis' socket
-timeout, the notifiers' timeout), and an outage is waited for however long it lasts.
+timeout, the notifiers' timeout), and a step waits for an unavailable server until the outage ends.
 """
 
 import dramatiq

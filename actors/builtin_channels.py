@@ -1,4 +1,4 @@
-"""The channel that is configured by an environment variable."""
+"""Channel that is configured by an environment variable."""
 
 from eventpulse.settings import Settings
 from models.channel import Channel

@@ -7,7 +7,7 @@ from random import uniform
 
 from eventpulse.backoff import backoff_seconds
 
-#: Sends to one channel at the same time in one process; one only, as a probe, after a failure.
+#: Maximum number of concurrent sends to one channel in one process. After a failure, one send at a time is allowed.
 MAX_CONCURRENT_SENDS = 2
 FIRST_PAUSE_SECONDS = 2.0
 MAX_PAUSE_SECONDS = 60.0
@@ -21,7 +21,7 @@ class _Channel:
 
 
 class ChannelLimiter:
-    """Limits and pauses of the channels of this process, so that one slow channel does not block the others."""
+    """Concurrency limits and pauses of the channels, so that a slow channel does not block the other channels."""
 
     def __init__(self) -> None:
         self._channels: dict[str, _Channel] = {}
@@ -30,7 +30,7 @@ class ChannelLimiter:
     def acquire(self, channel_id: str) -> float:
         """Reserve a send and return 0, or return the seconds to wait before the next call.
 
-        The seconds are random, so that waiting messages do not all call again at the same time.
+        The wait has a random part, so that the waiting messages do not all call again at the same time.
         """
         with self._lock:
             channel = self._channels.setdefault(channel_id, _Channel())
@@ -38,7 +38,7 @@ class ChannelLimiter:
             if pause > 0:
                 return pause + uniform(0, min(pause, 1.0))  # noqa: S311 - spreads load, protects no secret
             if channel.sending >= (1 if channel.failures else MAX_CONCURRENT_SENDS):
-                return uniform(0.05, 0.15)  # noqa: S311 - as above
+                return uniform(0.05, 0.15)  # noqa: S311 - spreads load, protects no secret
             channel.sending += 1
             return 0.0
 
@@ -53,7 +53,7 @@ class ChannelLimiter:
             self._channels[channel_id].failures = 0
 
     def record_failure(self, channel_id: str, after_seconds: float | None = None) -> float:
-        """Pause a channel and return the pause in seconds: `after_seconds` if given, else longer after each failure."""
+        """Pause a channel and return the pause in seconds: `after_seconds`, or a backoff that grows with each failure."""
         with self._lock:
             channel = self._channels[channel_id]
             channel.failures += 1

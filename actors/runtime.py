@@ -15,7 +15,8 @@ from notifiers.base import Notifier
 from notifiers.http import HttpClient
 from notifiers.kind import NotifierContext
 
-#: Most connections to PostgreSQL. A worker has fewer threads; in the API it limits the requests that use PostgreSQL.
+#: Maximum number of connections of one process to PostgreSQL, which also limits the API requests that use PostgreSQL at
+#: the same time. A worker has fewer threads.
 DATABASE_CONNECTIONS = 12
 INGEST_QUEUE = "persist"
 #: Queues whose messages count as backlog together with those of `INGEST_QUEUE`.
@@ -67,7 +68,7 @@ def setup(
 
 
 def bind(runtime: Runtime) -> None:
-    """Make `runtime` the one that `current` returns."""
+    """Set the runtime of this process, which `current` returns."""
     global _bound
     _bound = runtime
 

@@ -1,4 +1,4 @@
-"""One worker process: Dramatiq's threads, checked while they run and stopped in order."""
+"""Worker process, which starts, checks and stops the threads of Dramatiq."""
 
 import os
 import signal
@@ -21,18 +21,17 @@ log = structlog.get_logger()
 
 #: Interval of the thread liveness check and of lease recovery.
 WATCH_SECONDS = 1.0
-#: Longest wait for calls in progress after a stop signal: a send in progress can end and be recorded, so that a restart
-#: sends nothing twice. A worker without calls in progress does not wait.
+#: Maximum wait for calls in progress after a stop signal: a send can end and be recorded, so that no notification is
+#: sent twice because of a restart. A worker without calls in progress does not wait.
 GRACE_SECONDS = LONGEST_SEND_SECONDS + 1
-#: The process exits then, whatever still blocks it, such as a Redis that does not answer.
+#: Time after which a stopping process exits even if a thread is still blocked, for example by an unavailable Redis.
 FORCED_EXIT_SECONDS = GRACE_SECONDS + 1
 
 
 def run(settings: ConnectedSettings) -> int:
-    """Process messages until SIGTERM or SIGINT; return 0 then, and 1 if a thread has ended.
+    """Process messages until SIGTERM or SIGINT, then return 0; return 1 if a thread has ended before.
 
-    Raises `PreflightError` if a server would lose events, and `redis.ConnectionError` if Redis is unavailable at the
-    start.
+    Raises `PreflightError` if a preflight check fails, and `redis.ConnectionError` if Redis is unavailable at start.
     """
     preflight.ensure_ready(settings, migrations.pending)
     runtime.setup(settings)
@@ -46,7 +45,7 @@ def run(settings: ConnectedSettings) -> int:
         healthy = all(thread.is_alive() for thread in (*worker.workers, *worker.consumers.values()))
         recover_leases()
     if not healthy:
-        # A worker without one of its threads sends heartbeats and processes nothing: its supervisor must restart it.
+        # A worker that has lost a thread can send heartbeats but process nothing: the supervisor must restart it.
         log.critical("worker_thread_ended")
         exit_within(FORCED_EXIT_SECONDS, code=1)
     worker.stop(timeout=int(GRACE_SECONDS * 1000))
@@ -54,7 +53,7 @@ def run(settings: ConnectedSettings) -> int:
 
 
 def _stop_on_signals() -> threading.Event:
-    """Return an event that SIGTERM and SIGINT set. After the first of them the process exits within a limit."""
+    """Return an event that SIGTERM and SIGINT set. A signal also limits the time until the process exits."""
     stop = threading.Event()
 
     def handle(*_: object) -> None:

@@ -1,1 +1,1 @@
-"""Dramatiq on Redis, with messages leased in batches. Knows no event, no rule and no PostgreSQL."""
+"""Dramatiq on Redis, with messages leased in batches. Independent of events, rules and PostgreSQL."""

@@ -1,4 +1,4 @@
-"""A leased batch: the messages of one call of an actor, and its outbox."""
+"""Leased batch: the messages of one call of an actor, and the outbox of the call."""
 
 from typing import Any, Protocol
 
@@ -10,36 +10,36 @@ from actors.transport.outbox import Outbox
 
 
 class BatchOwner(Protocol):
-    """Consumer that leased a batch. `batch` is the largest number of messages in one of its batches."""
+    """Consumer that leased a batch. `batch` is the maximum number of messages in a batch."""
 
     batch: int
 
     def settle(self, batch: "Batch") -> None:
-        """Acknowledge, isolate or keep the entries of a batch that has ended."""
+        """Acknowledge or isolate the entries of a batch after its call; keep the leases of an interrupted batch."""
 
     def dead_letter(self, batch: "Batch") -> None:
-        """Dead-letter the message of a batch that has exhausted its retries."""
+        """Dead-letter the only message of a batch, after its last retry."""
 
 
 class Batch(MessageProxy):
-    """Leased queue entries that are processed by one call, as the message that Dramatiq handles."""
+    """Leased queue entries that one call of an actor processes; Dramatiq handles them as one message."""
 
     def __init__(self, consumer: BatchOwner, ids: list[str], message: Message[Any], records: list[bytes]) -> None:
         super().__init__(message)
         self.consumer = consumer
-        #: The ids of the entries.
+        #: Ids of the queue entries.
         self.ids = ids
         #: One record (see `actors.transport.messages`) for each message; empty for an actor without the option `batch`.
         self.records = records
         self.outbox = Outbox()
-        #: The batch failed: run its messages one at a time.
+        #: Whether the batch failed, so that its messages must run one at a time.
         self.needs_split = False
-        #: The worker stopped during the call: the entries stay leased until the consumer releases them.
+        #: Whether the worker stopped during the call; the entries then stay leased until the consumer releases them.
         self.interrupted = False
 
     @classmethod
     def merge(cls, batches: "list[Batch]") -> "Batch":
-        """Return one batch of the messages of several, which must be of the same actor."""
+        """Return one batch with the messages of all `batches`, which must have the same actor."""
         first = batches[0]
         if len(batches) == 1:
             return first
@@ -49,16 +49,16 @@ class Batch(MessageProxy):
 
     @property
     def is_batch(self) -> bool:
-        """Whether it has more than one message."""
+        """Whether the batch has more than one message."""
         return len(self.records) > 1
 
     @property
     def unhandled(self) -> bool:
-        """Whether it failed and no retry was enqueued: acknowledging it would lose it."""
+        """Whether the batch failed and no retry is in its outbox: an acknowledgement would lose the messages."""
         return self._exception is not None and not self.outbox.follow_ups
 
     def __str__(self) -> str:
-        # Without the arguments: payloads do not belong in logs.
+        # The arguments are left out, because logs must not contain payloads.
         return f"{self.actor_name} of {len(self.records)} messages" if self.is_batch else f"{self.actor_name}"
 
 
@@ -69,6 +69,6 @@ def current_batch() -> Batch | None:
 
 
 def as_batch(message: MessageProxy) -> Batch:
-    """Return the message that Dramatiq passes on as the `Batch` that the consumer gave to it."""
+    """Return a message from Dramatiq with the type `Batch`, which every message of a consumer has."""
     assert isinstance(message, Batch)
     return message

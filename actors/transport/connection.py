@@ -1,4 +1,4 @@
-"""What a consumer needs of its broker."""
+"""Interface of the broker for its consumers."""
 
 from typing import Any, Protocol
 
@@ -6,7 +6,7 @@ import redis
 
 
 class QueueConnection(Protocol):
-    """The broker, as its consumers use it.
+    """Part of the broker that consumers use.
 
     unreleased_consumers: closed consumers that could not release their leases because Redis was unavailable.
     """

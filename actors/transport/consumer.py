@@ -1,9 +1,8 @@
 """Consumer that leases messages in batches and passes each batch to Dramatiq as one message.
 
-An actor with the option `batch` takes any number of messages, `persist(*events)`, and Dramatiq's middleware runs once
-for a batch. Entries that were leased together are acknowledged together. If a batch fails, its entries are isolated:
-their messages run one at a time, each with retries and a dead letter of its own, so that one message that fails does
-not affect the others.
+An actor with the option `batch` takes several messages in one call, `persist(*events)`, and Dramatiq's middleware runs
+once for the batch. Entries that were leased together are acknowledged together. If a batch fails, its entries are
+isolated: each message runs alone, with its own retries, so that a message that fails does not affect the others.
 """
 
 import threading
@@ -28,27 +27,27 @@ from actors.transport.middleware import stopping
 
 log = structlog.get_logger()
 
-#: Longest time between two heartbeats; each call of `fetch.lua` is one.
+#: Maximum time between two heartbeats; each call of `fetch.lua` records one.
 HEARTBEAT_SECONDS = 1.0
-#: Least time between two fetches, unless the first returned half a batch: it lets many small requests form a batch.
-#: The first fetch after a quiet time is not delayed.
+#: Minimum time between two fetches, so that many small requests form a batch. It does not apply after a fetch of at
+#: least half a batch, or when the queue was empty.
 MIN_FETCH_INTERVAL_SECONDS = 0.02
-#: Longest wait for messages while batches are in progress: the isolation of a failed batch does not end the wait.
+#: Maximum wait for messages while batches are in progress, because the isolation of a batch does not end the wait.
 BUSY_WAIT_SECONDS = 0.05
-#: Redis cuts a timeout below one millisecond to 0, which means no timeout.
+#: Minimum timeout of a blocking call: Redis rounds a timeout below one millisecond to 0, which means no timeout.
 MIN_WAIT_SECONDS = 0.005
-#: States of a reply of `fetch.lua`, which describes them.
+#: States in the replies of `fetch.lua`, which documents them.
 READY, ISOLATED, DRAIN_FIRST, SPLIT_FIRST = 0, 1, 2, 3
 _numbers = count(1)
 
 
 class Consumer(dramatiq.Consumer):
-    """Leases the messages of one queue: at most `batch` messages a call, and `concurrency` calls at the same time.
+    """Consumer of one queue: at most `batch` messages in one call, and `concurrency` calls at the same time.
 
-    Without a `batch`, the actor takes one message at a time with its arguments decoded.
+    If `batch` is None, the actor takes one message at a time, with decoded arguments.
 
     Each consumer has its own lease. After a connection error Dramatiq closes the consumer and creates another. Closing
-    releases the lease, so messages that were leased by a lost reply return to the queue as well.
+    releases the lease, so that entries that were leased although the reply was lost return to the queue as well.
     """
 
     def __init__(
@@ -61,18 +60,18 @@ class Consumer(dramatiq.Consumer):
         self.concurrency = concurrency
         self.timeout = min(timeout_ms / 1000, HEARTBEAT_SECONDS)
         self.lease = f"{queue_name}|{broker.worker_id}.{next(_numbers)}"
-        self._leased: deque[Batch] = deque()  # not yet passed to Dramatiq
-        self._in_progress = 0  # batches passed to Dramatiq and not yet settled
+        self._leased: deque[Batch] = deque()  # batches that are not yet passed to Dramatiq
+        self._in_progress = 0  # number of batches passed to Dramatiq and not yet settled
         self._settled = threading.Condition()
         self._next_fetch_at = 0.0
         self._may_hold_leases = False
-        self._runs_alone = False  # an isolated message is next, or in progress: nothing else may run
+        self._runs_alone = False  # an isolated message is next or in progress: no other may run
 
     def __next__(self) -> MessageProxy | None:
         """Return the next batch, or None after at most `HEARTBEAT_SECONDS`. Raises `ConnectionClosed`."""
         try:
             return self._next_batch()
-        except redis.RedisError as error:  # Dramatiq replaces this consumer and tries again, whatever the error
+        except redis.RedisError as error:  # after any error, Dramatiq replaces this consumer
             raise ConnectionClosed(error) from None
 
     def _next_batch(self) -> Batch | None:
@@ -105,7 +104,7 @@ class Consumer(dramatiq.Consumer):
             self._call_fetch(0)
 
     def _call_fetch(self, max_messages: int) -> list[Any]:
-        before, self._may_hold_leases = self._may_hold_leases, True  # the reply may be lost
+        before, self._may_hold_leases = self._may_hold_leases, True  # a call whose reply is lost may lease entries
         try:
             reply: list[Any] = self.broker.run_script(
                 "fetch", self.queue_name, self.lease, max_messages, self._in_progress == 0
@@ -134,7 +133,7 @@ class Consumer(dramatiq.Consumer):
         return None
 
     def _decode_all(self, entries: Iterable[tuple[str, bytes]]) -> list[Batch]:
-        """Return a batch for each entry; dead-letter those that cannot be decoded."""
+        """Return a batch for each entry that can be decoded; reject the other entries."""
         batches = []
         for entry_id, data in entries:
             try:
@@ -152,7 +151,7 @@ class Consumer(dramatiq.Consumer):
         return Batch(self, [entry_id], message, records_of(message))
 
     def _reject(self, entry_id: str, data: bytes, error: Exception) -> None:
-        """Dead-letter a message that cannot be decoded; isolate a bundle, so that its messages are split."""
+        """Dead-letter a message that cannot be decoded; isolate such a bundle, so that its messages are split."""
         if EntryId.parse(entry_id).is_bundle:
             self._call("isolate", [entry_id])
             return
@@ -160,10 +159,10 @@ class Consumer(dramatiq.Consumer):
         self._call("finish", [], [(entry_id, data, f"unreadable: {error}")], {}, [])
 
     def _merge(self, batches: Iterable[Batch]) -> Batch | None:
-        """Merge the batches of one actor into one; keep the others, which run after it."""
+        """Return one batch with all messages of one actor that may run together, or None; keep the other batches."""
         together: list[Batch] = []
         for batch in batches:
-            # A message that failed before, or may crash its worker, does not share a batch again.
+            # A message that failed before, or may crash its worker, must not share a batch.
             alone = self._runs_alone or "retries" in batch.options
             if alone or (together and together[0].actor_name != batch.actor_name):
                 self._leased.append(batch)
@@ -172,7 +171,7 @@ class Consumer(dramatiq.Consumer):
         return Batch.merge(together) if together else None
 
     def _wait_for_messages(self, next_due_ms: int) -> None:
-        """Wait until the queue is not empty: moving the head of a list onto itself blocks until there is one."""
+        """Wait for an entry until the timeout: BLMOVE from a list to its own head blocks while the list is empty."""
         timeout = self.timeout
         if next_due_ms >= 0:
             timeout = min(timeout, next_due_ms / 1000)
@@ -183,7 +182,7 @@ class Consumer(dramatiq.Consumer):
         try:
             self.broker.client.blmove(queue, queue, timeout, "LEFT", "LEFT")  # type: ignore[arg-type]
         except redis.exceptions.OutOfMemoryError:
-            self._pause(MIN_FETCH_INTERVAL_SECONDS)  # a full Redis rejects the move, but not the scripts that empty it
+            self._pause(MIN_FETCH_INTERVAL_SECONDS)  # a full Redis rejects BLMOVE, but not the scripts that free memory
 
     def ack(self, message: MessageProxy) -> None:
         """Settle a batch that succeeded, or whose retry is in its outbox. Raises `ConnectionClosed`.
@@ -196,7 +195,7 @@ class Consumer(dramatiq.Consumer):
     def nack(self, message: MessageProxy) -> None:
         """Dead-letter a message with the traceback and the retry count of its last attempt. Raises `ConnectionClosed`.
 
-        A batch fails here only if its actor does not exist: it is split, so that each message has its own dead letter.
+        A batch of several messages, which Dramatiq rejects only if its actor does not exist, is split before.
         """
         batch = as_batch(message)
         if batch.is_batch:
@@ -238,7 +237,7 @@ class Consumer(dramatiq.Consumer):
             self.broker.unreleased_consumers.append(self)
 
     def release_leases(self) -> bool:
-        """Return all leased messages to the queue; return whether Redis did it."""
+        """Release all leased messages; return False if the call to Redis failed."""
         try:
             self.broker.run_script("release", self.queue_name, self.lease)
         except redis.RedisError as error:
@@ -248,5 +247,5 @@ class Consumer(dramatiq.Consumer):
 
 
 def _reason(error: BaseException | None) -> str:
-    text = str(error).strip().splitlines()  # PostgreSQL writes details into further lines
+    text = str(error).strip().splitlines()  # the errors of PostgreSQL have details in further lines
     return f"{type(error).__name__}: {text[0]}" if text else repr(error)

@@ -18,17 +18,17 @@ def _generate_process_id() -> None:
 
 
 _generate_process_id()
-# A forked process has its parent's memory: with the parent's random part it would generate the same ids.
+# A forked process has a copy of its parent's memory; without a new random part it would generate the same ids.
 os.register_at_fork(after_in_child=_generate_process_id)
 
 
 def process_id() -> str:
-    """Return 96 random bits, in hexadecimal, that identify this process; a forked process has its own."""
+    """Return the id of this process: 96 random bits, in hexadecimal. A forked process has another id."""
     return _process_id
 
 
 def new_id() -> str:
-    """Return an id that no other call returns, in any process. Makes no system call."""
+    """Return an id that is unique among all processes. Makes no system call."""
     return f"{_process_id}{next(_numbers):x}"
 
 
@@ -45,7 +45,7 @@ class EntryId(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "EntryId":
-        """Return the parsed id. Any text is valid: without the marks of a bundle it is the id of one message."""
+        """Return the parsed id. Any text is valid; text in any other format is the id of one message."""
         match = _PATTERN.fullmatch(text)
         if match is None:
             return cls(text)
@@ -71,9 +71,9 @@ class EntryId(NamedTuple):
 
 
 def completed_bundles(entry_ids: Iterable[str]) -> list[str]:
-    """Return the ids of the bundles that are complete when these entries are.
+    """Return the ids of the bundles that are completed by these entries.
 
-    An entry stands for itself, except the only message of a bundle that was split: it stands for its bundle.
+    The only message of a bundle that was split completes the bundle. Any other id is returned unchanged.
     """
     ids = map(EntryId.parse, entry_ids)
     return [str(each._replace(position=None) if each.bundle_size == 1 else each) for each in ids]

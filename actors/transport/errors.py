@@ -2,7 +2,7 @@
 
 
 class QueueUnavailable(Exception):
-    """Messages are rejected at the moment. `retry_after` is the number of seconds to wait before the next attempt."""
+    """Raised when the queue rejects messages; the caller may try again after `retry_after` seconds."""
 
     def __init__(self, reason: str, retry_after: float) -> None:
         self.reason = reason

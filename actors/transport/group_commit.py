@@ -1,4 +1,4 @@
-"""Enqueue messages in Redis with group commit and admission control."""
+"""Group commit and admission control for the messages that the API enqueues in Redis."""
 
 import threading
 from collections.abc import Sequence
@@ -13,32 +13,32 @@ from actors.transport.redis_broker import AcceptLimits, RedisBroker, is_out_of_m
 
 log = structlog.get_logger()
 
-#: Replies of `accept.lua` that are rejections.
+#: Replies of `accept.lua` that mean a rejection.
 BACKLOG_FULL, MEMORY_FULL, EVICTION_ENABLED = -1, -2, -3
-#: Largest group of several requests; a single request may be larger.
+#: Maximum size in bytes of a group of several requests; a single request may be larger.
 MAX_GROUP_BYTES = 1024 * 1024
-#: Groups above this size use `bulk_client`, whose timeout is longer.
+#: Size in bytes above which a group is sent with `bulk_client`, whose timeout is longer.
 BULK_BYTES = 512 * 1024
-#: After a rejection, reject all requests for this long without decoding or calling Redis.
+#: Time after a rejection during which all requests are rejected without decoding them or calling Redis.
 REJECTION_HOLD_SECONDS = 0.25
 
 
 @dataclass
 class HighWaterMarks:
-    """Limits above which messages are rejected, well below what Redis can hold."""
+    """Limits at which messages are rejected: messages in the backlog, and used memory in per cent of maxmemory."""
 
     backlog: int
     redis_memory_percent: int
 
     def rejection(self, reply: int, sent: int) -> str | None:
-        """Return the reason for which `accept.lua` rejected the `sent` messages, or None if it enqueued all of them."""
+        """Return the reason of a rejection, or None if `accept.lua` has enqueued all `sent` messages."""
         if reply == BACKLOG_FULL:
             return f"the backlog has reached its limit of {self.backlog} messages"
         if reply == MEMORY_FULL:
             return f"Redis uses more than {self.redis_memory_percent} % of its memory"
         if reply == EVICTION_ENABLED:
             return "Redis is configured to evict keys: maxmemory-policy must be noeviction"
-        if reply != sent:  # Redis skips ids that are already in the queue, and two processes have generated the same
+        if reply != sent:  # accept.lua skipped a bundle, because another process has generated the same id
             log.error("messages_not_enqueued", sent=sent, enqueued=reply)
             return f"Redis enqueued {reply} of {sent} messages"
         return None
@@ -46,7 +46,7 @@ class HighWaterMarks:
 
 @dataclass(slots=True)
 class _Group:
-    """Records of several requests that one call to Redis enqueues."""
+    """Group of requests whose records are enqueued by one call to Redis."""
 
     records: list[bytes] = field(default_factory=list)
     size: int = 0
@@ -55,7 +55,7 @@ class _Group:
 
 
 class GroupCommit:
-    """Group commit: requests that arrive during a call to Redis share the next call. No artificial delay.
+    """Group commit without artificial delay: requests that arrive during a call to Redis share the next call.
 
     Source: D. DeWitt et al., "Implementation Techniques for Main Memory Database Systems", 1984.
     """
@@ -68,21 +68,21 @@ class GroupCommit:
         batch_size: int = MAX_BUNDLE_MESSAGES,
         backlog_queues: Sequence[str] = (),
     ) -> None:
-        """Enqueue into `queue_name`, while it and the `backlog_queues` together are below the high-water marks."""
+        """Set the queue and the limits. The backlog is the number of messages in `queue_name` and `backlog_queues`."""
         self.marks = marks
         self._backlog_queues = (queue_name, *backlog_queues)
         self._broker = broker
         self._queue_name = queue_name
         self._batch_size = batch_size
         self._lock = threading.Lock()  # guards the open group
-        self._commit_lock = threading.Lock()  # held by the group that is being committed
+        self._commit_lock = threading.Lock()  # held by the thread that commits a group
         self._open_group: _Group | None = None
         self._last_rejection: str | None = None
         self._rejecting_until = 0.0
 
     @property
     def waiting_messages(self) -> int:
-        """Number of messages in the open group: they wait for the current call to Redis to end."""
+        """Number of messages in the open group, which waits until the current call to Redis ends."""
         with self._lock:
             return len(self._open_group.records) if self._open_group else 0
 
@@ -91,7 +91,7 @@ class GroupCommit:
         return self._last_rejection if monotonic() < self._rejecting_until else None
 
     def submit(self, records: Sequence[bytes]) -> str | None:
-        """Enqueue the records of one request, all or none; return the reason if Redis did not take them."""
+        """Enqueue the records of one request, all or none; return the reason of a rejection, or None."""
         size = sum(map(len, records))
         with self._lock:
             group = self._open_group
@@ -109,7 +109,7 @@ class GroupCommit:
     def _commit(self, group: _Group) -> None:
         try:
             with self._commit_lock:
-                sleep(0)  # yield, so that requests which are ready can join this group
+                sleep(0)  # let other threads run, so that their requests can join this group
                 self._close(group)
                 # Fail fast if the call that this group waited for was rejected.
                 group.rejection = self.rejection_reason() or self._enqueue(group)
@@ -137,7 +137,7 @@ class GroupCommit:
         return rejection
 
     def _accept(self, group: _Group) -> int:
-        """Return the reply of `accept.lua`. Raises `redis.RedisError`."""
+        """Enqueue the group and return the reply of `accept.lua`. Raises `redis.RedisError`."""
         bundles = make_bundles(self._queue_name, group.records, self._batch_size)
         limits = AcceptLimits(self._backlog_queues, self.marks.backlog, self.marks.redis_memory_percent)
         return self._broker.accept(self._queue_name, bundles, limits, is_bulk=group.size > BULK_BYTES)

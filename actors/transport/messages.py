@@ -5,7 +5,7 @@ Two kinds of queue entries exist:
 - A *message* is one JSON object, as Dramatiq encodes it.
 - A *bundle* is several messages `actor_name(argument)` that are stored, leased and acknowledged together. Its first
   line, the *head*, is a JSON object of the fields that the messages share. Each further line is a *record*: the options
-  of one message, a blank, and its argument. Both are compact JSON, and the options contain no blank.
+  of one message, a space, and its argument. Options and argument are compact JSON; the options contain no space.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,14 +18,14 @@ from dramatiq.message import Message
 
 from actors.transport.entry_id import EntryId, new_id
 
-#: Messages per bundle: large enough to make the cost of an entry small, small enough to spread over workers.
+#: Maximum number of messages in a bundle: the cost per message is small, and several workers can share a large request.
 MAX_BUNDLE_MESSAGES = 250
-#: Options that describe the past attempts of a message. A message that is made from it starts without them.
+#: Options that describe the past attempts of a message. They are removed for a replay and for the next stage.
 ATTEMPT_OPTIONS = frozenset({"retries", "traceback", "requeue_timestamp", "eta", "queued_at"})
 
 
 class JSONEncoder(Encoder):
-    """Dramatiq's JSON encoder, with msgspec: faster, and accepts arguments that are JSON already (`msgspec.Raw`)."""
+    """JSON encoder that uses msgspec, which is faster and accepts arguments that are JSON already (`msgspec.Raw`)."""
 
     def encode(self, data: dict[str, Any]) -> bytes:
         return msgspec.json.encode(data)
@@ -36,7 +36,7 @@ class JSONEncoder(Encoder):
 
 
 class _RawMessage(msgspec.Struct):
-    """A message whose arguments stay JSON: an actor that takes thousands decodes only the fields that it needs."""
+    """Message whose arguments stay JSON, so that an actor decodes only the fields that it needs."""
 
     queue_name: str
     actor_name: str
@@ -70,18 +70,18 @@ _decode_options = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Bundle(NamedTuple):
-    """A queue entry of several messages."""
+    """Queue entry with one or more messages: its id and its bytes."""
 
     id: str
     data: bytes
 
 
 def make_records(arguments: Iterable[bytes], options: Mapping[str, Any]) -> list[bytes]:
-    """Return one record for each argument; all of them have the same options.
+    """Return one record for each argument, all with the same options.
 
-    The arguments are compact JSON without line breaks, and are not parsed.
+    The arguments must be compact JSON without line breaks; they are not parsed.
     """
-    # In JSON that msgspec writes, blanks occur inside strings only, where the escape means the same.
+    # A record is split at its first space. msgspec writes spaces only inside strings, where `\u0020` means the same.
     head = msgspec.json.encode(options).replace(b" ", rb"\u0020") + b" "
     return [head + argument for argument in arguments]
 
@@ -97,10 +97,10 @@ def options_of(record: bytes) -> dict[str, Any]:
 
 
 def make_bundles(actor_name: str, records: Sequence[bytes], batch_size: int) -> Iterator[Bundle]:
-    """Yield bundles of messages `actor_name(argument)`, one a record, for the queue of that name.
+    """Yield bundles of messages `actor_name(argument)`, one for each record, for the queue `actor_name`.
 
-    A bundle has at most `batch_size` messages, the most that a consumer leases together, and at most
-    `MAX_BUNDLE_MESSAGES`.
+    A bundle has at most `MAX_BUNDLE_MESSAGES` messages, and at most `batch_size`, the maximum that a consumer leases
+    in one call.
     """
     largest = min(batch_size, MAX_BUNDLE_MESSAGES)
     head = msgspec.json.encode(_Head(actor_name, actor_name, {}, _now_ms()))
@@ -110,9 +110,9 @@ def make_bundles(actor_name: str, records: Sequence[bytes], batch_size: int) -> 
 
 
 def decode_bundle(bundle_id: str, data: bytes) -> tuple[Message[Any], list[bytes]]:
-    """Return a bundle as one message with the arguments of all as `msgspec.Raw`, and the records.
+    """Return a bundle as one message that has the arguments of all its messages as `msgspec.Raw`, and its records.
 
-    The options are those of the only message, or empty if there are several. Raises `ValueError`.
+    The options are empty if the bundle has several messages. Raises `ValueError` if the bundle cannot be decoded.
     """
     head, *records = data.split(b"\n")
     common = _decode_head(head)
@@ -125,9 +125,9 @@ def decode_bundle(bundle_id: str, data: bytes) -> tuple[Message[Any], list[bytes
 
 
 def split_bundle(bundle_id: str, data: bytes) -> list[tuple[str, bytes]]:
-    """Return the id and the bytes of each message of a bundle. Accepts any bytes, and loses none.
+    """Return the id and the bytes of each message of a bundle. Accepts any bytes and drops no line.
 
-    A line that is no record becomes an entry that cannot be decoded; the consumer dead-letters it.
+    A line that is not a record becomes an entry that cannot be decoded; the consumer dead-letters the entry.
     """
     head, *records = data.split(b"\n")
     parent = EntryId.parse(bundle_id)
@@ -155,18 +155,22 @@ def decode_message(data: bytes) -> Message[Any]:
 
 
 def records_of(message: Message[Any]) -> list[bytes]:
-    """Return the records of a message (see `decode_message`), without the options of past attempts."""
+    """Return one record for each argument of a message from `decode_message`, without the options of past attempts."""
     options = {name: value for name, value in message.options.items() if name not in ATTEMPT_OPTIONS}
     return make_records(map(bytes, message.args), options)
 
 
 def encode_message(message: Message[Any], delay_ms: int) -> bytes:
-    """Return a message with the time when it is due as an option: its timestamp is that of the first attempt."""
+    """Return the bytes of a message that is due in `delay_ms`.
+
+    The option `queued_at` is the time when the message is due, in milliseconds since the Unix epoch; the timestamp of
+    a message remains that of its first attempt.
+    """
     return message.copy(options={"queued_at": _now_ms() + delay_ms}).encode()
 
 
 def queued_at(data: bytes) -> float:
-    """Return when an entry was enqueued or, if it was delayed, due, in seconds since 1970.
+    """Return when an entry was enqueued, or became due if it was delayed, in seconds since the Unix epoch.
 
     Raises `msgspec.DecodeError`.
     """

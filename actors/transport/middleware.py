@@ -1,4 +1,4 @@
-"""Dramatiq middleware that keeps the transport lossless, and the signal that the worker is stopping."""
+"""Dramatiq middleware that prevents the loss of messages, and the signal that the worker is stopping."""
 
 import threading
 from typing import Any
@@ -7,16 +7,16 @@ import dramatiq
 from dramatiq.broker import Broker
 from dramatiq.middleware import Middleware, Retries
 
-#: Set while the worker stops: long waits end, and consumers lease nothing more.
+#: Event that is set while the worker stops: long waits end, and consumers lease no more messages.
 stopping = threading.Event()
 
 
 class ShutdownRequested(Exception):
-    """The worker stops while a step waits for a server; the messages return to their queue unchanged."""
+    """Raised when the worker stops while a step waits for a server; the messages are released unchanged."""
 
 
 class ShutdownSignal(Middleware):
-    """Sets `stopping` while the worker stops."""
+    """Middleware that sets `stopping` while the worker stops."""
 
     def before_worker_boot(self, broker: Broker, worker: dramatiq.Worker) -> None:
         stopping.clear()
@@ -45,7 +45,7 @@ class BatchRetries(Retries):
 
 
 class DiscardOutboxOnFailure(Middleware):
-    """Discards the outbox of a failed attempt, before its retry is added to the outbox."""
+    """Middleware that discards the outbox of a failed attempt, before the retry is added to the outbox."""
 
     def after_process_message(
         self, broker: Broker, message: Any, *, result: Any = None, exception: BaseException | None = None

@@ -1,6 +1,6 @@
 """Messages that an actor enqueues while it processes a batch, sent together with the acknowledgement.
 
-The next stage, a notification or a retry reaches Redis in the same atomic script that acknowledges the batch
+Messages of the next stage, notifications and retries reach Redis in the atomic script that acknowledges the batch
 (`scripts/finish.lua`). If Redis is unavailable at that moment, the batch stays leased and nothing is lost.
 """
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class FollowUp(NamedTuple):
-    """An entry to enqueue, `delay_ms` after the acknowledgement."""
+    """Entry to enqueue with the acknowledgement; it is due `delay_ms` later."""
 
     queue_name: str
     entry_id: str
@@ -35,11 +35,11 @@ class Outbox:
         self.follow_ups.append(FollowUp(queue_name, entry_id, data, delay_ms))
 
     def mark(self) -> Mark:
-        """Return the present state, for `rollback`."""
+        """Return the current state, for `rollback`."""
         return Mark(len(self.follow_ups), self.counts.copy())
 
     def rollback(self, mark: Mark) -> None:
-        """Remove everything that was added after `mark`."""
+        """Remove the entries and counts that were added after `mark`."""
         del self.follow_ups[mark.follow_ups :]
         self.counts = mark.counts.copy()
 

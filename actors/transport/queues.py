@@ -1,4 +1,4 @@
-"""State of the queues and number of workers, as operators see them."""
+"""State of the queues and number of running workers, for monitoring."""
 
 import time
 from dataclasses import dataclass
@@ -9,16 +9,17 @@ import msgspec
 from actors.transport.messages import queued_at
 from actors.transport.redis_broker import HEARTBEAT_TIMEOUT_MS, RedisBroker
 
-#: Age of the oldest message above which the workers are too slow, or hang.
+#: Age of the oldest message, in seconds, above which the workers count as too slow.
 LAGGING_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """Numbers of one queue.
+    """State of one queue.
 
-    `depth`: messages that are not acknowledged, including delayed ones. `delayed`: delayed messages. `dead`: dead
-    letters that are still in Redis. `oldest_age_seconds`: age of the entry at the head.
+    `depth`: number of messages that are not acknowledged, including delayed messages. `delayed`: number of delayed
+    entries. `dead`: number of dead letters that are still in Redis. `oldest_age_seconds`: age of the entry that is
+    leased next; 0 if no entry waits.
     """
 
     depth: int
@@ -28,7 +29,7 @@ class QueueState:
 
 
 def depths(broker: RedisBroker, *names: str) -> dict[str, QueueState]:
-    """Return the state of these queues, by default of all, in two round trips. Raises `redis.RedisError`."""
+    """Return the state by queue name, by default of all queues, in two round trips. Raises `redis.RedisError`."""
     names = names or tuple(sorted(broker.get_declared_queues()))
     pipeline = broker.client.pipeline(transaction=False)
     for name in names:
@@ -49,12 +50,12 @@ def depths(broker: RedisBroker, *names: str) -> dict[str, QueueState]:
 
 
 def workers_alive(broker: RedisBroker) -> int:
-    """Return the number of worker processes with a heartbeat within the timeout. Raises `redis.RedisError`."""
+    """Return the number of worker processes whose heartbeat has not expired. Raises `redis.RedisError`."""
     return len(worker_ids(broker))
 
 
 def worker_ids(broker: RedisBroker) -> set[str]:
-    """Return the ids of worker processes with a heartbeat within the timeout. Raises `redis.RedisError`."""
+    """Return the ids of the worker processes whose heartbeat has not expired. Raises `redis.RedisError`."""
     seconds, micros = broker.client.time()
     since = seconds * 1000 + micros // 1000 - HEARTBEAT_TIMEOUT_MS
     leases: list[Any] = broker.client.zrangebyscore(f"{broker.namespace}:__heartbeats__", since, "+inf")

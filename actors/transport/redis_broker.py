@@ -21,25 +21,26 @@ from actors.transport.messages import Bundle, encode_message
 from actors.transport.scripts import encode_arguments, load_queue_scripts
 from eventpulse.redis_keys import KEY_PREFIX
 
-#: Longer than the longest blocking call of a consumer, shorter than `HEARTBEAT_TIMEOUT_MS`.
+#: Timeout of a call: longer than the longest blocking call of a consumer, shorter than `HEARTBEAT_TIMEOUT_MS`.
 SOCKET_TIMEOUT_SECONDS = 5.0
-#: Least timeout for large commands: a slow network needs longer to send them than a healthy Redis to answer.
+#: Minimum timeout of large commands: on a slow network, sending them takes longer than Redis' response.
 BULK_TIMEOUT_SECONDS = 2.0
-#: A consumer whose last heartbeat is older has expired: its leases are recovered.
+#: Age of the last heartbeat at which a consumer has expired, so that its leases are recovered.
 HEARTBEAT_TIMEOUT_MS = 15_000
-#: Every worker recovers leases once a second. A longer gap means that Redis was unavailable, or that no worker ran.
+#: Maximum time between two recoveries while Redis is available: every worker recovers leases once a second. After a
+#: longer gap, no lease is recovered for `HEARTBEAT_TIMEOUT_MS`.
 MAX_RECOVERY_GAP_MS = 5_000
 #: Crash count at which a message is dead-lettered.
 MAX_CRASHES = 3
-#: Errors with which Redis rejects writes for a while: failed snapshot, read-only replica, too few replicas, a script of
-#: another client that runs. In the error of a script they stand in the middle of the text.
+#: Texts of errors with which Redis rejects writes for a while: a snapshot failed, the server is a read-only replica,
+#: too few replicas are connected, a script is running. A script's error has the text in the middle.
 WRITE_REJECTIONS = ("MISCONF ", "READONLY ", "NOREPLICAS ", "BUSY ")
 
 
 class AcceptLimits(NamedTuple):
-    """Limits above which messages are rejected.
+    """Limits at which `accept.lua` rejects messages.
 
-    `backlog`: number of messages in the `backlog_queues` together. `memory_percent`: used share of Redis' maxmemory.
+    `backlog`: number of messages in all `backlog_queues`. `memory_percent`: used memory in per cent of maxmemory.
     """
 
     backlog_queues: Sequence[str]
@@ -48,14 +49,14 @@ class AcceptLimits(NamedTuple):
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return whether Redis rejected a write for lack of memory. Before version 7 a script reports it as text only."""
+    """Return whether Redis rejected a write for lack of memory. Before Redis 7, only the text of the error shows it."""
     return isinstance(error, redis.exceptions.OutOfMemoryError) or (
         isinstance(error, redis.ResponseError) and "OOM command not allowed" in str(error)
     )
 
 
 def is_unavailable(error: Exception) -> bool:
-    """Return whether Redis does not answer or rejects writes, so that the same call can succeed later."""
+    """Return whether Redis is unavailable or rejects writes for a while, so that the same call can succeed later."""
     if isinstance(error, redis.ConnectionError | redis.TimeoutError | redis.exceptions.ReadOnlyError):
         return True
     rejected = isinstance(error, redis.ResponseError) and any(word in str(error) for word in WRITE_REJECTIONS)
@@ -67,10 +68,10 @@ def _lease_options(actor: "dramatiq.Actor[Any, Any]") -> tuple[int | None, int]:
 
 
 class RedisBroker(dramatiq.Broker):
-    """Queues in Redis.
+    """Broker with queues in Redis.
 
-    Actors may set the option `batch`, the most messages of one call, whose arguments then stay JSON (`msgspec.Raw`),
-    and `concurrency`, the most calls at the same time in one worker process.
+    Actors may set two options. `batch` is the maximum number of messages in one call; their arguments then stay JSON
+    (`msgspec.Raw`). `concurrency` is the maximum number of calls at the same time in one worker process.
     """
 
     namespace = KEY_PREFIX
@@ -79,7 +80,7 @@ class RedisBroker(dramatiq.Broker):
         super().__init__(middleware)
         self.actor_options |= {"batch", "concurrency"}
         self.queues: set[str] = set()
-        #: Overrides the `batch` of every batched actor if it is set.
+        #: Replaces the option `batch` of every actor that has the option, unless it is None.
         self.batch_size: int | None = None
         #: Closed consumers that could not release their leases because Redis was unavailable.
         self.unreleased_consumers: list[Consumer] = []
@@ -89,13 +90,13 @@ class RedisBroker(dramatiq.Broker):
         self.scripts = load_queue_scripts()
 
     def connect(self, url: str, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> None:
-        """Use the Redis of `url`, which must answer each call within the timeout. Opens no connection yet."""
+        """Create the clients for the Redis at `url`, with a timeout for each call. Opens no connection."""
         self.client, self.bulk_client = (
             redis.Redis.from_url(
                 url,
                 socket_timeout=seconds,
                 socket_connect_timeout=timeout_seconds,
-                retry=Retry(NoBackoff(), 0),  # if the reply is lost, the script may have run: the caller decides
+                retry=Retry(NoBackoff(), 0),  # the script may have run if its reply is lost: no automatic retry
             )
             for seconds in (timeout_seconds, max(timeout_seconds, BULK_TIMEOUT_SECONDS))
         )
@@ -117,11 +118,11 @@ class RedisBroker(dramatiq.Broker):
 
     @property
     def total_concurrency(self) -> int:
-        """Most calls at the same time in one worker process: the number of threads that it needs."""
+        """Maximum number of calls at the same time in one worker process: the number of threads that it needs."""
         return sum(_lease_options(actor)[1] for actor in self.actors.values())
 
     def declare_actor(self, actor: "dramatiq.Actor[Any, Any]") -> None:
-        """Declare an actor. Raises `ValueError` if its `batch` or `concurrency` differs from another of its queue.
+        """Declare an actor. Raises `ValueError` if its `batch` or `concurrency` differs within the queue.
 
         A queue has one consumer in each worker, and all its messages are leased with the same options.
         """
@@ -136,7 +137,7 @@ class RedisBroker(dramatiq.Broker):
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:  # noqa: ARG002
         """Return a consumer of a queue. Raises `ValueError` if the queue has no actor.
 
-        `prefetch` is Dramatiq's and ignored: the options of the actor decide how much is leased.
+        `prefetch` is ignored: the options of the actor limit the number of leased messages.
         """
         actor = next((actor for actor in self.actors.values() if actor.queue_name == queue_name), None)
         if actor is None:
@@ -161,7 +162,7 @@ class RedisBroker(dramatiq.Broker):
         return self.queues.copy()
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
-        """Enqueue a message, after `delay` ms if given; inside an actor, together with the acknowledgement."""
+        """Enqueue a message that is due in `delay` ms; inside an actor, add it to the outbox of the batch."""
         self.emit_before("enqueue", message, delay)
         entry = (message.queue_name, new_id(), encode_message(message, delay or 0), delay or 0)
         if batch := current_batch():

@@ -1,4 +1,4 @@
-"""Lua scripts: the steps that must be atomic run inside Redis. `prelude.lua` documents the keys."""
+"""Lua scripts for the steps that must be atomic in Redis. `prelude.lua` documents the keys."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,9 +14,10 @@ PRELUDE = FOLDER / "prelude.lua"  # prepended to every queue script
 
 
 class LuaScript:
-    """A Lua script, concatenated from one or more files, that is called by its SHA-1.
+    """Lua script, concatenated from one or more files and called by its SHA-1 digest.
 
-    redis-py's own script objects ask Redis before each pipeline whether it knows them: a second round trip.
+    The script objects of redis-py are not used: before each pipeline they check whether the script is loaded, which
+    takes a second round trip.
     """
 
     def __init__(self, *paths: Path) -> None:
@@ -27,15 +28,15 @@ class LuaScript:
         """Run the script and return its reply. Raises `redis.RedisError`."""
         try:
             return client.evalsha(self.sha, len(keys), *keys, *args)
-        except NoScriptError:  # Redis was restarted; nothing of the script has run
+        except NoScriptError:  # Redis was restarted, and no part of the script has run
             client.script_load(self.text)
             return client.evalsha(self.sha, len(keys), *keys, *args)
 
 
 def run_pipelined(client: redis.Redis, calls: Sequence[tuple[LuaScript, bytes]]) -> list[Any]:
-    """Run scripts of one argument each in one round trip; return their replies. Raises `redis.RedisError`.
+    """Run scripts, each with one argument, in one round trip; return their replies. Raises `redis.RedisError`.
 
-    After a restart of Redis every script runs again, also those that had run: they must be idempotent.
+    If one of the scripts is not loaded in Redis, all of them run again, so the scripts must be idempotent.
     """
     try:
         return _run_pipelined(client, calls)
@@ -64,7 +65,7 @@ def encode_arguments(arguments: Sequence[Any]) -> bytes:
 
 
 def _with_bytes_as_strings(value: Any) -> Any:
-    """Return the value with bytes as msgpack strings: Redis' decoder does not know the binary type of msgpack."""
+    """Return the value with bytes as msgpack strings, because Redis' decoder does not support msgpack's binary type."""
     if isinstance(value, bytes):
         return msgspec.Raw(b"\xdb%b%b" % (len(value).to_bytes(4, "big"), value))
     if isinstance(value, list | tuple):

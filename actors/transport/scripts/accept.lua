@@ -1,8 +1,8 @@
 -- Enqueue the bundles of one group of requests, all or none.
 --
 -- ARGV[1]  { queue, backlog queues, max backlog, max memory percent }
--- ARGV[2]  id of the first bundle; ARGV[3] its bytes; then the next bundle: not in the msgpack array, because copying
---          the events of all requests once more would cost a tenth of the throughput
+-- ARGV[2]  id of the first bundle; ARGV[3] its bytes; and so on for each bundle. Bundles are not in the msgpack array,
+--          because another copy of their bytes would reduce the throughput by a tenth
 -- Returns  number of messages enqueued (bundles whose id is already in the queue are not counted), or a rejection:
 --          -1 if the backlog queues together hold `max backlog` messages or more,
 --          -2 if Redis uses more than `max memory percent` of its maxmemory,

@@ -1,13 +1,13 @@
 -- Record the heartbeat of a consumer, enqueue the delayed entries that are due, and lease the next entries.
 --
--- ARGV[1]  { queue, lease, max messages (0: heartbeat only), whether the consumer has no batch in progress }
+-- ARGV[1]  { queue, lease, max messages (0: lease nothing), whether the consumer has no batch in progress }
 -- Returns  { state, ms until the next delayed entry is due (-1: none), id, bytes, id, bytes, ... }
 --
--- The states, which actors/transport/consumer.py names as well:
---   READY        the entries are leased, no more than `max messages`, except that one larger bundle is leased whole
---   ISOLATED     the only entry is leased, and must run alone: it may crash its worker
---   DRAIN_FIRST  nothing is leased: an isolated entry is next, and the consumer must settle its other batches before
---   SPLIT_FIRST  nothing is leased: the entry is an isolated bundle, which the consumer must split (split.lua)
+-- States (actors/transport/consumer.py has the same constants):
+--   READY        the entries are leased: at most `max messages` messages, or one bundle that is larger
+--   ISOLATED     one isolated entry is leased; it must run alone, because it may crash its worker
+--   DRAIN_FIRST  nothing is leased: the next entry is isolated, and the consumer must settle its other batches first
+--   SPLIT_FIRST  nothing is leased: the entry is an isolated bundle, which the consumer must split first (split.lua)
 
 local READY, ISOLATED, DRAIN_FIRST, SPLIT_FIRST = 0, 1, 2, 3
 

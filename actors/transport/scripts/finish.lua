@@ -1,4 +1,4 @@
--- Settle leased entries, and enqueue the messages that follow from them, in one step: a crash cannot come in between.
+-- Settle the leased entries of a batch and enqueue the messages of its outbox, in one atomic step.
 --
 -- ARGV[1]  { queue, lease, { finished id, ... }, { { dead letter id, bytes, reason }, ... }, { counter = amount, ... },
 --            { { queue, entry id, bytes, delay in ms (0: now) }, ... } }

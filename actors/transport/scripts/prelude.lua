@@ -1,27 +1,28 @@
 -- Functions of the queue scripts; this text is prepended to each of them.
 --
 -- KEYS[1]  namespace: the prefix of every key, `$ns` below
--- ARGV[1]  msgpack array of the arguments, which each script lists in its header; accept.lua has more
+-- ARGV[1]  msgpack array of the arguments, which each script lists in its header; accept.lua has further ones
 --
 -- Keys that more than one script uses:
 --
---   $ns:$queue            list of the ids of waiting entries; the next one is at the head
+--   $ns:$queue            list of the ids of waiting entries; the next entry is at the head
 --   $ns:$queue.msgs       hash of entry id -> bytes of the entry, until it is acknowledged
 --   $ns:$queue.count      number of messages in $queue.msgs
 --   $ns:$queue.delayed    sorted set of entry ids, by the time (ms) when they are due
---   $ns:$queue.isolated   list of the ids of entries that must run alone; a bundle among them must be split first
---   $ns:$queue.crashes    hash of entry id -> crash count: how many workers crashed while they leased the entry
+--   $ns:$queue.isolated   list of the ids of isolated entries: a message must run alone, a bundle must be split first
+--   $ns:$queue.crashes    hash of entry id -> crash count: number of worker crashes while the entry was leased
 --   $ns:$queue.XQ         sorted set of the ids of dead letters, by the time (ms) when they were dead-lettered
---   $ns:$queue.XQ.msgs    hash of dead letter id -> bytes of the message, as the worker last had it
+--   $ns:$queue.XQ.msgs    hash of dead letter id -> bytes of the message after its last attempt
 --   $ns:$queue.XQ.why     hash of dead letter id -> reason, one line
 --   $ns:__heartbeats__    sorted set of leases, by the time (ms) of their last heartbeat
 --   $ns:__acks__.$lease   set of the ids of the entries that one consumer leases; `$lease` is `queue|worker.number`
---   $ns:counts:$minute    hash of counter -> amount in one minute since 1970; expires after a day
+--   $ns:counts:$minute    hash of counter -> amount during one minute; $minute is the number of minutes since the Unix
+--                         epoch; expires after a day
 --
 -- An entry is one message, or a bundle of messages; its id shows which (see actors/transport/entry_id.py):
 -- `9f3c` is one message, `100*9f3c` a bundle of 100, `7.100*9f3c` the 7th message of a bundle that was split.
 --
--- All times are those of Redis, so that the clocks of the workers need not agree.
+-- All times are read from the clock of Redis, because the clocks of the workers may differ.
 
 local function now_ms()
     local time = redis.call('TIME')
@@ -30,7 +31,7 @@ end
 
 -- Let the script write although Redis is full. A Redis above `maxmemory` rejects a command that may need memory only
 -- if the script has not written before, so the script first deletes a key that does not exist. Scripts that settle,
--- release or lease entries free memory in the end; without this, a full Redis would stop the workers that empty it.
+-- release or lease entries free memory in the end: rejecting them would stop the workers that empty a full Redis.
 local function bypass_oom(ns)
     redis.call('DEL', ns .. ':oom_bypass')
 end
@@ -52,13 +53,13 @@ local function sizes(ids)
     return sum
 end
 
--- Return whether an entry must run alone: after two crashes, because the first one is most often unrelated to the
--- messages that were leased, or because it is part of a bundle that was split.
+-- Return whether an entry must run alone: it is a message of a bundle that was split, or two workers have crashed while
+-- it was leased. One crash is not enough, because most crashes are unrelated to the messages.
 local function is_isolated(id, crashes)
     return tonumber(crashes or 0) >= 2 or string.find(id, '^%d+%.') ~= nil
 end
 
--- Store an entry, to run after `delay_ms`. Return the number of messages added: 0 if the id is already in the queue.
+-- Store an entry that is due in `delay_ms`. Return the number of messages added: 0 if the id is already in the queue.
 local function enqueue(ns, now, queue, id, data, delay_ms)
     local full = ns .. ':' .. queue
     if redis.call('HSETNX', full .. '.msgs', id, data) == 0 then

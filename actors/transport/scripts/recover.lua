@@ -1,6 +1,6 @@
--- Requeue the entries of consumers whose heartbeat has expired, and dead-letter those that have crashed too often.
+-- Requeue the entries of expired consumers, and dead-letter the messages whose crash count has reached the maximum.
 --
--- ARGV[1]  { heartbeat timeout in ms, max crashes of one message, max ms between two calls of this script }
+-- ARGV[1]  { heartbeat timeout in ms, max crash count of a message, max ms between two calls of this script }
 -- Returns  { messages requeued, messages dead-lettered }
 --
 --   $ns:__last_recovery__   time (ms) of the previous call of this script
@@ -11,8 +11,8 @@ local timeout, max_crashes, max_gap = unpack(cmsgpack.unpack(ARGV[1]))
 local heartbeats = ns .. ':__heartbeats__'
 local now, requeued, dead = now_ms(), 0, 0
 
--- A gap between two calls means that Redis was unavailable, so that consumers could not send heartbeats either: wait
--- for one timeout, in which those that are alive send one.
+-- Return whether leases must not be recovered yet. A gap between two calls means that Redis was unavailable and that
+-- consumers could not send heartbeats: the grace period of one heartbeat timeout lets healthy consumers send one.
 local function is_grace_period()
     local last = redis.call('GET', ns .. ':__last_recovery__')
     redis.call('SET', ns .. ':__last_recovery__', now)
@@ -29,7 +29,7 @@ local function recover_entry(queue, id)
         return
     end
     local crashes = redis.call('HINCRBY', full .. '.crashes', id, 1)
-    if crashes >= max_crashes then -- never a bundle: an isolated bundle is split before it could be leased a third time
+    if crashes >= max_crashes then -- never true for a bundle, which is isolated and split after two crashes
         redis.call('HDEL', full .. '.msgs', id)
         redis.call('HDEL', full .. '.crashes', id)
         redis.call('DECRBY', full .. '.count', size(id))

@@ -1,4 +1,4 @@
--- Release the leases of a consumer that stops: its entries return to the head of their list, crash counts unchanged.
+-- Release the leases of a consumer that stops: entries return to the head of their list with unchanged crash counts.
 --
 -- ARGV[1]  { queue, lease }
 -- Returns  number of messages released

@@ -3,7 +3,7 @@
 -- ARGV[1]  { queue, bundle id, { { message id, bytes }, ... } }
 -- Returns  number of messages that were added: 0 if another consumer has split the bundle
 --
--- The bundle is not leased meanwhile: if a worker crashes before this script, the bundle is still first in the list.
+-- The bundle is not leased before the split: if the worker crashes, the bundle is still at the head of the list.
 
 local ns = KEYS[1]
 local queue, bundle, parts = unpack(cmsgpack.unpack(ARGV[1]))
