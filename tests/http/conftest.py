@@ -1,4 +1,4 @@
-"""Fixtures for tests of the HTTP API: called in this process, or served by gunicorn for tests of connections."""
+"""Fixtures for tests of the HTTP API, which runs in this process, or in gunicorn for tests of connections."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,19 +22,19 @@ def settings(redis_url: str, redis_client: redis.Redis, empty_database: str) -> 
 
 @pytest.fixture
 def client(settings: ConnectedSettings) -> TestClient:
-    """Client of an API with an empty Redis and an empty database."""
+    """Return a client of an API with an empty Redis and an empty database."""
     return TestClient(create_app(settings))
 
 
 @pytest.fixture
 def ingest_client(redis_url: str, redis_client: redis.Redis) -> TestClient:
-    """Client of an API with an empty Redis and without PostgreSQL, which is enough for ingest."""
+    """Return a client of an API with an empty Redis and without PostgreSQL, which ingest does not need."""
     return TestClient(create_app(api_settings(redis_url)))
 
 
 @pytest.fixture
 def queued(redis_client: redis.Redis) -> Queued:
-    """Function that returns the queued events."""
+    """Return a function that returns the events in the queue of the persist actor, in order."""
 
     def read() -> list[dict[str, Any]]:
         ids = redis_client.lrange("eventpulse:persist", 0, -1)
@@ -49,6 +49,6 @@ def queued(redis_client: redis.Redis) -> Queued:
 
 @pytest.fixture(scope="session")
 def server(redis_url: str) -> Iterator[Server]:
-    """API served by `eventpulse api` in one worker process, without PostgreSQL."""
+    """Run `eventpulse api` with one worker process and without PostgreSQL."""
     with serve(REDIS_URL=redis_url, DATABASE_URL=UNREACHABLE_POSTGRES) as served:
         yield served

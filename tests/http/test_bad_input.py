@@ -1,4 +1,4 @@
-"""Invalid ingest requests: each is rejected with its status and the invalid field, and nothing is queued."""
+"""Tests of invalid ingest requests: the status and the invalid field in the response; nothing is queued."""
 
 import gzip
 

@@ -32,13 +32,13 @@ def add(client: TestClient, **fields: Any) -> dict[str, Any]:
 
 
 def secret(channel: dict[str, Any]) -> str:
-    """Return the stored webhook URL."""
+    """Return the webhook URL of a channel as stored in PostgreSQL."""
     return Channel.get_by_id(UUID(channel["channel_id"])).settings["webhook_url"]
 
 
 @pytest.fixture
 def webhook() -> Iterator[fake_http_server.Server]:
-    """Server in the place of Slack's."""
+    """Start a fake Slack server."""
     with fake_http_server.running() as server:
         yield server
 
@@ -142,7 +142,7 @@ def test_if_match_rejects_a_change_of_an_older_version(client: TestClient, metho
 def test_the_second_of_two_concurrent_changes_is_rejected(
     client: TestClient, db: None, method: str, headers: dict[str, str], status: int
 ) -> None:
-    """The second request has read the channel before the first is committed: it waits for a lock in `pg_locks`."""
+    """The second request reads the channel before the first change is committed, and then waits for a lock."""
     channel = add(client)
     with ThreadPoolExecutor(1) as pool, database.atomic():
         assert Channel.get_by_id(UUID(channel["channel_id"])).change(name="the first")

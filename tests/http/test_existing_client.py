@@ -1,4 +1,4 @@
-"""Compatibility: clients of an earlier EventPulse work unchanged, with the same paths, bodies and names."""
+"""Tests of the compatibility with clients of earlier versions: paths, bodies and names are unchanged."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ PAGINATION = {"limit", "offset", "count", "next_cursor"}
 
 @pytest.fixture(scope="module")
 def installation(redis_url: str, database_url: str) -> Iterator[str]:
-    """URL of an API that runs beside a worker, each in its own process."""
+    """Start an API and a worker, each in its own process, and return the URL of the API."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     environment = os.environ | {
@@ -110,9 +110,8 @@ def test_a_batch_is_accepted_and_listed(client: httpx.Client, wrapped: bool) -> 
     assert accepted.status_code == 202
     assert (body["status"], body["count"], body.keys()) == ("accepted", 3, {"status", "count", "event_ids"})
     assert [str(UUID(event_id)) for event_id in body["event_ids"]] == body["event_ids"]
-    assert [event["event_id"] for event in stored(client, 3)] == body[
-        "event_ids"
-    ]  # newest first; they were sent in this order
+    newest_first = [event["event_id"] for event in stored(client, 3)]
+    assert newest_first == body["event_ids"]
 
     page = client.get("/events", params={"event_type": "error", "source": "source-1", "limit": 1, "offset": 0}).json()
     assert page.keys() == {"data", "pagination"}

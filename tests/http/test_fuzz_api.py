@@ -1,4 +1,4 @@
-"""The API conforms to its OpenAPI document for the requests that schemathesis generates."""
+"""Tests that the API conforms to its OpenAPI document for requests that schemathesis generates."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -49,14 +49,17 @@ OPERATIONS = {
     for method, operation in route.operations().items()
 }
 CHANNEL_TEST = "POST /api/v1/channels/{channel_id}/test"
-#: Operations with a body or parameters: only these can get invalid requests.
+#: Operations with a body or parameters: a request for another operation cannot be invalid.
 WITH_INPUT = [name for name, operation in OPERATIONS.items() if operation.body or operation.query or "{" in name]
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 @pytest.fixture
 def ids(client: TestClient) -> Iterator[dict[str, str]]:
-    """Ids of one stored row of each kind, by their names in paths. Channels of the test are deleted at its end."""
+    """Store one row of each kind, and return the ids by the names of the path parameters.
+
+    Channels that the test creates are deleted at its end.
+    """
     with connection():
         before = [channel.channel_id for channel in Channel.select()]
         row = event()
@@ -91,7 +94,7 @@ def ids(client: TestClient) -> Iterator[dict[str, str]]:
 def test_valid_requests_are_answered_as_the_document_describes(
     name: str, client: TestClient, ids: dict[str, str]
 ) -> None:
-    if name == CHANNEL_TEST:  # other channels would send to other hosts
+    if name == CHANNEL_TEST:  # a channel of another kind would send a request to another host
         with connection():
             ids["channel_id"] = str(Channel.get(kind="console").channel_id)
     fuzz(name, GenerationMode.POSITIVE, client, ids)

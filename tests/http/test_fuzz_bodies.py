@@ -1,4 +1,4 @@
-"""Generated bodies of any form: each is answered quickly, and every accepted event is in the queue."""
+"""Tests with generated request bodies: each gets a response quickly, and every accepted event is queued."""
 
 import gzip
 import json
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support.fuzz_settings import examples
 from support.http_events import Queued
 
-SECONDS = 5  # much more than any answer takes
+SECONDS = 5  # maximum time of a response, much more than any response needs
 
 
 def zoned(time: datetime) -> str:
@@ -49,7 +49,7 @@ whole = (
 
 @st.composite
 def damaged(draw: st.DrawFn, bodies: st.SearchStrategy[bytes]) -> bytes:
-    """A body with a part deleted, doubled or replaced."""
+    """Generate a body with a part deleted, doubled or replaced."""
     body = draw(bodies)
     start = draw(st.integers(0, len(body)))
     end = draw(st.integers(start, min(len(body), start + 8)))

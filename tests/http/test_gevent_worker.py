@@ -1,4 +1,4 @@
-"""Tests of the served API: requests that wait do not block others, and shutdown does not wait for idle clients."""
+"""Tests of the API in gunicorn: waiting requests do not block others; shutdown does not wait for idle clients."""
 
 import socket
 import threading
@@ -32,7 +32,7 @@ def status_of(server: Server, method: str, path: str, body: bytes = b"") -> int:
 
 
 def test_a_blocked_query_delays_no_other_request(api: Server, empty_database: str) -> None:
-    """One process answers a hundred events and other queries while a query of the rules waits for a lock."""
+    """While a query of the rules waits for a lock, the same process accepts events and runs other queries."""
     answers: list[int] = []
     with psycopg2.connect(empty_database) as locker, locker.cursor() as cursor:
         cursor.execute("LOCK TABLE rules IN ACCESS EXCLUSIVE MODE")
@@ -85,7 +85,7 @@ def test_shutdown_does_not_wait_for_idle_connections(redis_url: str, empty_datab
         started = time.monotonic()
         server.process.terminate()
         assert idle.sock.recv(100) == b"", "an unexpected answer"
-        assert time.monotonic() - started < 0.8  # the worker itself checks once a second whether it must stop
+        assert time.monotonic() - started < 0.8  # gunicorn itself checks only once a second
         untouched.close()
         idle.close()
 
@@ -100,7 +100,7 @@ def test_a_connection_that_becomes_idle_during_shutdown_is_closed(redis_url: str
         busy.sendall(head + b"Content-Length: %d\r\n\r\n" % len(EVENT))
         assert busy.recv(100).startswith(b"HTTP/1.1 100 ")
         server.process.terminate()
-        assert idle.recv(100) == b""  # the worker is shutting down
+        assert idle.recv(100) == b"", "the worker did not start to shut down"
         busy.sendall(EVENT)
         started = time.monotonic()
         answer = b"".join(iter(lambda: busy.recv(65_536), b""))
@@ -109,7 +109,7 @@ def test_a_connection_that_becomes_idle_during_shutdown_is_closed(redis_url: str
 
 
 def test_pipelined_requests_are_answered_in_order(api: Server) -> None:
-    """The request after a rejected body on the same connection is parsed correctly."""
+    """The API must skip the body of a rejected request, or it would parse the body as the next request."""
     rejected = b"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
     alive = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     with api.connect() as connection:
@@ -127,7 +127,7 @@ def webhook() -> Iterator[fake_http_server.Server]:
 
 
 def add_channel(server: Server, webhook: fake_http_server.Server) -> str:
-    """Create a channel that posts to the webhook, and return the path of its test."""
+    """Create a channel that posts to the webhook, and return the path that sends a test notification to it."""
     channel = {"name": "ops", "kind": "slack", "settings": {"webhook_url": webhook.url}}
     status, created = post(server, "/channels", channel)
     assert status == 201
@@ -145,7 +145,7 @@ def post(server: Server, path: str, body: Any = None) -> tuple[int, Any]:
 
 
 def test_a_channel_test_is_delivered_again_and_again(api: Server, webhook: fake_http_server.Server) -> None:
-    """The asyncio loop of the HTTP notifiers runs inside a process that gevent has patched."""
+    """The asyncio loop of the HTTP notifiers works repeatedly in a process that gevent has patched."""
     path = add_channel(api, webhook)
     for _ in range(3):
         status, answer = post(api, path)

@@ -1,4 +1,4 @@
-"""Tests of the health answer, the probes and the limits."""
+"""Tests of the health response, the probes and the published limits."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ from api.app import create_app
 
 @pytest.fixture
 def isolated_client(tmp_path: Path) -> TestClient:
-    """Client of an API without Redis and PostgreSQL."""
+    """Return a client of an API whose Redis and PostgreSQL are unavailable."""
     return TestClient(create_app(api_settings(f"unix://{tmp_path}/no.sock")))
 
 
@@ -33,7 +33,7 @@ def test_without_workers_the_worker_state_is_unknown(ingest_client: TestClient) 
 
 @pytest.fixture
 def busy_worker(ingest_client: TestClient) -> Iterator[None]:
-    """A running worker that does not store events."""
+    """Run a worker that only processes notifications, so that events stay in the queue."""
     worker = dramatiq.Worker(broker, queues={"notify"}, worker_threads=1, worker_timeout=50)
     worker.start()
     until(lambda: ingest_client.simulate_get("/api/v1/events/health").json["worker"] != "unknown")

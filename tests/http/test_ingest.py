@@ -98,7 +98,7 @@ def test_the_same_idempotency_key_with_another_event_loses_nothing(ingest_client
 
 
 def test_the_same_event_in_another_notation_gets_the_same_id(ingest_client: TestClient) -> None:
-    """Key order, white space and the zone of the timestamp may differ between two attempts."""
+    """The order of keys, white space and the time zone may differ between two attempts of a client."""
     written = (
         b'{"event_type":"t","source":"s","timestamp":"2026-11-20T12:00:00Z","payload":{"a":1,"b":{"c":2,"d":3}}}',
         b'{"source":"s", "event_type":"t","payload":{"b":{"d":3,"c":2},"a":1},"timestamp":"2026-11-20T13:00:00+01:00"}',

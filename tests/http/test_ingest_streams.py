@@ -1,4 +1,4 @@
-"""Tests of request bodies over real connections: chunked, truncated, endless and slow ones."""
+"""Tests of chunked, truncated, endless and slow request bodies over real connections."""
 
 import socket
 import zlib
@@ -27,7 +27,7 @@ def connection(server: Server) -> Iterator[HTTPConnection]:
 
 def post(connection: HTTPConnection, body: bytes | Iterable[bytes], **headers: str) -> tuple[int, Any]:
     sent = {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
-    # The server closes the connection before it has read a body that is too large; its answer can still be read.
+    # The server closes the connection before the end of a body that is too large; the response can still be read.
     with suppress(BrokenPipeError, ConnectionResetError):
         connection.request("POST", BATCH, body, sent)
     response = connection.getresponse()
@@ -102,7 +102,7 @@ def test_an_endless_chunked_body_is_rejected_at_the_limit(connection: HTTPConnec
     status, problem = post(connection, endless())
 
     assert (status, problem["errors"][0]["field"]) == (413, "body")
-    assert sent < 64 * MIB  # about the size of the socket buffers
+    assert sent < 64 * MIB  # a limit above the size of the socket buffers, which the client fills before the rejection
     assert queued() == []
 
 

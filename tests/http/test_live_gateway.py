@@ -1,4 +1,4 @@
-"""Tests of the live gateway with real clients and a real Redis: many, slow and silent clients, and outages."""
+"""Tests of the live gateway with real clients and a real Redis: many clients, slow clients, and outages."""
 
 import asyncio
 import contextlib
@@ -25,12 +25,12 @@ from eventpulse.local import embedded
 from eventpulse.local.daemon import Daemon
 
 LARGE = "x" * 200_000
-BUFFERS = 20_000_000  # bytes; more than the socket buffers of a client that does not read
+BUFFERS = 20_000_000  # bytes, more than the socket buffers of a connection can hold
 
 
 @pytest.fixture
 def own_redis(tmp_path: Path) -> Iterator[Daemon]:
-    """A Redis for one test, which may stop it."""
+    """Start a Redis server that the test may stop."""
     server = embedded.start_redis(tmp_path / "redis")
     yield server
     server.stop()

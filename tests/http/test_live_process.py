@@ -1,4 +1,4 @@
-"""The live gateway as a process: start, failures at start, and stop."""
+"""Tests of the process of the live gateway: failures at start, and stop."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Tests of the metrics and the throughput over HTTP."""
+"""Tests of metrics and throughput over HTTP."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4

@@ -1,4 +1,4 @@
-"""Channel kinds: their settings, their secrets, and how each delivers a notification."""
+"""Tests of the channel kinds: their settings, their secrets, and the delivery of a notification."""
 
 import json
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def server() -> Iterator[Server]:
 
 
 def build(client: redis.Redis, slack_webhook_url: str | None = None) -> dict[str, Notifier]:
-    """The notifiers of a process with this Redis and this SLACK_WEBHOOK_URL."""
+    """Return the notifiers by kind, with this Redis client and this value of SLACK_WEBHOOK_URL."""
     return registry.build(NotifierContext(client, HttpClient(), {"SLACK_WEBHOOK_URL": slack_webhook_url}))
 
 

@@ -1,4 +1,4 @@
-"""Failures of a channel's server, and the exception that each raises."""
+"""Tests of the HTTP client of the notifiers: failures of a server, and the exception for each."""
 
 import logging
 import socket

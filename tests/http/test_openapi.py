@@ -1,4 +1,4 @@
-"""The served OpenAPI document matches the routes, the schemas and the answers."""
+"""Tests that the OpenAPI document matches the routes, the schemas and the responses."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def document(client: TestClient) -> dict[str, Any]:
 
 
 def resolve(document: dict[str, Any], pointer: str) -> Any:
-    """Return the target of a `$ref`."""
+    """Return the part of the document that a `$ref` points to."""
     target: Any = document
     for step in pointer.removeprefix("#/").split("/"):
         target = target[step]

@@ -1,4 +1,4 @@
-"""Tests of error answers: always problem details, without internal details."""
+"""Tests of error responses: problem details without internal information."""
 
 from pathlib import Path
 

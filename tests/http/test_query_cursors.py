@@ -1,4 +1,4 @@
-"""Tests of reading a list page by page with cursors."""
+"""Tests of cursors: the pages of a list."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 def store(seconds: list[int]) -> None:
-    """Replace all events by one event for each of these seconds past noon."""
+    """Replace all stored events by one event at each of these seconds past noon."""
     Event.delete().execute()
     Event.store(
         msgspec.json.encode(
@@ -37,7 +37,7 @@ def store(seconds: list[int]) -> None:
 
 
 def walk(client: TestClient, **params: Any) -> list[list[str]]:
-    """Return the ids of every page, following the cursors."""
+    """Read all pages of the events, and return the ids of each page."""
     pages: list[list[str]] = []
     cursor: dict[str, str] = {}
     while True:

@@ -1,4 +1,4 @@
-"""Tests of stored events over HTTP, listed and one by one."""
+"""Tests of queries for stored events over HTTP: the list, and a single event."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 def store(n: int, second: int | None = None, **fields: Any) -> str:
-    """Store event number n, by default n seconds past noon, and return its id."""
+    """Store event number `n` with a timestamp `second` (by default `n`) seconds past noon; return its id."""
     at = NOON + timedelta(seconds=n if second is None else second)
     event = {
         "event_id": UUID(int=n),
@@ -42,7 +42,7 @@ def numbers(client: TestClient, **params: Any) -> list[int]:
 
 @pytest.fixture
 def ten(client: TestClient, db: None) -> TestClient:
-    """Client of an API with ten events, one a second: the even ones are errors, those from 5 are from payments."""
+    """Store ten events, one per second, and return a client. Even events are errors; 5 to 9 are from payments."""
     for n in range(10):
         store(n, event_type="error" if n % 2 == 0 else "login", source="payments" if n >= 5 else "web")
     return client

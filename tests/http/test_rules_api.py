@@ -169,7 +169,7 @@ def test_an_if_match_of_a_star_matches_every_version(client: TestClient) -> None
 def test_the_second_of_two_concurrent_changes_is_rejected(
     client: TestClient, db: None, method: str, headers: dict[str, str], status: int
 ) -> None:
-    """The second request has read the rule before the first is committed: it waits for a lock in `pg_locks`."""
+    """The second request reads the rule before the first change is committed, and then waits for a lock."""
     rule = add(client)
     with ThreadPoolExecutor(1) as pool, database.atomic():
         database.execute_sql("UPDATE rulebook SET revision = revision + 1")

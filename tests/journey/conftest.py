@@ -1,4 +1,4 @@
-"""Fixtures that call the command line in this process."""
+"""Fixtures that run commands of `eventpulse` in this process."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from eventpulse.cli import main
 
 @pytest.fixture
 def eventpulse(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command in this process, without servers in the settings."""
+    """Return a function that runs a command in this process, without URLs of servers in the settings."""
     monkeypatch.setenv("EVENTPULSE_DATA_DIR", str(tmp_path / "data"))
     for name in ("REDIS_URL", "DATABASE_URL"):
         monkeypatch.delenv(name, raising=False)
@@ -35,7 +35,7 @@ def eventpulse(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
 def with_servers(
     eventpulse: Run, redis_client: redis.Redis, redis_url: str, empty_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> Run:
-    """Run a command with an empty Redis and an empty database."""
+    """Return a function that runs a command in this process, with an empty Redis and an empty database."""
     monkeypatch.setenv("REDIS_URL", redis_url)
     monkeypatch.setenv("DATABASE_URL", empty_database)
     return eventpulse

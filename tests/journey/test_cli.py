@@ -1,4 +1,4 @@
-"""Commands have documented exit codes, print data on stdout, and ask before they delete."""
+"""Tests of the commands: exit codes, output, and help."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""`eventpulse bench` measures how many events are accepted, how fast, and when they are stored."""
+"""Tests of `eventpulse bench`: accepted and stored events, latency, and exit codes."""
 
 import json
 import threading
@@ -42,7 +42,7 @@ def test_without_an_api_it_is_one_line_and_exit_69(eventpulse: Run) -> None:
 
 
 class Slow(BaseHTTPRequestHandler):
-    """Server that answers no request before `release` is set."""
+    """Request handler that responds after `release` is set."""
 
     protocol_version = "HTTP/1.1"
     release = threading.Event()
@@ -72,7 +72,7 @@ def slow() -> Iterator[ThreadingHTTPServer]:
 
 
 def test_the_latency_of_a_request_includes_its_wait_for_a_free_connection(slow: ThreadingHTTPServer) -> None:
-    """Ten requests are due within 0.1 s, but the only connection is busy until 0.5 s."""
+    """Ten requests are due within 0.1 s, but the first occupies the only connection until 0.5 s."""
     outcome = load_generator.drive(
         f"http://127.0.0.1:{slow.server_address[1]}/api/v1", 1, seconds=0.1, rate=100, connections=1
     )

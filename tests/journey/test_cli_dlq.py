@@ -1,4 +1,4 @@
-"""`eventpulse dlq` shows dead letters and their errors, and changes none without confirmation."""
+"""Tests of `eventpulse dlq`: output, replay and deletion of dead letters, and confirmation."""
 
 import json
 
@@ -13,7 +13,7 @@ from models.dead_letter import DeadLetter
 
 @pytest.fixture
 def letters(with_servers: Run) -> list[str]:
-    """Three dead letters; the last one cannot be requeued."""
+    """Store three dead letters, of which the third cannot be requeued, and return their ids."""
     names = ["first", "second", "third"]
     with database.connection():
         for name in names:

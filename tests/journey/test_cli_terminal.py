@@ -1,4 +1,4 @@
-"""On a terminal the command line prints tables, and asks before it deletes."""
+"""Tests of commands on a terminal: tables, and the question before a deletion."""
 
 import os
 import pty
@@ -17,7 +17,7 @@ OnTerminal = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def on_terminal(redis_client: redis.Redis, redis_url: str, empty_database: str) -> OnTerminal:
-    """Run a command on a terminal with one dead letter, and type an answer to its question."""
+    """Store a dead letter; return a function that runs a command on a terminal and types an answer."""
     with database.connection():
         DeadLetter.create(dead_letter_id="one", queue_name="persist", error="it was odd", message=b"{}")
 
@@ -42,7 +42,7 @@ def _read(terminal: int) -> bytes:
     try:
         assert select.select([terminal], [], [], 10)[0], "the command prints nothing"
         return os.read(terminal, 65_536)
-    except OSError:  # Linux raises it when the other side is closed
+    except OSError:  # Linux reports the end of the command as an error
         return b""
 
 

@@ -1,4 +1,4 @@
-"""With any arguments and settings, a command ends with a documented exit code, explains it, and shows no secret."""
+"""Tests of commands with generated arguments and settings: exit codes, explanations, and hidden secrets."""
 
 import io
 import os
@@ -18,22 +18,22 @@ from support.fuzz_settings import examples
 from eventpulse.cli import main
 
 CODES = {0, 1, 2, 3, 4, 5, 6, 69, 130}
-#: Commands that run until they are stopped: only called with settings with which they cannot start.
+#: Commands that run until they are stopped. The test only uses settings that prevent their start.
 LONG_RUNNING = {"up", "api", "live", "scheduler"}
 WRONG = {"EVENTPULSE_BATCH": "x"}
-CLOSED = "{closed}"  # stands for a port of this machine on which no server listens
+CLOSED = "{closed}"  # placeholder for a port of this machine on which no server listens
 
 SECRET = "5ecr3t"
 EXPLANATIONS = ("Error: ", "Finding: ", "Usage: ")
 
 text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]) | st.just("\udcff"), max_size=6)
-#: No server listens at these addresses; a test must not send events to other ones.
+#: URLs without a server, so that `eventpulse bench` cannot send events to a real system.
 urls = st.sampled_from([f"http://127.0.0.1:{CLOSED}", f"ftp://127.0.0.1:{CLOSED}", f"http://127.0.0.1:{CLOSED}/%zz"])
 numbers = (st.integers(-2, 1_001) | st.floats()).map(str)
 
 
 def walk(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Yield every command with the words that call it."""
+    """Yield the path of each command and the command; the path of `eventpulse dlq list` is `("dlq", "list")`."""
     context = click.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
@@ -47,7 +47,7 @@ COMMANDS = dict(walk(main.commands))
 
 
 def values(parameter: click.Parameter) -> st.SearchStrategy[str]:
-    """Right and wrong values of an option or an argument."""
+    """Generate valid and invalid values of an option or an argument."""
     match parameter.type:
         case click.Choice(choices=choices):
             return st.sampled_from(choices) | text
@@ -57,7 +57,7 @@ def values(parameter: click.Parameter) -> st.SearchStrategy[str]:
 
 
 def words(parameter: click.Parameter) -> st.SearchStrategy[list[str]]:
-    """The words of one parameter on the command line."""
+    """Generate the words of one parameter on the command line: the name of an option, and a value."""
     if not isinstance(parameter, click.Option):
         return values(parameter).map(lambda value: [value])
     names = st.sampled_from(parameter.opts)
@@ -76,11 +76,11 @@ def call_of(path: tuple[str, ...]) -> st.SearchStrategy[list[str]]:
 
 @st.composite
 def calls(draw: st.DrawFn) -> tuple[list[str], dict[str, str]]:
-    """Arguments and settings, with CLOSED for the port; every secret setting contains SECRET."""
+    """Generate arguments and settings, with `CLOSED` in place of the port; each secret setting contains `SECRET`."""
     path = draw(st.sampled_from(sorted(COMMANDS)))
     before = draw(st.sampled_from([*[[]] * 20, ["--version"], ["-h"], ["nonsense"]]))
     password = SECRET + draw(text)
-    if draw(st.booleans()):  # a common mistake is not to quote it
+    if draw(st.booleans()):  # an unquoted password in a URL is a common mistake
         password = quote(password, safe="", errors="surrogateescape")
     settings = {
         "REDIS_URL": f"redis://user:{password}@127.0.0.1:{CLOSED}/0",
@@ -94,9 +94,9 @@ def calls(draw: st.DrawFn) -> tuple[list[str], dict[str, str]]:
 
 @pytest.fixture
 def call(tmp_path: Path) -> Iterator[Callable[[list[str], dict[str, str]], Ended]]:
-    """Run the command line in this process, in an empty folder, without a terminal."""
+    """Return a function that runs `eventpulse` in this process, in an empty folder, without a terminal."""
     with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))  # in use, and no server listens
+        closed.bind(("127.0.0.1", 0))  # a bound socket that does not listen keeps the port closed
         port = str(closed.getsockname()[1])
         own = {"EVENTPULSE_DATA_DIR": str(tmp_path / "data"), "EVENTPULSE_PORT": port, "LOG_FORMAT": "console"}
 

@@ -1,4 +1,4 @@
-"""`eventpulse up` runs everything, survives crashes of its processes, and stops all of them."""
+"""Tests of `eventpulse up`: start, crashes of its processes, and stop."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The supervisor restarts processes that exit, and stops those that do not."""
+"""Tests of the supervisor: restarts of processes, their output, and the stop of all processes."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A worker process that is stopped in order: a send in progress ends, and an idle worker exits without delay."""
+"""Tests of the orderly stop of a worker process, with and without a send in progress."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ from models.database import connection
 from models.delivery import Delivery
 
 StartWorker = Callable[[], subprocess.Popen[bytes]]
-#: Longer than any stop without a send may take, shorter than the limit of a send.
+#: Duration of a send: longer than the stop of an idle worker may take, shorter than the time limit of a send.
 SLOW_SECONDS = 4.0
 
 

@@ -1,4 +1,4 @@
-"""Several worker processes have the same results as one, also if one of them is stopped or killed."""
+"""Tests that several worker processes have the same results as one, even if a worker is stopped or killed."""
 
 import os
 import signal
@@ -94,7 +94,7 @@ def test_a_killed_worker_loses_no_event_and_repeats_no_alert(client: redis.Redis
     start_worker()
 
     def recovered() -> bool:
-        broker.recover(timeout_ms=3_000)  # as the workers do, but sooner
+        broker.recover(timeout_ms=3_000)  # workers do the same, after a longer timeout
         return everything_is_done(client)
 
     until(recovered, 40)

@@ -1,4 +1,4 @@
-"""Workers on two hosts have the same results as one worker, also if a host loses its network."""
+"""Tests that workers on two hosts have the same results as one worker, even if a host loses its network."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ from models.delivery import Delivery
 from models.event import Event
 
 MANY = {"condition": {"type": "threshold", "operator": ">=", "value": 150}}
-#: Its limit is more than the events that either host processes alone.
+#: Rule with a limit above the number of events that each host processes.
 EVERY = {"name": "Every order", "condition": {"type": "threshold", "operator": ">=", "value": 2_000}}
 
 
@@ -31,7 +31,7 @@ def client(redis_url: str, redis_client: redis.Redis, empty_database: str) -> re
 
 @pytest.fixture
 def hosts(client: redis.Redis, redis_url: str, empty_database: str) -> Iterator[tuple[Host, Host]]:
-    """Two hosts with a worker on each."""
+    """Start two hosts with a worker on each."""
     with host(redis_url, empty_database) as first, host(redis_url, empty_database) as second:
         first.worker = started_worker(client, first)
         second.worker = started_worker(client, second)
@@ -53,12 +53,12 @@ def workers(client: redis.Redis) -> set[str]:
 
 
 def has_leases(client: redis.Redis, host: Host) -> bool:
-    """Return whether the worker of a host leases a message."""
+    """Return whether the worker of a host has leased messages."""
     return bool(client.keys(f"eventpulse:__acks__.*|{host.worker}.*"))
 
 
 def send(count: int) -> set[str]:
-    """Accept `count` events; return their ids."""
+    """Queue `count` new events and return their ids."""
     events = [event() for _ in range(count)]
     accept(*events)
     return {msgspec.json.decode(each)["event_id"] for each in events}
@@ -108,7 +108,7 @@ def test_a_host_without_network_loses_no_event_and_repeats_no_alert(
 
     def recovered() -> bool:
         nonlocal requeued
-        again, _ = broker.recover(timeout_ms=3_000)  # as the workers do, but sooner
+        again, _ = broker.recover(timeout_ms=3_000)  # workers do the same, after a longer timeout
         requeued += again
         return everything_is_done(client)
 

@@ -1,4 +1,4 @@
-"""The embedded servers are durable and private, are found if they run, and explain why they cannot start."""
+"""Tests of the embedded servers: durability, permissions, running servers, and errors at start."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ only_for_root = pytest.mark.skipif(os.geteuid() != 0, reason="only the PostgreSQ
 
 @pytest.fixture
 def servers() -> Iterator[list[Daemon]]:
-    """Servers to stop at the end."""
+    """Return a list of servers; stop each of them after the test."""
     started: list[Daemon] = []
     yield started
     for server in started:

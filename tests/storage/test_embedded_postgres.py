@@ -1,4 +1,4 @@
-"""The programs, the user and the cluster that the embedded PostgreSQL needs, for root as well."""
+"""Tests of the programs, the user and the cluster of the embedded PostgreSQL."""
 
 import os
 import shutil

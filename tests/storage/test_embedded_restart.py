@@ -1,4 +1,4 @@
-"""An embedded server starts again whatever an earlier one left behind, and never uses a folder that is in use."""
+"""Tests of the start of an embedded server after a crash, and beside a server that still runs."""
 
 import ctypes
 import os
@@ -34,7 +34,7 @@ print(getattr(embedded, sys.argv[1])(Path(sys.argv[2])).pid)
 
 @pytest.fixture
 def servers() -> Iterator[list[Daemon]]:
-    """Servers to stop at the end."""
+    """Return a list of servers; stop each of them after the test."""
     started: list[Daemon] = []
     yield started
     for server in started:
@@ -43,7 +43,7 @@ def servers() -> Iterator[list[Daemon]]:
 
 @pytest.fixture
 def orphans_stay_zombies() -> Iterator[None]:
-    """This process is the parent of orphaned processes and does not reap them, as in some containers."""
+    """Make this process the parent of orphaned processes without reaping them, as in some containers."""
     prctl = ctypes.CDLL(None).prctl
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     yield
@@ -54,7 +54,7 @@ def orphans_stay_zombies() -> Iterator[None]:
 
 
 def start_elsewhere(start: Callable[[Path], Daemon], data: Path) -> psutil.Process:
-    """Start the server from a process that exits, which leaves the server an orphan."""
+    """Start the server from a process that then exits, so that the server becomes an orphan; return the server."""
     command = [sys.executable, "-c", START_IN_ANOTHER_PROCESS, start.__name__, str(data)]
     written = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return psutil.Process(int(written.split()[-1]))
@@ -177,7 +177,7 @@ def test_a_server_that_does_not_answer_is_neither_killed_nor_started_twice(
 def test_a_server_that_is_starting_has_the_time_that_it_needs(
     tmp_path: Path, servers: list[Daemon], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It says 20 times that it is starting, which takes longer than the time for a server that does not answer."""
+    """20 reports of a start take longer than the time limit for a server that does not answer."""
     monkeypatch.setattr(daemon, "START_SECONDS", 0.2)
     answers = iter([ServerStartingError("loading")] * 20)
 
@@ -207,11 +207,11 @@ def test_a_redis_that_loads_its_data_is_found_when_it_has_loaded_them(tmp_path: 
     with redis.Redis.from_url(first.url) as client:
         for number in range(300):
             client.set(f"key-{number}", os.urandom(40_000))
-        client.bgrewriteaof()  # the snapshot at the head of the file is what `key-load-delay` slows down
+        client.bgrewriteaof()  # `key-load-delay` delays only a snapshot, which the rewrite writes
         until(lambda: not client.info("persistence")["aof_rewrite_in_progress"])
     os.kill(first.pid, signal.SIGKILL)
     until(lambda: first.exit_status() is not None)
-    slow = [*first.command, "--key-load-delay", "10000"]  # microseconds for each key: 3 s, with an answer every 0.5 s
+    slow = [*first.command, "--key-load-delay", "10000"]  # µs for each key: a load of 3 s
     server = Daemon("Redis", first.url, first.data, slow, first.log, first.identify, signal.SIGTERM, signal.SIGKILL)
     servers.append(server)
     server.spawn()

@@ -1,4 +1,4 @@
-"""Election of the leading scheduler: one leads at a time, and another takes over when the leader is lost."""
+"""Tests of the election of the leading scheduler."""
 
 import psycopg2
 from support.waiting import until
@@ -13,7 +13,7 @@ def test_only_one_of_two_leads(database_url: str) -> None:
     assert first.acquire()
     assert not second.acquire()
     first.release()
-    until(second.acquire)  # PostgreSQL ends the closed session a little later
+    until(second.acquire)  # PostgreSQL releases the lock some time after the connection was closed
     second.release()
 
 
@@ -38,7 +38,7 @@ def test_no_scheduler_leads_without_postgresql() -> None:
 
 
 def test_postgresql_ends_a_transaction_that_is_idle_for_30_seconds(empty_database: str) -> None:
-    """A lost host keeps the locks of its open transaction no longer than this."""
+    """The timeout releases the locks of a transaction whose host was lost."""
     database.configure(empty_database)
     leadership = Leadership(empty_database)
     assert leadership.acquire()

@@ -1,4 +1,4 @@
-"""Migrations, tested on a separate empty database."""
+"""Tests of the migrations, on a separate empty database."""
 
 import subprocess
 import sys
@@ -44,7 +44,7 @@ def tables(url: str) -> set[str]:
 
 
 def migrate(url: str) -> list[str]:
-    """Run the pending migrations in another process and return the names of those that it applied."""
+    """Run the pending migrations in another process and return the names of the applied migrations."""
     done = subprocess.run([sys.executable, "-c", MIGRATE, url], capture_output=True, text=True, check=True, timeout=60)
     return done.stdout.split()
 
@@ -83,7 +83,7 @@ def test_if_two_processes_migrate_at_the_same_time_one_applies_and_both_succeed(
 
 
 def test_a_migration_waits_for_the_process_that_holds_the_lock(scratch: str) -> None:
-    """The lock is released only after pg_locks shows that the other process waits for it."""
+    """The test releases the lock after `pg_locks` shows that the other process waits for the lock."""
     holder = psycopg2.connect(scratch)
     with holder.cursor() as cursor, ThreadPoolExecutor(1) as pool:
         cursor.execute("SELECT pg_advisory_lock(%s)", (migrations.ADVISORY_LOCK,))
@@ -112,7 +112,7 @@ def test_a_slack_channel_keeps_its_reference_to_the_environment(scratch: str) ->
 
 
 def webhook_url() -> str:
-    """The webhook of the only Slack channel."""
+    """Return the webhook URL of the only Slack channel."""
     with database.connection():
         rows = database.database.execute_sql("SELECT settings->>'webhook_url' FROM channels WHERE kind = 'slack'")
         return rows.fetchone()[0]

@@ -1,4 +1,4 @@
-"""Anomalies, the channels that subscribe to them, and the state of each delivery."""
+"""Tests of anomalies, of the channels that subscribe to them, and of the states of a delivery."""
 
 import threading
 from datetime import UTC, datetime, timedelta
@@ -36,7 +36,7 @@ def record(dedupe_key: str = "rule:group:event", message: str = "6 errors in 60 
 
 @pytest.fixture
 def delivery(db: None) -> Delivery:
-    """The pending delivery of one anomaly to one channel."""
+    """Create a pending delivery of an anomaly to a channel."""
     channel = Channel.create(name="ops", kind="slack", minimum_severity="critical")
     (created,) = Delivery.create_missing(record(), [channel])
     return created
@@ -47,7 +47,7 @@ def key(delivery: Delivery) -> tuple[UUID, UUID]:
 
 
 def claim(delivery: Delivery) -> Delivery:
-    """Claim the delivery, which must be free."""
+    """Claim the delivery, which must not be claimed already."""
     claimed = Delivery.claim(*key(delivery))
     assert claimed is not None
     return claimed
@@ -58,7 +58,7 @@ def reschedule(delivery: Delivery, seconds: float, reason: str = "busy") -> None
 
 
 def stored(delivery: Delivery) -> Delivery:
-    """Read the delivery again."""
+    """Return the delivery as stored in PostgreSQL now."""
     found: Delivery = Delivery.get(Delivery.anomaly == delivery.anomaly_id, Delivery.channel_id == delivery.channel_id)
     return found
 
@@ -178,7 +178,7 @@ def test_a_settled_delivery_is_never_overdue(delivery: Delivery, status: str) ->
 
 
 def test_a_claimed_delivery_is_not_snoozed(delivery: Delivery) -> None:
-    """Otherwise a second message could claim it, and it would be sent twice."""
+    """Otherwise a second message could claim the delivery and send it again."""
     claim(delivery)
     Delivery.snooze(*key(delivery), 30)
     assert stored(delivery).status == "sending"
@@ -197,7 +197,7 @@ def test_a_rescheduled_delivery_is_not_overdue_before_its_time(delivery: Deliver
 
 @pytest.mark.usefixtures("db", "database_url")
 def test_two_workers_that_find_the_same_anomaly_at_the_same_time_record_one() -> None:
-    """The second one waits for the first, and then finds its cooldown."""
+    """The second transaction waits for the first, and then finds the cooldown of the recorded anomaly."""
     barrier = threading.Barrier(2)
 
     def find(dedupe_key: str) -> None:

@@ -1,4 +1,4 @@
-"""The models have the columns of the migrated tables."""
+"""Tests that the models have the columns of the migrated tables."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Storage of events, and evidence read from them."""
+"""Tests of the storage of events, and of the evidence and the conflicts that are read from the table."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 def encoded(**fields: Any) -> bytes:
-    """Return an event as JSON."""
+    """Return an event with these fields as JSON."""
     event = {
         "event_id": uuid4(),
         "event_type": "error",
@@ -29,12 +29,12 @@ def encoded(**fields: Any) -> bytes:
 
 
 def store_window(*payloads: dict[str, Any]) -> None:
-    """Store one event for each payload, one second apart, from noon on."""
+    """Store one event for each payload; the first at noon, the others one second apart."""
     Event.store(encoded(payload=payload, timestamp=NOON + timedelta(seconds=i)) for i, payload in enumerate(payloads))
 
 
 def count(**equal: list[Any]) -> int:
-    """Return how many events of the window have these values; `__` stands for the dots of a path."""
+    """Return the number of events of the window with these values by path; write `__` for a dot in a path."""
     paths = {path.replace("__", "."): values for path, values in equal.items()}
     return Event.evidence(paths, NOON - timedelta(seconds=1), NOON + timedelta(seconds=60)).count
 

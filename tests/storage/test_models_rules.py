@@ -1,4 +1,4 @@
-"""Rules in PostgreSQL: versions, suspension, history, and the revision of the rulebook."""
+"""Tests of rules in PostgreSQL: versions, suspension, history, and the revision of the rule set."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -133,7 +133,7 @@ def _change_in_its_own_connection(rule_id: UUID) -> bool:
 
 
 def test_a_transaction_with_several_changes_does_not_deadlock_with_another_change(db: None) -> None:
-    """Each locks the rulebook before a rule: otherwise each could hold the lock that the other one waits for."""
+    """Each change locks the row of `rulebook` before a rule, so that two transactions lock in the same order."""
     first, second = Rule.add(**FIELDS), Rule.add(**FIELDS)
     with ThreadPoolExecutor(1) as pool:
         with database.atomic():

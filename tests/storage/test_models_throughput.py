@@ -1,4 +1,4 @@
-"""Throughput has one row per minute, which each roll-up replaces."""
+"""Test of the throughput table: one row per minute, which each roll-up replaces."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""Classification of database errors: outage, timeout or programming error."""
+"""Tests of the classification of database errors: outage, timeout or programming error."""
 
 import peewee
 import pytest
@@ -8,7 +8,7 @@ from models.database import connection
 
 
 def failure(statement: str) -> peewee.PeeweeException:
-    """Return the error of a statement; it times out after 50 ms."""
+    """Run an SQL statement with a timeout of 50 ms and return the error that it raises."""
     with connection():
         database.database.execute_sql("SET statement_timeout = '50ms'")
         with pytest.raises(peewee.PeeweeException) as raised:
