@@ -53,7 +53,7 @@ class ChannelLimiter:
             self._channels[channel_id].failures = 0
 
     def record_failure(self, channel_id: str, after_seconds: float | None = None) -> float:
-        """Pause a channel and return the pause in seconds: `after_seconds`, or a backoff that grows with each failure."""
+        """Pause a channel and return the pause in seconds: `after_seconds`, or a backoff that grows with failures."""
         with self._lock:
             channel = self._channels[channel_id]
             channel.failures += 1

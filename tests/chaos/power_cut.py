@@ -5,8 +5,8 @@
 Redis stores its data on an ext4 file system in a file of `--folder`, mounted with a loop device. At a random time,
 while `actors.pipeline.ingest` queues events, the file system is shut down (EXT4_IOC_SHUTDOWN without a journal flush):
 bytes that the kernel has not written to the device are lost, as in a power cut. Then Redis is killed, the file system
-is mounted again and Redis is restarted. An event is lost if it was confirmed before the cut and is missing after the restart. The
-volatile write cache of a disk is not simulated. The measurement needs Linux, root, loop devices and mkfs.ext4.
+is mounted again and Redis is restarted. An event is lost if it was confirmed before the cut and is missing after the
+restart. The volatile write cache of a disk is not simulated. The measurement needs Linux, root, loop devices and mkfs.ext4.
 """
 
 import argparse
@@ -150,7 +150,7 @@ def cut_once(mode: str, rate: float, folder: Path, cut_after: float) -> Cut:
 
 
 def shut_down(mount_point: Path) -> float:
-    """Shut down the mounted file system without a flush; return the monotonic time of the call. Raises `Unsupported`."""
+    """Shut down the mounted file system without a flush; return its monotonic time. Raises `Unsupported`."""
     handle = os.open(mount_point, os.O_RDONLY)
     try:
         at = time.monotonic()
