@@ -6,7 +6,7 @@ Redis stores its data on an ext4 file system in a file of `--folder`, mounted wi
 while `actors.pipeline.ingest` queues events, the file system is shut down (EXT4_IOC_SHUTDOWN without a journal flush):
 bytes that the kernel has not written to the device are lost, as in a power cut. Then Redis is killed, the file system
 is mounted again and Redis is restarted. An event is lost if it was confirmed before the cut and is missing after the
-restart. The volatile write cache of a disk is not simulated. The measurement needs Linux, root, loop devices and mkfs.ext4.
+restart. The volatile write cache of a disk is not simulated. Needs Linux, root, loop devices and mkfs.ext4.
 """
 
 import argparse
