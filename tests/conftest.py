@@ -20,7 +20,7 @@ from models import database, migrations
 
 TEMPORARY = pytest.StashKey[str]()
 #: Folders and files whose tests measure time.
-TIMED = ("/faults/", "/http/test_gevent_worker.py", "/journey/test_launcher")
+TIMED = ("/faults/", "/http/test_gevent_worker.py", "/journey/test_launcher", "/journey/test_rolling_restart.py")
 #: Tables with rows that the migrations insert.
 KEPT_TABLES = ["channels", "rulebook", "schema_migration"]
 
