@@ -1,4 +1,4 @@
-"""The stages that an event passes: ingest, persist, evaluate, notify. Importing this package declares the actors."""
+"""Stages of the pipeline: ingest, persist, evaluate, notify. Importing this package declares the actors."""
 
 from actors.pipeline import evaluate, notify, persist
 

@@ -1,4 +1,4 @@
-"""Events whose id is already stored with other content."""
+"""Conflicting duplicates: events whose id is already stored with other content."""
 
 import time
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ log = structlog.get_logger()
 
 
 def dead_letter(conflicts: Sequence[Conflict], records: Sequence[bytes]) -> None:
-    """Store each conflicting event as a dead letter, and log it. `records` are those of the whole batch.
+    """Store each conflicting duplicate as a dead letter, and log it. `records` are all records of the batch.
 
-    The id of a dead letter derives from the event id and the digest: redelivery writes it once.
+    The id of a dead letter is derived from the event id and the digest, so that a redelivery stores no second one.
     """
     DeadLetter.add(_letter(conflict, records[conflict.position]) for conflict in conflicts)
     for conflict in conflicts:
@@ -34,9 +34,9 @@ def dead_letter(conflicts: Sequence[Conflict], records: Sequence[bytes]) -> None
 
 
 def with_stored_events(evaluations: Sequence[Bundle], conflicts: Sequence[Conflict], batch: Batch) -> list[Bundle]:
-    """Return the bundles with the stored event in place of each conflicting one, so that rules see what is stored.
+    """Return the bundles with the stored event in place of each conflicting duplicate, for evaluation.
 
-    The ids of the bundles stay, because the pending evaluations have them already.
+    The bundles keep their ids, because the pending evaluations are already stored with these ids.
     """
     records = list(batch.records)
     for conflict in conflicts:
@@ -64,7 +64,7 @@ def _letter(conflict: Conflict, record: bytes) -> dict[str, Any]:
         "event_id": conflict.event_id,
         "request_id": request_id,
         "attempts": 1,
-        "error": f"event id already stored with other content: stored digest {conflict.stored_digest},"
-        f" this digest {conflict.digest}; a replay fails again: give the event a new id to store it",
+        "error": f"the event id is already stored with other content: stored digest {conflict.stored_digest},"
+        f" digest of this event {conflict.digest}; a replay fails again: send the event with a new id to store it",
         "message": message.encode(),
     }

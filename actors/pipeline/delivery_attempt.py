@@ -1,4 +1,4 @@
-"""One attempt to deliver an anomaly to a channel, as steps that wait for PostgreSQL while it is unavailable."""
+"""Attempt to deliver an anomaly to a channel. Each step is repeated until PostgreSQL and Redis are available."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,15 +14,15 @@ from models.delivery import Delivery
 from models.rule import Rule
 from notifiers.base import Receipt
 
-#: Longest time until a message checks again whether another worker has settled the delivery.
+#: Maximum delay of a message that waits until another worker has settled the delivery.
 CHECK_AGAIN_SECONDS = 1.0
 
 
 class Claim(NamedTuple):
-    """What a claimed delivery is about.
+    """Data of a claimed delivery.
 
-    `runbook_url` is that of the rule as it is now. `channel` is None if it was deleted; `channel_name` is kept for the
-    log.
+    `runbook_url` is the current runbook URL of the rule. `channel` is None if the channel was deleted; `channel_name`
+    is always set.
     """
 
     anomaly: Anomaly
@@ -33,7 +33,7 @@ class Claim(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryAttempt:
-    """The processing of one `notify` message."""
+    """Steps that process one `notify` message."""
 
     anomaly_id: UUID
     channel_id: UUID
@@ -41,7 +41,7 @@ class DeliveryAttempt:
     @retry_on_outage
     def claim(self) -> Claim | None:
         """Claim the delivery for sending; return None if it is settled or already claimed."""
-        # One transaction: a claim that this process does not know of would block the delivery until it expires.
+        # One transaction: if a later query fails, a committed claim would block the delivery until the claim expires.
         with connection(), database.atomic():
             delivery = Delivery.claim(self.anomaly_id, self.channel_id)
             if delivery is None:
@@ -53,7 +53,7 @@ class DeliveryAttempt:
 
     @retry_on_outage
     def snooze(self, seconds: float) -> None:
-        """Delay the message in Redis: it occupies no thread and uses no retry."""
+        """Snooze the delivery: delay its message in Redis, where the message occupies no thread and uses no retry."""
         with connection():
             Delivery.snooze(self.anomaly_id, self.channel_id, seconds)
         batch = current_batch()
@@ -61,13 +61,13 @@ class DeliveryAttempt:
         broker.enqueue(batch.copy(), delay=int(seconds * 1000) + 1)
 
     def snooze_while_claimed(self) -> None:
-        """Snooze until the worker that claimed the delivery settles it or its claim expires; do nothing if settled."""
+        """Snooze the delivery if another worker has claimed it, because that worker may crash; ignore a settled one."""
         if seconds := self._claim_remaining_seconds():
             self.snooze(min(seconds, CHECK_AGAIN_SECONDS))
 
     @retry_on_outage
     def reschedule(self, seconds: float, reason: str) -> None:
-        """Record a temporary failure of the channel, and when the delivery will be sent again."""
+        """Reschedule the delivery after a temporary failure of the channel, and record the reason."""
         with connection():
             Delivery.reschedule(self.anomaly_id, self.channel_id, seconds, reason)
 

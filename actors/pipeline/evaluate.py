@@ -1,4 +1,4 @@
-"""Apply the rules to stored events, record the anomalies and announce them."""
+"""Stage that applies the rules to stored events, records the anomalies and queues their notifications."""
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -38,7 +38,7 @@ decode = msgspec.json.Decoder(Event).decode
 @dramatiq.actor(queue_name="evaluate", batch=500, concurrency=2, max_retries=5)
 @retry_on_outage
 def evaluate(*encoded: msgspec.Raw) -> None:
-    """Apply the rules to a batch of stored events, record what fires, and confirm the evaluation.
+    """Apply the rules to a batch of stored events, record the anomalies, and confirm the evaluation.
 
     Redelivery changes nothing: windows hold event ids, an anomaly is unique per rule, group and triggering event,
     and a cooldown begins when its anomaly is recorded, not when the rule fires.
@@ -62,7 +62,7 @@ def evaluate(*encoded: msgspec.Raw) -> None:
 def record(firing: Firing, request_id: str | None) -> Anomaly:
     """Store the anomaly of a firing with its pending deliveries, and queue their notifications.
 
-    Return the anomaly; within a cooldown it is the one that began the cooldown.
+    Return the anomaly or, during a cooldown, the anomaly that started the cooldown.
     """
     dedupe_key = _dedupe_key(firing)
     with connection():
@@ -71,7 +71,7 @@ def record(firing: Firing, request_id: str | None) -> Anomaly:
             anomaly = Anomaly.record(
                 timedelta(seconds=firing.rule.cooldown_seconds), **_columns(firing, dedupe_key, collected, request_id)
             )
-            # Also for an anomaly that exists already: its worker may have crashed before it queued the notifications.
+            # An existing anomaly too: the worker that recorded it may have crashed before it queued the notifications.
             deliveries = Delivery.create_missing(anomaly, Channel.subscribed_to(anomaly.severity))
     announce(deliveries)
     if anomaly.dedupe_key == dedupe_key:
@@ -82,7 +82,7 @@ def record(firing: Firing, request_id: str | None) -> Anomaly:
 
 
 def announce(deliveries: Iterable[Delivery]) -> None:
-    """Queue a notification for each delivery; they leave with the acknowledgement of the batch."""
+    """Add a `notify` message for each delivery to the outbox of the batch."""
     for delivery in deliveries:
         notify.send(str(delivery.anomaly_id), str(delivery.channel_id))
 
@@ -93,7 +93,7 @@ def _request_ids(events: Sequence[Event], records: Sequence[bytes]) -> dict[str,
 
 
 def _cooldowns(firings: Sequence[Firing], anomalies: Sequence[Anomaly]) -> list[CooldownClaim]:
-    """Return the cooldowns that begin with these anomalies."""
+    """Return the cooldowns that the anomalies of these firings start."""
     return [
         msgspec.structs.replace(firing.claim, members=[(microseconds(anomaly.cooldown_anchor), str(anomaly.event_id))])
         for firing, anomaly in zip(firings, anomalies, strict=True)
@@ -102,13 +102,13 @@ def _cooldowns(firings: Sequence[Firing], anomalies: Sequence[Anomaly]) -> list[
 
 
 def _dedupe_key(firing: Firing) -> str:
-    """Return the key of one anomaly per rule, group and triggering event."""
+    """Return a key that is unique per rule, group and triggering event."""
     parts = (firing.rule.rule_id, firing.group_key, firing.event_id)
     return blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 
 
 def _columns(firing: Firing, dedupe_key: str, collected: dict[str, Any], request_id: str | None) -> dict[str, Any]:
-    """Return the columns of a firing's anomaly."""
+    """Return the columns of the anomaly of a firing."""
     ((cooldown_anchor, _),) = firing.claim.members
     return {
         "dedupe_key": dedupe_key,

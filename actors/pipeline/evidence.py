@@ -1,4 +1,4 @@
-"""Evidence of an anomaly: the verdict, and the stored events behind it."""
+"""Evidence of an anomaly: the verdict of the rule, and stored events of its window."""
 
 from typing import Any
 from uuid import UUID
@@ -11,12 +11,12 @@ from models.event import Event
 from rules.engine.evaluate import Firing
 from rules.verdict import Selection
 
-#: Longest time that an alert waits for the exact count and the samples of its window.
+#: Maximum time for the query of the exact count and the samples of a window, because it delays the alert.
 EVIDENCE_TIMEOUT_MS = 2_000
 
 
 def collect(firing: Firing) -> dict[str, Any]:
-    """Return the evidence of a firing as JSON values; it needs a database connection.
+    """Return the evidence of a firing as JSON values. Requires an open database connection.
 
     Keys: `reason`, `observed`, `threshold` and the details of the verdict; `samples`, a list of events; for a rule with
     a window also `count`, `first` and `last`, unless PostgreSQL takes longer than `EVIDENCE_TIMEOUT_MS`.

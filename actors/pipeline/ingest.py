@@ -1,4 +1,4 @@
-"""Enqueue accepted events in Redis."""
+"""Stage that enqueues accepted events in Redis."""
 
 from collections.abc import Sequence
 
@@ -10,17 +10,17 @@ RETRY_AFTER_SECONDS = 2.0
 
 
 def check_accepting() -> None:
-    """Raise `QueueUnavailable` if requests are being rejected at this moment, before any work is done for this one."""
+    """Raise `QueueUnavailable` if requests are rejected at the moment. Does not call Redis."""
     _raise_if(runtime.current().group_commit.rejection_reason())
 
 
 def accept(events: Sequence[bytes], request_id: str | None) -> None:
     """Enqueue one `persist` message for each event, all or none, in a call to Redis that other requests may share.
 
-    `events` are JSON objects; they are enqueued unchanged. When this returns, Redis has confirmed them on disk.
-    Raises `QueueUnavailable` if Redis is unavailable, or if the backlog or the memory of Redis is above its high-water
-    mark. Then nothing was enqueued or, after a timeout, exactly these events were: sending them again with the same ids
-    is safe.
+    `events` are JSON objects; they are enqueued unchanged. When the function returns, Redis has confirmed that they are
+    on disk. Raises `QueueUnavailable` if Redis is unavailable, or if the backlog or the memory of Redis has reached its
+    limit. Then none of the events are enqueued or, if Redis did not reply in time, all of them may be: the client can
+    send them again with the same ids.
     """
     _raise_if(runtime.current().group_commit.submit(event_records(events, request_id)))
 

@@ -1,4 +1,4 @@
-"""The notification of an anomaly."""
+"""Notification of an anomaly for a channel."""
 
 import json
 from typing import Any
@@ -33,7 +33,7 @@ def compose(anomaly: Anomaly, public_url: str, runbook_url: str | None) -> Notif
 
 
 def _observed(evidence: dict[str, Any]) -> float:
-    """Return the observed value. A verdict with a `limit` has only a lower bound of it: the exact count is better."""
+    """Return the observed value. With a `limit` it is only a lower bound, so the exact count is returned if known."""
     exact = evidence.get("count") if "limit" in evidence else None
     return float(evidence["observed"] if exact is None else exact)
 

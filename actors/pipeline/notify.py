@@ -1,4 +1,4 @@
-"""Send one anomaly to one channel."""
+"""Stage that sends one anomaly to one channel."""
 
 from uuid import UUID
 
@@ -13,12 +13,13 @@ from notifiers.base import Receipt, TryAgain, Undeliverable
 log = structlog.get_logger()
 
 
-# The pauses of the channel limiter make 20 retries last about 12 minutes.
+# 20 retries take about 12 minutes, because of the pauses of the channel limiter.
 @dramatiq.actor(queue_name="notify", concurrency=8, max_retries=20)
 def notify(anomaly_id: str, channel_id: str) -> None:
-    """Deliver one anomaly to one channel, or snooze the message while the limiter holds the channel back.
+    """Deliver one anomaly to one channel, or snooze the delivery if the channel limiter allows no send now.
 
-    A crash between sending and recording sends the notification twice; `attempts` of the delivery shows it.
+    If the worker crashes after it has sent the notification and before it has recorded the outcome, the notification
+    is sent twice; the `attempts` of the delivery are then greater than 1.
     """
     attempt = DeliveryAttempt(UUID(anomaly_id), UUID(channel_id))
     limiter = runtime.current().limiter
@@ -73,7 +74,7 @@ def retry(attempt: DeliveryAttempt, reason: str, pause_seconds: float) -> None:
 
 
 def reject(attempt: DeliveryAttempt, claim: Claim, reason: str) -> None:
-    """Record a permanent failure, which no retry can repair."""
+    """Record a permanent failure of the delivery."""
     attempt.record_rejected(reason)
     log.warning("delivery_rejected", channel=claim.channel_name, anomaly_id=str(attempt.anomaly_id), reason=reason)
 

@@ -1,4 +1,4 @@
-"""Store each event once, then queue its evaluation."""
+"""Stage that stores events in PostgreSQL and queues their evaluation."""
 
 import dramatiq
 import msgspec
@@ -15,10 +15,10 @@ from models.event import Event
 @dramatiq.actor(queue_name="persist", batch=500, concurrency=2, max_retries=3, min_backoff=100)
 @retry_on_outage
 def persist(*events: msgspec.Raw) -> None:
-    """Insert the events in one statement and one commit; their `evaluate` messages leave with the acknowledgement.
+    """Insert a batch of events in one statement, and add their `evaluate` messages to the outbox.
 
-    A repeated event changes nothing in the database and is evaluated again, which changes nothing either. If its
-    content differs from the stored event, the stored event is evaluated and the other becomes a dead letter.
+    An event that is already stored is not changed; it is evaluated again, which has no effect. In place of a
+    conflicting duplicate, the stored event is evaluated, and the duplicate becomes a dead letter.
     """
     batch = current_batch()
     assert batch is not None

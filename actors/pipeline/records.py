@@ -1,4 +1,4 @@
-"""Events as records of the transport: one event is the argument, its request id an option."""
+"""Events as records of the transport: the event is the argument, and the request id is an option."""
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -37,7 +37,7 @@ def request_id_of(record: bytes) -> str | None:
 
 
 def event_ids(bundles: Iterable[Bundle], records: Sequence[bytes]) -> dict[str, list[str]]:
-    """Return the ids of the events of each bundle, by bundle id; the bundles hold these records in this order.
+    """Return the event ids of each bundle, by bundle id. `records` are the records of all bundles, in order.
 
     Raises `msgspec.DecodeError`.
     """

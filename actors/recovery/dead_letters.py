@@ -1,8 +1,8 @@
 """Dead letters in PostgreSQL, for operators to inspect, replay and delete.
 
-A worker writes a dead letter to Redis, in the script that settles the message, because PostgreSQL may be unavailable
-then. `reconcile` moves it to PostgreSQL: it is stored first and removed from Redis after, so that a crash in between
-only repeats the move.
+A worker writes a dead letter to Redis, in the script that settles the message, because PostgreSQL may be unavailable.
+`reconcile` moves dead letters to PostgreSQL. It removes them from Redis after they are stored, so that a crash between
+the two steps only repeats the move.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,23 +19,23 @@ from models.database import connection, database
 from models.dead_letter import DeadLetter
 from models.delivery import Delivery
 
-#: Dead letters that are read or written together. Their messages can be large.
+#: Maximum number of dead letters that are read or written together, because their messages can be large.
 BATCH = 100
 
 
 class NotReplayable(Exception):
-    """The dead letter is no message of a known actor: a replay would fail again."""
+    """Raised for a dead letter that is not a message of a known actor: a replay would fail again."""
 
 
 class Replay(NamedTuple):
-    """Result of a replay: the number of messages that were queued, and an error text for each one that was not."""
+    """Result of a replay: the number of queued messages, and an error text for each message that was not queued."""
 
     queued: int
     errors: list[str]
 
 
 def reconcile() -> int:
-    """Move the dead letters in Redis to PostgreSQL; return how many there were.
+    """Move the dead letters in Redis to PostgreSQL; return their number.
 
     Raises `redis.RedisError` or `peewee.PeeweeException` if a server is unavailable.
     """
@@ -53,13 +53,13 @@ def reconcile() -> int:
 
 
 def count(queue_name: str | None = None) -> int:
-    """Return the number of dead letters, of one queue if it is given."""
+    """Return the number of dead letters of one queue, by default of all queues."""
     with connection():
         return int(_selected(queue_name).count())
 
 
 def list_(limit: int, queue_name: str | None = None) -> list[DeadLetter]:
-    """Return up to `limit` dead letters, newest first."""
+    """Return up to `limit` dead letters of one queue, by default of all queues, newest first."""
     with connection():
         return list(
             _selected(queue_name).order_by(DeadLetter.dead_lettered_at.desc(), DeadLetter.dead_letter_id).limit(limit)
@@ -69,8 +69,8 @@ def list_(limit: int, queue_name: str | None = None) -> list[DeadLetter]:
 def ids(queue_name: str | None = None) -> Iterator[list[str]]:
     """Yield the ids of the dead letters that exist at the call, oldest first, in batches of at most `BATCH`.
 
-    Letters that are added while the caller works through the batches are left out, so that a replay that fails again
-    is not replayed for a second time.
+    Dead letters that are added during the iteration are left out, so that a message that fails again after its replay
+    is not replayed twice.
     """
     order = (DeadLetter.dead_lettered_at, DeadLetter.dead_letter_id)
     with connection():
@@ -88,13 +88,13 @@ def ids(queue_name: str | None = None) -> Iterator[list[str]]:
 
 
 def get(dead_letter_id: str) -> DeadLetter | None:
-    """Return one dead letter, or None."""
+    """Return a dead letter, or None if it does not exist."""
     with connection():
         return DeadLetter.get_or_none(DeadLetter.dead_letter_id == dead_letter_id)
 
 
 def get_many(dead_letter_ids: Sequence[str]) -> list[DeadLetter]:
-    """Return those of these dead letters that exist, without their messages and tracebacks, newest first."""
+    """Return the dead letters with these ids, without messages and tracebacks, newest first; ignore unknown ids."""
     columns = [field for name, field in DeadLetter._meta.fields.items() if name not in ("message", "traceback")]
     with connection():
         letters = DeadLetter.select(*columns).where(DeadLetter.dead_letter_id.in_(list(dead_letter_ids)))
@@ -102,17 +102,18 @@ def get_many(dead_letter_ids: Sequence[str]) -> list[DeadLetter]:
 
 
 def replay(dead_letter_ids: Sequence[str]) -> Replay:
-    """Queue dead letters again without their history, and delete them, in batches of one transaction each.
+    """Queue dead letters again without the options of past attempts, and delete them; one transaction for each batch.
 
-    Those that cannot be replayed stay. A crash between queueing and deleting repeats the replay, which does no harm.
-    Raises `redis.RedisError` or `peewee.PeeweeException` if a server is unavailable.
+    Dead letters that cannot be replayed are kept. After a crash before the commit, dead letters remain whose messages
+    are queued: another replay does no harm. Raises `redis.RedisError` or `peewee.PeeweeException` if a server is
+    unavailable.
     """
     parts = [_replay_batch(part) for part in _batches(dead_letter_ids)]
     return Replay(sum(part.queued for part in parts), [error for part in parts for error in part.errors])
 
 
 def purge(dead_letter_ids: Sequence[str]) -> int:
-    """Delete dead letters, in batches of one transaction each; return how many there were."""
+    """Delete dead letters in batches; return the number of deleted ones."""
     with connection():
         return sum(_delete(part) for part in _batches(dead_letter_ids))
 
@@ -126,7 +127,8 @@ def _batches(dead_letter_ids: Sequence[str]) -> Iterator[list[str]]:
 def _replay_batch(dead_letter_ids: list[str]) -> Replay:
     messages: dict[str, Message[Any]] = {}
     errors: list[str] = []
-    # One transaction: a message that fails again before its letter is deleted waits to store it, and is not lost.
+    # One transaction: if a message fails again before the commit, the insert of its new dead letter waits for the
+    # commit, and is not ignored as a duplicate of the old dead letter.
     with connection(), database.atomic():
         letters = DeadLetter.select().where(DeadLetter.dead_letter_id.in_(dead_letter_ids))
         for letter in letters.order_by(DeadLetter.dead_letter_id).for_update():

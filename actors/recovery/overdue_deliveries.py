@@ -1,4 +1,4 @@
-"""Deliveries whose notify message was lost, for example by a crash between recording an anomaly and announcing it."""
+"""Deliveries whose `notify` message was lost, for example by a crash after the anomaly was recorded."""
 
 from actors.pipeline.notify import notify
 from actors.recovery.lost_work import is_behind
@@ -7,9 +7,9 @@ from models.delivery import OVERDUE_SECONDS, Delivery
 
 
 def requeue() -> int:
-    """Queue a message for each overdue delivery and return how many; none while the queue is behind.
+    """Queue a `notify` message for each overdue delivery; return their number. Do nothing while the queue is behind.
 
-    A message too many does no harm: the delivery is claimed once. Raises `redis.RedisError` or
+    An unnecessary message does no harm, because a settled delivery cannot be claimed. Raises `redis.RedisError` or
     `peewee.PeeweeException` if a server is unavailable.
     """
     if is_behind(notify.queue_name, OVERDUE_SECONDS):

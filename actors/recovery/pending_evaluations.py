@@ -1,7 +1,7 @@
-"""Stored events whose evaluation was lost: found through their pending evaluations, and requeued.
+"""Requeueing of stored events whose `evaluate` message was lost.
 
-Evaluation messages are lost together with the data of Redis: after a power failure, a restored backup, or FLUSHALL.
-The pending evaluations in PostgreSQL show which events those were.
+Messages are lost if Redis loses data: after a power failure, the restore of a backup, or FLUSHALL. The pending
+evaluations in PostgreSQL show which events are affected.
 """
 
 import msgspec
@@ -21,12 +21,13 @@ QUEUE = "evaluate"
 
 
 def requeue(overdue_seconds: float = OVERDUE_SECONDS) -> int:
-    """Queue the events of overdue pending evaluations again and return how many; none while the queue is behind.
+    """Queue the events of overdue pending evaluations; return their number. Do nothing while the queue is behind.
 
-    Bundles that are still in the queue are snoozed. Events with a dead letter are left out. An event that is
-    evaluated twice changes nothing. Raises `redis.RedisError` or `peewee.PeeweeException` if a server is unavailable.
+    A pending evaluation whose bundle is still in the queue is snoozed. Events with a dead letter are left out. A
+    second evaluation of an event has no effect. Raises `redis.RedisError` or `peewee.PeeweeException` if a server is
+    unavailable.
     """
-    # The parts of a split bundle have other ids: while they wait, their pending evaluation looks lost.
+    # The messages of a split bundle have other ids, so that their pending evaluation looks lost while they wait.
     if is_behind(QUEUE, OVERDUE_SECONDS):
         return 0
     with connection():
@@ -40,7 +41,7 @@ def requeue(overdue_seconds: float = OVERDUE_SECONDS) -> int:
 
 
 def _still_queued(bundle_ids: list[str]) -> list[str]:
-    """Return those of the bundles that are waiting, delayed or leased."""
+    """Return the ids of the bundles that are waiting, delayed or leased."""
     pipeline = broker.client.pipeline(transaction=False)
     for bundle_id in bundle_ids:
         pipeline.hexists(f"{broker.namespace}:{QUEUE}.msgs", bundle_id)
@@ -48,9 +49,9 @@ def _still_queued(bundle_ids: list[str]) -> list[str]:
 
 
 def _requeue_events(pending: PendingEvaluation) -> int:
-    """Queue the events of one pending evaluation, each in a bundle of its own, and return how many.
+    """Queue the events of one pending evaluation, each in its own bundle; return their number.
 
-    If the events cannot be read, log it and snooze the pending evaluation, so that it does not block the others.
+    If the events cannot be read, log the error and snooze the pending evaluation, so that it does not block the others.
     """
     try:
         events = [row.__data__ for row in Event.evaluable(pending.event_ids)]
@@ -58,10 +59,10 @@ def _requeue_events(pending: PendingEvaluation) -> int:
         log.error("pending_evaluation_unreadable", bundle_id=pending.bundle_id, error=str(error))
         PendingEvaluation.snooze([pending.bundle_id])
         return 0
-    # One event a bundle: an event that fails does not bring the others back again and again.
+    # One bundle for each event: an event that fails does not cause the others to be requeued again.
     singles = list(make_bundles(QUEUE, event_records(map(msgspec.json.encode, events), None), 1))
     parts = {bundle.id: [str(event["event_id"])] for bundle, event in zip(singles, events, strict=True)}
-    # PostgreSQL first: after a crash in between, the new pending evaluations become overdue.
+    # PostgreSQL first: after a crash before the enqueue, the new pending evaluations become overdue.
     if PendingEvaluation.split(pending.bundle_id, parts):
         for bundle in singles:
             broker.run_script("enqueue", QUEUE, *bundle, 0)

@@ -1,4 +1,4 @@
-"""Dead letters in Redis, where workers write them: the keys `$queue.XQ*` of `finish.lua`."""
+"""Dead letters in Redis, where workers write them: the keys `$queue.XQ*` of the queue scripts."""
 
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ class _Options(msgspec.Struct):
 
 
 class _Readable(msgspec.Struct):
-    """The parts of a message that have columns of their own."""
+    """Parts of a message that are stored in separate columns."""
 
     actor_name: str | None = None
     args: list[Any] = []
@@ -57,7 +57,7 @@ def remove(queue_name: str, message_ids: list[str]) -> None:
 
 
 def _letter(queue_name: str, message_id: bytes, milliseconds: float, data: bytes, why: str) -> dict[str, Any]:
-    message = _read(data, _Readable) or _Readable()  # an unreadable message is kept, too
+    message = _read(data, _Readable) or _Readable()  # an unreadable message is stored too
     event = _convert(message.args[:1], tuple[_EventArgument])
     return {
         "dead_letter_id": message_id.decode(errors="replace"),
@@ -74,7 +74,7 @@ def _letter(queue_name: str, message_id: bytes, milliseconds: float, data: bytes
 
 
 def delivery_of(letter: dict[str, Any]) -> tuple[UUID, UUID] | None:
-    """Return the anomaly id and the channel id if the message is a notification."""
+    """Return the anomaly id and the channel id of a `notify` message, or None for any other message."""
     message = _read(letter["message"], _Readable)
     return _convert(message.args, tuple[UUID, UUID]) if message and message.actor_name == "notify" else None
 

@@ -1,4 +1,4 @@
-"""The rules in force: stored in PostgreSQL, published to Redis as one snapshot, and compiled by every worker."""
+"""Rules in force: stored in PostgreSQL, published to Redis as one snapshot, and compiled by every worker."""
 
 import threading
 from pathlib import Path
@@ -26,7 +26,7 @@ FOLDER = Path(__file__).parent
 PUBLISH_RULES = LuaScript(FOLDER / "windows" / "prelude.lua", FOLDER / "publish_rules.lua")
 SNAPSHOT = f"{KEY_PREFIX}:rules"
 REVISION = f"{KEY_PREFIX}:rules.revision"
-#: The columns that a worker needs, in addition to `rule_id`.
+#: Columns of a rule that a worker needs, in addition to `rule_id`.
 FIELDS = (
     "name",
     "severity",
@@ -40,17 +40,17 @@ FIELDS = (
 
 
 def publish() -> str:
-    """Publish the active rules, unless newer ones are published; return the published revision.
+    """Publish the rules in force, unless newer rules are published; return the published revision.
 
     Raises `redis.RedisError` or `peewee.PeeweeException` if a server is unavailable.
     """
-    published: Any = broker.client.get(REVISION)  # read before PostgreSQL, see _is_ahead
+    published: Any = broker.client.get(REVISION)  # must be read before PostgreSQL, see _is_ahead
     with connection():
         revision, rows = RuleRow.in_force()
         if published is not None and _is_ahead(published.decode(), revision):
             start_epoch(revision.epoch)
             revision, rows = RuleRow.in_force()
-            log.warning("rulebook_restored", published=published.decode(), restored=_text(revision))
+            log.warning("rules_restored", published=published.decode(), restored=_text(revision))
     rules = [{"rule_id": str(row.rule_id), **{field: getattr(row, field) for field in FIELDS}} for row in rows]
     snapshot = msgspec.json.encode({"revision": _text(revision), "rules": rules})
     reply: bytes = PUBLISH_RULES(broker.client, [SNAPSHOT, REVISION], [snapshot, revision.epoch, revision.number])
@@ -58,10 +58,9 @@ def publish() -> str:
 
 
 def _is_ahead(published: str, stored: Revision) -> bool:
-    """Return whether Redis has a later revision than PostgreSQL: then PostgreSQL was restored from a backup.
+    """Return whether Redis has a later revision than PostgreSQL, because PostgreSQL was restored from a backup.
 
-    A revision is published only after its commit. So PostgreSQL, if read later than Redis, cannot have a smaller
-    number of the same epoch for another reason.
+    There is no other cause: a revision is published only after its commit, and Redis is read before PostgreSQL.
     """
     epoch, _, number = published.rpartition(":")
     return epoch == stored.epoch and int(number) > stored.number
@@ -72,7 +71,7 @@ def _text(revision: Revision) -> str:
 
 
 def suspend(rule_id: str, version: int, reason: str) -> None:
-    """Put a rule that raised an exception out of force, with its reason, until an administrator changes it."""
+    """Suspend a rule that raised an exception, and store the reason, until an administrator changes the rule."""
     with connection():
         suspended = RuleRow.suspend(UUID(rule_id), version, reason)
     if suspended:
@@ -81,22 +80,22 @@ def suspend(rule_id: str, version: int, reason: str) -> None:
 
 
 def unsupported_rules(broker: RedisBroker) -> dict[str, str]:
-    """Return, by rule id, why running workers skip a rule. Raises `redis.RedisError`.
+    """Return the reasons why running workers skip rules, by rule id. Raises `redis.RedisError`.
 
-    Such a rule is in force for the workers that support it; usually the others run an older version.
+    Workers that support such a rule evaluate it; the other workers usually run an older version.
     """
     return unsupported.read(broker)
 
 
 class Rulebook:
-    """The compiled rules of this process, replaced as a whole when another revision is published."""
+    """Compiled rules of this process, replaced as a whole when another revision is published."""
 
     def __init__(self) -> None:
         self._compiled = ("", RuleSet([]))  # one attribute, because several threads read both parts
         self._lock = threading.Lock()
 
     def current(self) -> RuleSet:
-        """Return the rules in force. Costs one small read from Redis if they have not changed."""
+        """Return the rules in force. If they have not changed, the call costs one small read from Redis."""
         revision: Any = broker.client.get(REVISION)
         if revision is None:
             publish()
@@ -109,7 +108,7 @@ class Rulebook:
         with self._lock:
             snapshot: dict[str, Any] = msgspec.json.decode(broker.client.get(SNAPSHOT))  # type: ignore[arg-type]
             revision = snapshot["revision"]
-            if revision == self._compiled[0]:  # another thread was faster
+            if revision == self._compiled[0]:  # another thread has compiled it
                 return
             rules, skipped = _compile(snapshot["rules"])
             for rule_id, reason in skipped.items():
@@ -120,16 +119,16 @@ class Rulebook:
 
 
 def _compile(rows: list[dict[str, Any]]) -> tuple[list[Rule], dict[str, str]]:
-    """Return the compiled rules, and the reasons by rule id of those that this version does not support.
+    """Return the compiled rules and, by rule id, the reasons why this version does not support other rules.
 
-    A rule that raises another exception is suspended.
+    Suspend a rule that raises an unexpected exception.
     """
     rules: list[Rule] = []
     skipped: dict[str, str] = {}
     for row in rows:
         try:
             rules.append(parse_rule(row))
-        except InvalidRule as error:  # a newer version may have written it: other workers may support it
+        except InvalidRule as error:  # not suspended: workers of a newer version may support it
             skipped[row["rule_id"]] = str(error)[:MAX_REASON_CHARACTERS]
         except Exception as error:
             suspend(row["rule_id"], row["version"], fault_reason(error))

@@ -11,17 +11,17 @@ from actors.transport.redis_broker import RedisBroker
 from eventpulse import __version__
 from eventpulse.redis_keys import KEY_PREFIX
 
-#: Hash: worker id -> JSON object of the reasons by rule id. A worker has no field while it supports all rules.
+#: Hash of worker id -> JSON array: version, and reasons by rule id. A worker that supports all rules has no field.
 REPORTS = f"{KEY_PREFIX}:rules.unsupported"
 
 
 def report(broker: RedisBroker, reasons: dict[str, str]) -> None:
-    """Replace the report of this worker, and delete those of lost workers. Raises `redis.RedisError`."""
+    """Replace the report of this worker, and delete the reports of lost workers. Raises `redis.RedisError`."""
     running = queues.worker_ids(broker) | {broker.worker_id}
     known: dict[bytes, bytes] = broker.client.hgetall(REPORTS)  # type: ignore[assignment]
     obsolete = {worker.decode() for worker in known} - running
-    # Not a transaction, in which a full Redis rejects every command. If it rejects the report, evaluation must continue
-    # nevertheless, because evaluation frees memory.
+    # A full Redis rejects every command of a transaction, so the deletions would be lost too. Evaluation must continue
+    # if the report is rejected, because evaluation frees memory.
     with broker.client.pipeline(transaction=False) as pipeline, contextlib.suppress(redis.exceptions.OutOfMemoryError):
         if reasons:
             pipeline.hset(REPORTS, broker.worker_id, msgspec.json.encode([__version__, reasons]))

@@ -45,7 +45,6 @@ class Consumer(dramatiq.Consumer):
     """Consumer of one queue: at most `batch` messages in one call, and `concurrency` calls at the same time.
 
     If `batch` is None, the actor takes one message at a time, with decoded arguments.
-
     Each consumer has its own lease. After a connection error Dramatiq closes the consumer and creates another. Closing
     releases the lease, so that entries that were leased although the reply was lost return to the queue as well.
     """

@@ -1,20 +1,20 @@
--- Count events by bucket of time; return for each the count of its bucket and the baseline before it.
+-- Count events by time bucket; return for each event the count of its bucket and of the buckets before (the baseline).
 --
 -- ARGV[1]  msgpack: {position, {key, {size, baseline, keep}, newest, {time, id, time, id, …}}} for each window
 -- Reply    msgpack: {position, id, time, count, total, squares} for each event whose baseline is complete
 --
--- eventpulse:window:<rule>:<condition>:<group>           hash: bucket number -> count, "first" -> first bucket ever
--- eventpulse:window:<rule>:<condition>:<group>:<bucket>  set of the ids counted, so that a redelivery counts once
+-- eventpulse:window:<rule>:<condition>:<group>           hash: bucket number -> count, "first" -> its first number
+-- eventpulse:window:<rule>:<condition>:<group>:<bucket>  set of the ids of counted events; a redelivery counts once
 
 bypass_oom()
 local results = {}
-local IDS_GRACE = 900 -- less than GRACE, because a bucket stores every id and a window only the newest
+local IDS_GRACE = 900 -- seconds; less than GRACE, because a bucket stores the ids of all its events
 
 local function name(bucket)
     return string.format('%.0f', bucket)
 end
 
--- Return the sums of the counts and of the squared counts of the `length` buckets before this one.
+-- Return the sums of the counts and of the squared counts of the `length` buckets before `bucket`.
 local function baseline_of(key, bucket, length)
     local fields, total, squares = {}, 0, 0
     for back = 1, length do
@@ -27,12 +27,12 @@ local function baseline_of(key, bucket, length)
     return total, squares
 end
 
--- Add the events of one bucket, and their results.
+-- Count the events of one bucket, and append their results.
 local function add(position, key, query, bucket, times, ids)
     local size, baseline = unpack(query)
     local counted = key .. ':' .. name(bucket)
     local count = redis.call('HINCRBY', key, name(bucket), redis.call('SADD', counted, unpack(ids)))
-    retain(counted, size / 1e6 + LEAST_GRACE, size / 1e6 + IDS_GRACE)
+    retain(counted, size / 1e6 + MIN_GRACE, size / 1e6 + IDS_GRACE)
     local first = tonumber(redis.call('HGET', key, 'first') or math.huge)
     if bucket < first then
         redis.call('HSET', key, 'first', name(bucket))
@@ -68,7 +68,7 @@ for _, entry in ipairs(cmsgpack.unpack(ARGV[1])) do
             end
         end
     end
-    retain(key, (baseline + 1) * size / 1e6 + LEAST_GRACE, keep * size / 1e6 + GRACE)
+    retain(key, (baseline + 1) * size / 1e6 + MIN_GRACE, keep * size / 1e6 + GRACE)
 end
 
 return cmsgpack.pack(results)

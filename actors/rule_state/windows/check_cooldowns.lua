@@ -1,15 +1,15 @@
--- Find the events that win the cooldown of their group: no other winner is less than the cooldown away.
+-- Find the events that win the cooldown of their group: the time to every other winner is at least the cooldown.
 --
 -- ARGV[1]  msgpack: {key, cooldown, {{time, id}, …}} for each group, its events in order of (time, id)
--- Reply    msgpack: for each group, true or false for each of its events
+-- Reply    msgpack: for each group, a list: whether each event wins
 --
 -- eventpulse:cooldown:<rule>:<condition>:<group>  sorted set: event id -> time in microseconds
--- Only read: this avoids needless transactions, and the transaction that records the anomaly in PostgreSQL decides.
+-- The script only reads, to avoid needless transactions: the transaction that records an anomaly in PostgreSQL decides.
 
 local function winners(key, cooldown, members)
     local first, last = members[1][1] - cooldown, members[#members][1] + cooldown
     local reply = redis.call('ZRANGEBYSCORE', key, first, last, 'WITHSCORES')
-    local starts, started = {}, {} -- times in order, and ids
+    local starts, started = {}, {} -- times in order, and set of ids, of the events that started a cooldown
     for i = 1, #reply, 2 do
         started[reply[i]] = true
         starts[#starts + 1] = tonumber(reply[i + 1])
@@ -31,9 +31,9 @@ local function winners(key, cooldown, members)
     return wins
 end
 
-local answer = {}
+local results = {}
 for i, claim in ipairs(cmsgpack.unpack(ARGV[1])) do
-    answer[i] = winners(unpack(claim))
+    results[i] = winners(unpack(claim))
 end
 
-return cmsgpack.pack(answer)
+return cmsgpack.pack(results)

@@ -1,10 +1,10 @@
--- Add events to windows and count, for each, the members of the `width` that ends with it, itself included.
+-- Add events to windows; count for each event the members in the `width` that ends with the event, itself included.
 --
 -- ARGV[1]  msgpack: {position, {key, {width, keep, past}, newest, {time, id, time, id, …}}} for each window
 -- Reply    msgpack: {position, id, time, count} for each event
 --
 -- eventpulse:window:<rule>:<condition>:<group>  sorted set: event id -> event time in microseconds
--- Shared by all workers. Members are ids, so that a redelivery changes nothing.
+-- The key is shared by all workers. Its members are event ids, so that a redelivery changes nothing.
 
 bypass_oom()
 local results = {}
@@ -22,7 +22,7 @@ for _, entry in ipairs(cmsgpack.unpack(ARGV[1])) do
 
     redis.call('ZREMRANGEBYSCORE', key, '-inf', newest - past)
     redis.call('ZREMRANGEBYRANK', key, 0, -keep - 1)
-    retain(key, width / 1e6 + LEAST_GRACE, past / 1e6 + GRACE)
+    retain(key, width / 1e6 + MIN_GRACE, past / 1e6 + GRACE)
 end
 
 return cmsgpack.pack(results)

@@ -4,12 +4,12 @@
 -- Reply    msgpack: {position, id, time, needed} for each event found
 --
 -- eventpulse:window:<rule>:<condition>:<group>  sorted set: event id -> event time in microseconds
--- Shared by all workers. Members are ids, so that a redelivery changes nothing.
+-- The key is shared by all workers. Its members are event ids, so that a redelivery changes nothing.
 --
 -- An event is the last of `needed` within `width` if the member `needed - 1` ranks before it is less than `width`
 -- older. A new member can change this only for events less than `width` later and at most `needed - 1` ranks later.
--- An event for which it was true without the new members has had its result already, unless this is a redelivery: the
--- first worker may have crashed before it recorded its results, so all of them are returned again.
+-- If an event was the last of `needed` without the new members, an earlier call has returned its result. After a
+-- redelivery its result is returned again, because the first worker may have crashed before it recorded the result.
 --
 -- Example: needed = 3, width = 10; the window held times 1, 5 and 12, and now 3 is added.
 --
@@ -19,21 +19,22 @@
 --   2     5     rank 0, time 1: 5 - 1 < 10        rank -1: none, was not true   yes: 1, 3, 5
 --   3     12    rank 1, time 3: 12 - 3 < 10       rank 0, time 1: 12 - 1 >= 10  yes: 3, 5, 12
 --
--- "Without the new member" is the rank that is further down by `new - expired`: by the new members up to the event,
--- except those that are too old for its window. Had the window held 2 too (1, 2, 5, 12; 3 is new), 5 would stand at
--- rank 3, and without 3 the member at rank 0, time 1, would be within its window: it has had its result already.
+-- For the column "without the new member", the rank is lower by `new - expired`: by the number of new members up to
+-- the event, minus the new members that are too old for its window. Second example: the window held 1, 2, 5 and 12, and
+-- 3 is added. Then 5 has rank 3. Without 3, the member to compare with has rank 0 and time 1, which is within `width`,
+-- so an earlier call has returned the result of 5.
 --
--- The cost is the number of commands and the length of their replies. So a cheap test comes first: can any event from
--- the oldest new one on be the last of `needed`? Only then the ranks are read, which are usually those of the newest
--- few members, because events arrive nearly in order.
+-- The cost depends on the number of commands and the length of their replies. So a cheap test comes first: whether any
+-- event from the oldest new event on can be the last of `needed`. Only then members are read: usually the newest few,
+-- because events arrive nearly in order.
 
 bypass_oom()
 local call = redis.call
 local results = {}
-local TAIL = 4 -- members that are read in addition to the new ones
-local SLACK = 64 -- the window is cut to `keep` members each time it has grown by so many
+local TAIL = 4 -- number of members that are read in addition to the new members
+local SLACK = 64 -- number of added members after which the window is cut to `keep` members
 
--- Return the times and ids of the members at these ranks.
+-- Return the times and ids of the members with the ranks `first` to `last`.
 local function read(key, first, last)
     local reply, times, ids = call('ZRANGE', key, first, last, 'WITHSCORES'), {}, {}
     for i = 1, #reply, 2 do
@@ -42,7 +43,7 @@ local function read(key, first, last)
     return times, ids
 end
 
--- Return the rank of the oldest new member, and the times and ids from it on as far as a new member may matter.
+-- Return the rank of the oldest new member, and the times and ids from this rank to the last affected member.
 local function affected(key, size, members, needed, redelivered)
     local oldest, latest = members[2], members[#members]
     local first = math.max(0, size - #members / 2 - TAIL)
@@ -51,7 +52,7 @@ local function affected(key, size, members, needed, redelivered)
     for i, id in ipairs(ids) do
         from, to = from or id == oldest and i, to or id == latest and i
     end
-    if not from then -- late events: ask for their ranks
+    if not from then -- the new members are older than the members that were read
         first = call('ZRANK', key, oldest)
         to = call('ZRANK', key, latest) - first + 1
         times, ids = read(key, first, redelivered and -1 or first + to + needed - 2)
@@ -61,14 +62,14 @@ local function affected(key, size, members, needed, redelivered)
     return first + from - 1, { unpack(times, from, last) }, { unpack(ids, from, last) }
 end
 
--- Append a result for each event that the new members, which are in the window now, have made the last of `needed`.
+-- Append a result for each event that the new members, already added to the window, have made the last of `needed`.
 local function find(position, key, size, needed, width, members, redelivered)
     local is_new = {}
     for i = 2, #members, 2 do
         is_new[members[i]] = true
     end
     local first, times, ids = affected(key, size, members, needed, redelivered)
-    -- The times from the lowest rank that the loop looks back to; starts[1] has the rank `lowest`.
+    -- `starts` has the times of the members that the loop compares with; the lowest rank, of starts[1], is `lowest`.
     local lowest = math.max(0, first - needed + 1 - #members / 2)
     local starts = read(key, lowest, first + #times - needed)
     local new, expired = 0, 0
@@ -108,7 +109,7 @@ for _, entry in ipairs(cmsgpack.unpack(ARGV[1])) do
     if math.floor(size / SLACK) > math.floor((size - added) / SLACK) then
         call('ZREMRANGEBYRANK', key, 0, -keep - 1)
     end
-    retain(key, width / 1e6 + LEAST_GRACE, past / 1e6 + GRACE)
+    retain(key, width / 1e6 + MIN_GRACE, past / 1e6 + GRACE)
 end
 
 return cmsgpack.pack(results)

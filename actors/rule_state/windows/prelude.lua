@@ -1,28 +1,28 @@
--- Functions of the scripts that write the state of rules; this text is prepended to each of them.
+-- Functions of the scripts that write the state of rules; this text is prepended to each script.
 --
 -- Keys are kept for longer than their rule needs them, because events can arrive late after an outage and can be
--- delivered again. High-cardinality groups must not fill Redis, because then ingest would reject all events: above
--- half of maxmemory the retention becomes shorter. From 65 per cent on (by default, ingest rejects at 80) a window
--- lives little longer than it is wide, and a late event may find fewer neighbours in it.
+-- delivered again. But groups of high cardinality must not fill Redis, because ingest would then reject all events.
+-- The retention becomes shorter when Redis uses more than half of maxmemory. From 65 per cent on (by default, ingest
+-- rejects at 80 per cent) a window expires soon after its width, so that late events may be counted too low.
 --
--- The keys of windows are not declared: they are on one server, and a call needs many of them.
+-- The keys of windows are not passed in KEYS: only Redis Cluster requires that, and a call uses many keys.
 
-local GRACE, LEAST_GRACE = 3600, 180 -- seconds; the least is longer than the recovery and retry of a lost batch
-local AMPLE, SCARCE = 0.50, 0.65 -- shares of maxmemory
-local room -- 1 if memory is ample, 0 if it is scarce; read once for each call
+local GRACE, MIN_GRACE = 3600, 180 -- seconds; the minimum is longer than the recovery and retry of a lost batch
+local AMPLE, SCARCE = 0.50, 0.65 -- used shares of maxmemory
+local room -- from 1, memory is ample, to 0, memory is scarce; computed once for each call
 
--- Let the script write to a full Redis, see ../../transport/scripts/prelude.lua.
+-- Let the script write to a full Redis; see ../../transport/scripts/prelude.lua.
 local function bypass_oom()
     redis.call('DEL', 'eventpulse:oom_bypass')
 end
 
--- Expire a key between `least` and `most` seconds from now, depending on the memory that is left.
-local function retain(key, least, most)
+-- Expire a key after `min` to `max` seconds, depending on the memory that is left.
+local function retain(key, min, max)
     if not room then
         local memory = redis.call('INFO', 'memory')
         local used, limit = string.match(memory, 'used_memory:(%d+)'), string.match(memory, 'maxmemory:(%d+)')
         local share = limit == '0' and 0 or used / limit
         room = math.max(0, math.min(1, (SCARCE - share) / (SCARCE - AMPLE)))
     end
-    redis.call('EXPIRE', key, math.ceil(least + room * (most - least)))
+    redis.call('EXPIRE', key, math.ceil(min + room * (max - min)))
 end

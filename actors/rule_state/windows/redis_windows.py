@@ -19,7 +19,7 @@ from rules.windows.queries import (
 )
 
 FOLDER = Path(__file__).parent
-MEMBERS_PER_CALL = 1_000  # limits a script, during which Redis serves no other client, to about two milliseconds
+MEMBERS_PER_CALL = 1_000  # limits the time of a script, which blocks Redis, to about two milliseconds
 
 _decode_results = msgspec.msgpack.Decoder(list[WindowResult]).decode
 _decode_wins = msgspec.msgpack.Decoder(list[list[bool]]).decode
@@ -32,7 +32,7 @@ def _script(*names: str) -> LuaScript:
 
 CHECK_COOLDOWNS = _script("check_cooldowns")
 START_COOLDOWNS = _script("prelude", "start_cooldowns")
-#: The script of each query.
+#: Script of each query type.
 OBSERVE: dict[type[WindowQuery], LuaScript] = {
     NthWithin: _script("prelude", "nth_within"),
     CountWithin: _script("prelude", "count_within"),
@@ -41,13 +41,13 @@ OBSERVE: dict[type[WindowQuery], LuaScript] = {
 
 
 class RedisWindow:
-    """A `rules.windows.queries.Window` in Redis. Each call is one round trip and raises `redis.RedisError`."""
+    """A `rules.windows.queries.Window` in Redis. Each method makes one round trip. Raises `redis.RedisError`."""
 
     def __init__(self, client: "redis.Redis") -> None:
         self._client = client
 
     def observe(self, updates: Sequence[WindowUpdate]) -> list[WindowResult]:
-        """See `Window`. One update has at most 2,000 members: Lua cannot pass more arguments to a command."""
+        """Add members to windows, at most 2,000 in one update: Lua cannot pass more arguments to a command."""
         calls = [(OBSERVE[query], _encode(list(map(_message, part)))) for query, part in _parts(updates)]
         replies = run_pipelined(self._client, calls)
         return [result for reply in replies for result in _decode_results(reply)]
@@ -65,9 +65,9 @@ class RedisWindow:
 
 
 def _message(part: tuple[int, WindowUpdate]) -> tuple[Any, ...]:
-    """Return the argument of a script for one update. It has no values: every query counts its members.
+    """Return the argument of a script for one update, without values, because every query only counts members.
 
-    Members are one flat array, because a Lua table for each of them would cost as much as the query itself.
+    Members are one flat array, because a Lua table for each member would cost as much as the query itself.
     """
     position, update = part
     members = [field for at, event_id, _ in update.members for field in (at, event_id)]
@@ -75,7 +75,7 @@ def _message(part: tuple[int, WindowUpdate]) -> tuple[Any, ...]:
 
 
 def _parts(updates: Sequence[WindowUpdate]) -> Iterator[tuple[type[WindowQuery], list[tuple[int, WindowUpdate]]]]:
-    """Yield the updates with their positions, by type of query, in parts that are small enough for one call."""
+    """Yield the updates with their positions, by query type, in parts that are small enough for one call."""
     parts: dict[type[WindowQuery], list[tuple[int, WindowUpdate]]] = {}
     sizes: dict[type[WindowQuery], int] = {}
     for position, update in enumerate(updates):

@@ -12,5 +12,5 @@ for _, claim in ipairs(cmsgpack.unpack(ARGV[1])) do
         redis.call('ZREMRANGEBYSCORE', key, '-inf', member[1] - past)
     end
     redis.call('ZREMRANGEBYRANK', key, 0, -keep - 1)
-    retain(key, past / 1e6 + LEAST_GRACE, past / 1e6 + GRACE)
+    retain(key, past / 1e6 + MIN_GRACE, past / 1e6 + GRACE)
 end
