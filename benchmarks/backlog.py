@@ -1,11 +1,11 @@
-"""Benchmark of a backlog, stage by stage, in one worker process; for comparison, other systems and the servers' limits.
+"""Benchmark of each stage with a backlog, in one worker process, compared with other systems and the servers alone.
 
     .venv/bin/python benchmarks/backlog.py [--events 60000] [--rounds 3] [--fsync always]
 
-Each round queues the events in batches of 100 as the API does, drains `persist`, then `evaluate` with ten rules of
-which one matches each event, stores as many rows with the same statement without a queue (the limit of the table),
-pushes as many messages to a Redis list, 500 per pipeline (the limit of Redis), and lets the peers drain a backlog of
-their own into the same table. All in events per second.
+Each round queues the events in batches of 100, as the API does, and drains `persist`, then `evaluate` with ten rules;
+each event matches one rule. For comparison, the round stores as many rows without a queue (the limit of the table),
+pushes as many messages to a Redis list, 500 per pipeline (the limit of Redis), and each peer drains its own backlog
+into the same table. All figures are in events per second.
 """
 
 import argparse
@@ -35,12 +35,12 @@ from models.event import Event
 from models.rule import Rule
 
 BATCH = 100
-#: Number of events for each peer, enough for a few seconds: their rates do not depend on it.
+#: Number of events for each peer, enough for a few seconds; the rate does not depend on the number.
 PEER_EVENTS = {"dramatiq": 6_000, "streams": 4_000, "celery": 2_000}
 
 
 def make(count: int) -> list[bytes]:
-    """Return events as the API queues them: 275 bytes with id and times, ten types and twenty sources."""
+    """Return `count` events as the API queues them: JSON of 275 bytes, with ten types and twenty sources."""
     return [
         msgspec.json.encode(
             {
@@ -58,14 +58,14 @@ def make(count: int) -> list[bytes]:
 
 
 def rate(count: int, work: Callable[[], None]) -> float:
-    """Run `work` and return `count` per second."""
+    """Run `work`, which processes `count` events, and return the events per second."""
     started = time.perf_counter()
     work()
     return count / (time.perf_counter() - started)
 
 
 def drain(queue_name: str) -> None:
-    """Run a worker on one queue until it is empty."""
+    """Run a worker on one queue until the queue is empty."""
     worker = dramatiq.Worker(broker, queues={queue_name}, worker_threads=2, worker_timeout=100)
     worker.start()
     while broker.client.exists(f"{broker.namespace}:{queue_name}.msgs"):

@@ -1,4 +1,4 @@
-"""Compare two checkouts: run the same benchmarks alternately in both, and print medians and their ratio.
+"""Comparison of two checkouts: runs the same benchmarks alternately in both, and prints medians and their ratio.
 
     .venv/bin/python benchmarks/compare.py --base PATH [--head PATH] [--rounds 5] [--seconds 10] [--only backlog …]
 
@@ -13,7 +13,7 @@ import statistics
 import subprocess
 from pathlib import Path
 
-#: The figures of each benchmark that are compared; see the benchmarks for their meaning.
+#: Names of the compared figures of each benchmark.
 FIGURES = {
     "sustained": [
         "stored, of 15,000 events/s offered (always)",
@@ -29,7 +29,7 @@ FIGURES = {
     ],
     "alerts": ["event posted → alert, p50 (always)", "event posted → alert, p95 (always)"],
 }
-#: Runs one benchmark in a checkout and prints its figures as JSON in the last line. The peers are not part of it.
+#: Program that runs one benchmark without the peers, and prints its figures as JSON in the last line.
 PROGRAM = """
 import json, sys, types
 from eventpulse import logs
@@ -57,7 +57,7 @@ print(json.dumps({line.name: line.median for line in report.lines}))
 
 
 def figures(checkout: Path, benchmark: str, seconds: float) -> dict[str, float]:
-    """Run one benchmark in a checkout and return all its figures by name."""
+    """Run one benchmark in a checkout and return the medians of its figures by name."""
     environ = {name: value for name, value in os.environ.items() if name not in ("REDIS_URL", "DATABASE_URL")}
     command = [str(checkout / ".venv" / "bin" / "python"), "-c", PROGRAM, benchmark, str(seconds)]
     process = subprocess.run(command, cwd=checkout / "benchmarks", env=environ, stdout=subprocess.PIPE, check=True)

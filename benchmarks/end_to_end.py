@@ -6,7 +6,7 @@ sustained  15,000 events/s in batches of 100 with ten rules: stored events, wait
 ceiling    the highest rate with a flat backlog
 ingest     the highest rate of accepted events, by batch size, with the workers paused
 single     requests of one event: latency at 1,000/s with the workers running; the highest rate
-latency    from the time a batch of 100 is due to its 202, by offered rate
+latency    of a batch of 100, from its due time to the response 202, by offered rate
 overload   three times the ceiling for a minute, with a low high-water mark: every accepted event is stored
 scale      stored events per second under overload, by number of worker and API processes
 """
@@ -26,15 +26,15 @@ from system import System, system
 from eventpulse.cli import load_generator
 
 CONNECTIONS = 8
-MANY = 32  # connections of clients that send one event per request
-FLAT = 3_000  # a backlog is flat with at most this many messages waiting at the end: a fifth of a second of work
+MANY = 32  # number of connections for requests of one event, and for overload
+FLAT = 3_000  # maximum backlog at the end of a run that counts as flat: a fifth of a second of work
 NO_MARK = {"EVENTPULSE_MAX_BACKLOG": "100000000"}
 
 
 def offer(
     running: System, rate: float | None, seconds: float, batch: int = 100, connections: int = CONNECTIONS
 ) -> load_generator.Outcome:
-    """Offer `rate` events per second; None: as many as are answered."""
+    """Send `rate` events per second in total, or, if `rate` is None, a new request after each response."""
     per_second = rate / batch if rate else None
     return load_generator.drive(running.api, batch, seconds=seconds, rate=per_second, connections=connections)
 
@@ -56,7 +56,7 @@ def sustained(report: Report, fsync: str, seconds: float, count: int) -> None:
             p95.append(outcome.percentile(0.95))
             for unit, used in running.cpu_seconds().items():
                 cpu.setdefault(unit, []).append((used - before[unit]) / added * 1e6)
-    # Stored events lag behind offered events by those in progress: 1 % in a run of this length.
+    # The bar is 1 % lower than the offered rate, because some events are still in progress at the end.
     report.add(
         Line(f"stored, of 15,000 events/s offered ({fsync})", "events/s", stored, at_least=14_850),
         Line(f"waiting at the end ({fsync})", "events", waiting, at_most=FLAT),
@@ -67,7 +67,7 @@ def sustained(report: Report, fsync: str, seconds: float, count: int) -> None:
 
 
 def ceiling(report: Report, fsync: str, seconds: float) -> float:
-    """Measure the highest rate with a flat backlog, in events/s."""
+    """Measure and return the highest rate with a flat backlog, in events/s."""
     best = 0.0
     with system(fsync) as running:
         offer(running, 15_000, 3)
@@ -144,7 +144,7 @@ def _closed_loop(running: System, seconds: float) -> float:
 
 
 def _wrk(running: System, seconds: float) -> float:
-    """Return the highest rate with wrk, which uses less CPU than our client; every response must be a 202."""
+    """Return the requests per second with wrk, which uses less CPU than our client; all must succeed."""
     body = next(load_generator.requests(running.api, 1)).partition(b"\r\n\r\n")[2].decode()
     script = f"""
         wrk.method, wrk.body, wrk.headers["Content-Type"] = "POST", [[{body}]], "application/json"
@@ -175,7 +175,7 @@ def latency(report: Report, fsync: str, seconds: float) -> None:
 
 
 def overload(report: Report, fsync: str, best: float, seconds: float = 60) -> None:
-    """Offer three times the ceiling; the high-water mark of two seconds of work is reached immediately."""
+    """Offer three times the rate `best`, with a high-water mark of two seconds of work."""
     with system(fsync, EVENTPULSE_MAX_BACKLOG=str(int(2 * best))) as running:
         offer(running, 15_000, 3)
         running.settle()

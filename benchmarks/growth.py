@@ -2,9 +2,10 @@
 
     .venv/bin/python benchmarks/growth.py [--rows 10000000] [--rounds 5] [--events 40000]
 
-At each size, a table with realistic rows and an empty copy alternate, so that other load on the machine affects both:
-`Event.store`, batches of 500, one connection, all indexes. "Live" events have the current time; events of "any age"
-are spread over the time range of the table, unlike live traffic. A page is a complete request without HTTP.
+At each size, inserts into a filled table and into an empty copy alternate, so that other load on the machine affects
+both: `Event.store`, batches of 500, one connection, all indexes. "Live" events have the current time; events of "any
+age" are spread over the time range of the table, unlike live traffic. The time of a page includes the parsing of the
+query, the SQL query and the conversion of its rows, not HTTP.
 """
 
 import argparse
@@ -25,12 +26,12 @@ from models import database
 from models.event import Event
 
 TYPES, SOURCES, BATCH = 10, 20, 500
-#: Time between two rows: a table of ten million rows covers the last two hours and 45 minutes.
+#: Time between two rows; a table of ten million rows covers 10,000 seconds.
 STEP = timedelta(milliseconds=1)
 PAGE_REPEATS = 20
 PAGES = {"newest": {}, "one event_type": {"event_type": "order.step-3"}, "one source": {"source": "shop-07"}}
-# Ids are UUIDv7 of the time of the row, as the API generates them: ids of gen_random_uuid() would be spread over the
-# index of the primary key, and new rows would not be appended at its right edge.
+# The ids are UUIDv7 with the time of the row, as the API generates them. Random ids would be spread over the index of
+# the primary key, while the API appends new ids at the end of the index.
 FILL = """
     INSERT INTO events
     SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(md5(n::text), 1, 3) || '8'
@@ -40,12 +41,12 @@ FILL = """
            '{"region": "eu-west"}', at
     FROM generate_series(1, %(rows)s) AS n, LATERAL (SELECT %(newest)s - (%(rows)s - n) * %(step)s AS at) AS times
 """
-# A copy of the table; a connection selects it with its search_path.
+# Empty copy of the table in another schema; a connection selects the copy with `search_path`.
 TWIN = "CREATE SCHEMA twin; CREATE TABLE twin.events (LIKE public.events INCLUDING ALL)"
 
 
 def fill(own: Servers, rows: int) -> None:
-    """Fill the table with this many rows; analyze it and write it to disk, like a table that has grown slowly."""
+    """Replace the contents of the table by `rows` rows, vacuum and analyze it, and write it to disk."""
     with own.connection.cursor() as cursor:
         cursor.execute("TRUNCATE events")
         cursor.execute(FILL, {"rows": rows, "newest": datetime.now(UTC), "step": STEP})
@@ -54,7 +55,7 @@ def fill(own: Servers, rows: int) -> None:
 
 
 def prepare(count: int, oldest: timedelta) -> list[list[bytes]]:
-    """Return batches of events that arrive now, with times between `oldest` ago and now."""
+    """Return batches of events that arrive now; their timestamps are between `oldest` ago and now."""
     encoded = []
     for number in range(count):
         now = datetime.now(UTC)
@@ -72,7 +73,7 @@ def prepare(count: int, oldest: timedelta) -> list[list[bytes]]:
 
 
 def store(schema: str, batches: list[list[bytes]]) -> float:
-    """Store the events in the table of this schema; return events per second."""
+    """Store the events in the table of this schema and return the stored events per second."""
     with database.connection():
         database.database.execute_sql(f"SET search_path TO {schema}, public")
         started = time.perf_counter()
@@ -81,7 +82,7 @@ def store(schema: str, batches: list[list[bytes]]) -> float:
 
 
 def in_turns(own: Servers, rounds: int, events: int, oldest: timedelta) -> tuple[list[float], list[float]]:
-    """Return the events per second stored in the empty copy and in the table, one value per round."""
+    """Return the insert rates of the empty copy and of the filled table in events/s, one value per round."""
     empty, filled = [], []
     for number in range(rounds):
         with own.connection.cursor() as cursor:
@@ -92,7 +93,7 @@ def in_turns(own: Servers, rounds: int, events: int, oldest: timedelta) -> tuple
 
 
 def page_ms(parameters: dict[str, str]) -> list[float]:
-    """Return the durations of several requests for a page of 50, in ms."""
+    """Return the durations of `PAGE_REPEATS` reads of a page of 50 events, in ms."""
     took = []
     with database.connection():
         database.database.execute_sql("SET search_path TO public")
@@ -104,7 +105,7 @@ def page_ms(parameters: dict[str, str]) -> list[float]:
 
 
 def measure(report: Report, rows: int = 10_000_000, rounds: int = 5, events: int = 40_000) -> None:
-    """Measure an empty table, a tenth of `rows` and all of `rows`, with `rounds` of `events` at each size."""
+    """Measure inserts and pages with zero, a tenth of `rows`, and `rows` stored rows; each round stores `events`."""
     rates: dict[str, list[tuple[float, float]]] = {"live": [], "of any age": []}
     pages: dict[str, list[tuple[float, float]]] = {name: [] for name in PAGES}
     with servers() as own:

@@ -1,10 +1,10 @@
-"""Benchmark of the memory of a worker over time, and of a queued event in Redis.
+"""Benchmark of the memory of a worker over time, and of the memory of a queued event in Redis.
 
     .venv/bin/python benchmarks/memory.py [--events 1000000] [--queued 100000]
 
-A real worker process stores and evaluates the events, with ten rules of which one matches each event, while its
-resident size is sampled. The events are queued as the API does, in batches of 100, a little ahead of the worker. The
-bytes in Redis are the growth of `used_memory` without a worker, for batches of 100 and for single events.
+A real worker process stores and evaluates the events, with ten rules; each event matches one rule. The benchmark
+samples the resident size of the process, and queues events in batches of 100, as the API does, a little ahead of the
+worker. The bytes in Redis are the growth of `used_memory` without a worker, for batches of 100 and for single events.
 """
 
 import argparse
@@ -30,9 +30,10 @@ from models import database
 from models.rule import Rule
 
 TYPES, SOURCES, BATCH = 10, 20, 100
-#: Rules fire after about 50,000 events, before the first sample: the memory of a first notification is not growth.
+#: Limit of the rules, which fire after about 50,000 events. The compared samples are later, so that memory for the
+#: first notification does not count as growth.
 ENOUGH_TO_FIRE = 250
-AHEAD = 20_000  # highest number of queued and unfinished events
+AHEAD = 20_000  # maximum number of queued and leased events
 SAMPLES = 20
 LONGEST_SECONDS = 600
 STOP_SECONDS = 10
@@ -44,7 +45,7 @@ RECEIVED = b',"received_at":"%b"}'
 
 
 def encoded(start: int, count: int) -> list[bytes]:
-    """Return events as the API queues them: the JSON of the client with id and arrival time."""
+    """Return `count` events as the API queues them: the JSON of the client, with id and arrival time."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").encode()
     return [
         EVENT % (str(uuid7()).encode(), number % TYPES, number // TYPES % SOURCES, now, number) + RECEIVED % now
@@ -82,7 +83,7 @@ def worker(own: Servers) -> Iterator[psutil.Process]:
 
 
 def resident(own: Servers, count: int) -> list[tuple[float, float]]:
-    """Return (processed events, MiB of the worker) after each twentieth of the events. Raises `TimeoutError`."""
+    """Return (processed events, MiB of the worker) after each twentieth of `count` events. Raises `TimeoutError`."""
     points: list[tuple[float, float]] = []
     deadline = time.monotonic() + LONGEST_SECONDS
     queued = 0
@@ -102,7 +103,7 @@ def resident(own: Servers, count: int) -> list[tuple[float, float]]:
 
 
 def redis_bytes(own: Servers, count: int, batch: int) -> float:
-    """Return the bytes in Redis per queued event, for `count` events in batches of this size."""
+    """Return the bytes in Redis per queued event, measured with `count` events in batches of `batch`."""
     own.empty()
     before = broker.client.info("memory")["used_memory"]
     for start in range(0, count, batch):
@@ -111,10 +112,10 @@ def redis_bytes(own: Servers, count: int, batch: int) -> float:
 
 
 def measure(report: Report, events: int = 1_000_000, queued: int = 100_000) -> None:
-    """Measure Redis with `queued` waiting events, then a worker during `events`."""
+    """Measure the memory of Redis with `queued` events, then of a worker that processes `events` events."""
     with servers() as own:
         runtime.setup(ConnectedSettings(redis_url=own.redis_url, database_url=own.database_url))
-        redis_bytes(own, BATCH, BATCH)  # load the scripts into Redis first: they are not part of an event
+        redis_bytes(own, BATCH, BATCH)  # load the scripts into Redis, so that their memory is not counted
         (event,) = encoded(queued // 2, 1)
         json = len(event.partition(RECEIVED[:15])[0] + b"}")
         for batch in (BATCH, 1):

@@ -1,11 +1,11 @@
-"""Benchmark of the CPU of Redis per event, and of the bytes per event on its way.
+"""Benchmark of the CPU time of Redis per event, and of the bytes per event in Redis and PostgreSQL.
 
     .venv/bin/python benchmarks/one_redis.py [--events 100000] [--rounds 3] [--fsync always]
 
 Each round queues the events in batches of 100 as the API does, and drains `persist` and `evaluate` in one process:
-without rules, then with 1, 3 and 10 rules that match every event. Only the CPU of Redis is counted; Redis has one
-thread, so one CPU second per second is its capacity. Each rule groups by type and source: a batch of 500 events
-uses 200 windows. For comparison, one rule with 20 windows per batch, and one with a window per event.
+without rules, then with 1, 3 and 10 rules that match every event. Only the CPU time of Redis is counted; Redis has one
+thread, so its capacity is one CPU second per second. Each rule groups by type and source, so that a batch of 500 events
+uses 200 windows. For comparison, one rule has 20 windows per batch, and another a window per event.
 
 The servers report the bytes per event: into and out of Redis, its append-only file, its memory for a waiting event, the
 write-ahead log of PostgreSQL, and the table with its indexes.
@@ -27,13 +27,13 @@ from eventpulse.settings import ConnectedSettings
 from models import database
 from models.rule import Rule
 
-#: `group_by` of a rule, by the number of windows in a batch of 500 events of `backlog.make`.
+#: Values of `group_by`, by the number of windows that a batch of 500 events uses.
 BY = {
     "200 windows per batch": ["event_type", "source"],
     "20 windows per batch": ["source"],
     "one window per event": ["payload.order"],
 }
-#: Number of rules that match every event, and their grouping.
+#: Cases: the number of rules that match every event, and a key of `BY`.
 CASES = [
     (0, "200 windows per batch"),
     (1, "200 windows per batch"),
@@ -62,7 +62,7 @@ def write_rules(count: int, group_by: Sequence[str]) -> None:
 
 
 def one_case(own: Servers, count: int, rules: int, by: str) -> dict[str, float]:
-    """Return the CPU of Redis, in µs per event, for accept and persist and in total."""
+    """Return the CPU time of Redis in µs per event, for accept and persist together, and for all stages."""
     own.empty()
     write_rules(rules, BY[by])
     events = make(count)
@@ -79,7 +79,7 @@ def one_case(own: Servers, count: int, rules: int, by: str) -> dict[str, float]:
 
 
 def weights(own: Servers, count: int) -> dict[str, float]:
-    """Return the bytes per event, with one rule."""
+    """Return the bytes per event by name of the figure, measured with one rule."""
     own.empty()
     write_rules(1, BY["200 windows per batch"])
     events = make(count)

@@ -1,4 +1,4 @@
-"""Plots of docs/performance.md, drawn from a saved run.
+"""Plots for docs/performance.md, drawn from a saved report.
 
 .venv/bin/python benchmarks/plots.py docs/performance.json docs/plots
 """
@@ -14,7 +14,7 @@ import matplotlib
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
-#: Names of the x axes with a logarithmic scale.
+#: Labels of the x axes that have a logarithmic scale.
 LOGARITHMIC = {"events a request", "rules", "rows stored"}
 
 
@@ -40,9 +40,9 @@ def draw(series: dict[str, Any], date: str, path: Path) -> None:
 
 
 def draw_all(saved: Path, folder: Path) -> list[Path]:
-    """Draw every series of a saved run as SVG; return the files."""
-    matplotlib.rcParams["svg.hashsalt"] = "eventpulse"  # stable ids: equal figures give equal files
-    matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text
+    """Draw every series of a saved report as an SVG file; return the paths."""
+    matplotlib.rcParams["svg.hashsalt"] = "eventpulse"  # fixed ids, so that equal figures give equal files
+    matplotlib.rcParams["svg.fonttype"] = "none"  # keep text as text, not as paths
     run = json.loads(saved.read_text())
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []

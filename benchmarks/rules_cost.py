@@ -1,11 +1,10 @@
-"""Cost of the evaluate stage by the number of rules that exist and of rules that match.
+"""Benchmark of the evaluate stage, by the number of rules that exist and of rules that match.
 
     .venv/bin/python benchmarks/rules_cost.py [--rounds 7] [--events 10000]
 
 Runs `rules.engine.evaluate` on batches of 500 prepared events, with its windows in a real Redis, and reports the wall
-time in µs per event. All sets of rules take turns in each round, so that other load on the machine affects them
-equally. "Python alone" is the same with a window that returns no results. Windows are full, as in operation, and no
-rule fires.
+time in µs per event. Each round runs all sets of rules, so that other load on the machine affects them equally.
+"Python alone" is the time with a window that returns no results. Windows are full, as in production, and no rule fires.
 """
 
 import argparse
@@ -29,17 +28,17 @@ from rules.rule import Rule, parse_rule
 from rules.windows.queries import CooldownClaim, Window, WindowResult, WindowUpdate
 
 TYPES, SOURCES, BATCH = 10, 20, 500
-#: Time between two events: each source has 50 in a window, fewer than a rule needs to fire.
+#: Time between two events, so that a window has 50 events of each source, fewer than a rule needs to fire.
 STEP = timedelta(milliseconds=10)
 WINDOW_SECONDS, LIMIT = 10, 60
 #: Number of events after which all windows have their final size.
 WARM_UP = 8_000
-#: The sets of rules by the label of their curve: how many rules match every event, and how many exist.
+#: Sets of rules by the label of their curve: pairs of the number of matching rules and of existing rules.
 SETS = {"none match": [(0, 0)], "one matches": [(1, 10)], "ten match": [(10, 10), (10, 100), (10, 1_000)]}
 
 
 class NoWindow:
-    """A window that stores nothing and returns no results."""
+    """Window that stores nothing and returns no results."""
 
     def observe(self, _updates: Sequence[WindowUpdate]) -> list[WindowResult]:
         return []
@@ -52,7 +51,10 @@ class NoWindow:
 
 
 def rules(matching: int, existing: int) -> RuleSet:
-    """Return a set of rules. Those that match no event differ in type, in source or in payload, a third each."""
+    """Return `existing` rules, of which `matching` match every event.
+
+    A third each of the other rules has a type, a source or a payload value that no event has.
+    """
     others: tuple[dict[str, Any], ...]
     made = [rule({} if number % 2 else {"metadata.region": "eu-west"}) for number in range(matching)]
     for number in range(existing - matching):
@@ -79,7 +81,7 @@ def rule(filters: dict[str, Any]) -> Rule:
 
 
 def traffic() -> Iterator[list[Event]]:
-    """Yield batches of events, one `STEP` after the other, without end."""
+    """Yield batches of events without end; consecutive events are `STEP` apart."""
     at, number = datetime.now(UTC), 0
     payload = {"order": 123_456, "amount": 42.5, "currency": "EUR"}
     while True:
@@ -92,7 +94,7 @@ def traffic() -> Iterator[list[Event]]:
 
 
 def cost(batches: list[list[Event]], ruleset: RuleSet, window: Window) -> float:
-    """Return the cost in µs per event."""
+    """Evaluate the batches and return the wall time in µs per event."""
     started = time.perf_counter()
     for batch in batches:
         found = evaluate_batch(batch, ruleset, window)
@@ -101,7 +103,7 @@ def cost(batches: list[list[Event]], ruleset: RuleSet, window: Window) -> float:
 
 
 def measure(report: Report, rounds: int = 7, events: int = 10_000) -> None:
-    """Evaluate `events` events with each set of rules in each round."""
+    """Measure the evaluation of `events` events with each set of rules, in each round."""
     sets = {(label, existing): rules(each, existing) for label, kind in SETS.items() for each, existing in kind}
     costs: dict[tuple[str, int], list[float]] = {known: [] for known in sets}
     python: dict[tuple[str, int], list[float]] = {known: [] for known in sets}

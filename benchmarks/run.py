@@ -1,4 +1,4 @@
-"""Run all benchmarks: print each figure with its bar, save JSON, and draw the plots.
+"""All benchmarks: prints each figure with its bar, saves a JSON report, and draws the plots.
 
 make bench                                                             all of them, about 35 minutes
 .venv/bin/python benchmarks/run.py --quick --save /tmp/quick.json      short runs, to check the benchmarks themselves

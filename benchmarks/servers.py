@@ -1,4 +1,4 @@
-"""Temporary Redis and PostgreSQL of a benchmark."""
+"""Temporary Redis and PostgreSQL servers for a benchmark."""
 
 import os
 import tempfile
@@ -18,7 +18,7 @@ from models import database, migrations
 
 @dataclass(frozen=True)
 class Servers:
-    """Both running servers; `connection` is the connection of the benchmark, in autocommit mode."""
+    """Running Redis and PostgreSQL, and a connection to PostgreSQL in autocommit mode."""
 
     redis: Daemon
     postgres: Daemon
@@ -43,29 +43,30 @@ class Servers:
             return int(next(cursor)[0])
 
     def empty(self) -> None:
-        """Forget all events, and everything that Redis holds."""
+        """Delete all events and pending evaluations from PostgreSQL, and all data from Redis."""
         with self.connection.cursor() as cursor:
             cursor.execute("TRUNCATE events, pending_evaluations")
         with redis.Redis.from_url(self.redis_url) as client:
             client.flushall()
 
     def redis_cpu_seconds(self) -> float:
-        """CPU that Redis has used so far, in seconds."""
+        """Return the CPU time that Redis has used so far, in seconds."""
         return cpu_seconds(self.redis.pid)
 
     def postgres_cpu_seconds(self) -> float:
-        """CPU that all processes of PostgreSQL have used so far, in seconds."""
+        """Return the CPU time that all processes of PostgreSQL have used so far, in seconds."""
         return cpu_seconds(self.postgres.pid)
 
 
 @contextmanager
 def servers(fsync: str = "always") -> Iterator[Servers]:
-    """Start both servers in a temporary folder, with this `appendfsync` and a migrated database.
+    """Start Redis with `appendfsync` set to `fsync`, and PostgreSQL with a migrated database, in a temporary folder.
 
-    The models of this process use the PostgreSQL. At the end both servers are stopped and the folder is removed.
+    The models of this process use this PostgreSQL. At the end, stop both servers and remove the folder.
     """
     with tempfile.TemporaryDirectory(prefix="eventpulse-benchmark-") as folder:
-        Path(folder).chmod(0o755)  # as root, PostgreSQL runs as another user
+        # PostgreSQL runs as another user when this process is root; that user must be able to enter the folder.
+        Path(folder).chmod(0o755)
         redis_server = embedded.start_redis(Path(folder) / "redis")
         try:
             with redis.Redis.from_url(redis_server.url) as client:
@@ -79,7 +80,7 @@ def servers(fsync: str = "always") -> Iterator[Servers]:
                 yield Servers(redis_server, postgres_server, connection)
             finally:
                 database.database.close_all()
-                postgres_server.stop()  # disconnects the remaining clients
+                postgres_server.stop()  # also closes the connection of `Servers`
         finally:
             redis_server.stop()
 

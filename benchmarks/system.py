@@ -1,4 +1,4 @@
-"""A complete EventPulse for a benchmark: real processes on temporary servers."""
+"""EventPulse for a benchmark: `eventpulse up` with temporary servers."""
 
 import signal
 import socket
@@ -19,7 +19,8 @@ from servers import Servers, cpu_seconds, servers
 START_SECONDS = 60
 STOP_SECONDS = 30
 UNITS = ("api", "live", "worker", "scheduler")
-#: Ten rules, one for each event type of `eventpulse.cli.load_generator`. The first fires once a minute for each source.
+#: Ten rules, one for each event type of `eventpulse.cli.load_generator`. Only the first rule fires, once a minute for
+#: each source.
 RULES: list[dict[str, Any]] = [
     {
         "name": f"Many {number}",
@@ -40,7 +41,7 @@ RULES: list[dict[str, Any]] = [
 
 @dataclass(frozen=True)
 class System:
-    """A running EventPulse; `api` is the URL of its API with the version."""
+    """Running `eventpulse up`; `api` is the URL of its API, including the version."""
 
     servers: Servers
     api: str
@@ -48,17 +49,17 @@ class System:
     redis: "redis.Redis"
 
     def processes(self, unit: str) -> list[psutil.Process]:
-        """Return the processes of a unit; for the API, the gunicorn workers."""
+        """Return the processes of a unit; for the API, the worker processes of gunicorn."""
         children = [child for child in self.launcher.children() if child.cmdline()[-1:] == [unit]]
         return [worker for parent in children for worker in parent.children()] if unit == "api" else children
 
     def cpu_seconds(self) -> dict[str, float]:
-        """Return the CPU seconds used so far, by unit."""
+        """Return the CPU seconds used so far, by unit and by server."""
         used = {unit: sum(cpu_seconds(each.pid) for each in self.processes(unit)) for unit in UNITS}
         return used | {"redis": self.servers.redis_cpu_seconds(), "postgres": self.servers.postgres_cpu_seconds()}
 
     def backlog(self) -> int:
-        """Return the number of waiting and leased messages."""
+        """Return the number of waiting and leased messages of all queues."""
         return sum(int(self.redis.get(f"eventpulse:{queue}.count") or 0) for queue in ("persist", "evaluate", "notify"))
 
     def pause_workers(self) -> None:
@@ -86,9 +87,9 @@ def system(
     read: Callable[[str], None] = lambda _: None,
     **settings: str,
 ) -> Iterator[System]:
-    """Run `eventpulse up` with ten rules on a Redis with this `appendfsync` and a PostgreSQL.
+    """Run `eventpulse up` with ten rules and temporary servers; `fsync` is the `appendfsync` of Redis.
 
-    A separate thread calls `read` with each line of its output.
+    A separate thread calls `read` with each line of the output.
     """
     port, live_port = _free_port(), _free_port()
     with servers(fsync) as own:

@@ -12,9 +12,9 @@ from peers import row
 
 WORKER = ["peers.celery_app"]
 SETTINGS: dict[str, str] = {}
-# The fastest of prefork with 1, 2 and 4 processes, threads with 2, 4 and 8, and solo; most are close to it.
+# Fastest of the measured options: prefork with 1, 2 and 4 processes, 2, 4 and 8 threads, and solo.
 OPTIONS = ["--pool=prefork", "--concurrency=2", "--loglevel=ERROR"]
-OPTIONS += ["--without-gossip", "--without-mingle", "--without-heartbeat"]  # only needed with several workers
+OPTIONS += ["--without-gossip", "--without-mingle", "--without-heartbeat"]  # not needed by a single worker
 
 app = Celery("peers", set_as_current=False)
 app.conf.update(
@@ -30,7 +30,7 @@ def store(event: dict[str, Any]) -> None:
 
 
 def connect(url: str) -> None:
-    """Connect the app to the Redis of `url`; Celery uses another URL scheme for sockets."""
+    """Set the URL of Redis; Celery uses another scheme than redis-py for Unix sockets."""
     app.conf.broker_url = url.replace("unix://", "redis+socket://", 1)
 
 

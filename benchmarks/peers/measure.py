@@ -22,7 +22,7 @@ POLL_SECONDS = 0.05
 
 
 class Peer(Protocol):
-    """Module of a peer: `python -m WORKER`, with SETTINGS in its environment, drains the events that `fill` queued."""
+    """Module of a peer. `fill` queues events, and `python -m WORKER` with the variables SETTINGS drains them."""
 
     WORKER: list[str]
     SETTINGS: dict[str, str]
@@ -34,14 +34,13 @@ PEERS: dict[str, Peer] = {"dramatiq": stock, "celery": celery_app, "streams": st
 
 
 class PeerError(Exception):
-    """A peer did not store its events; the message has the end of its output."""
+    """Raised when a peer exits, stores nothing, or stores an event twice."""
 
 
 def drained(servers: Servers, peer: Peer, events: Sequence[bytes], at_most_seconds: float = 20) -> float:
-    """Return the events per second that the peer stores, from the first rows to the last, without its start.
+    """Return the events per second that a peer stores; the time until the first stored row does not count.
 
-    A peer is stopped after `at_most_seconds`; its rate is then that of the events stored so far.
-    Raises `PeerError` if it exits, stores nothing, or stores an event twice.
+    A peer is stopped after `at_most_seconds`; the rate then counts the events stored so far. Raises `PeerError`.
     """
     servers.empty()
     peer.fill(servers, events)
@@ -57,7 +56,7 @@ def drained(servers: Servers, peer: Peer, events: Sequence[bytes], at_most_secon
 
 
 def _wait(servers: Servers, worker: subprocess.Popen[bytes], rows: int, at_most_seconds: float) -> int:
-    """Wait until this many rows are stored, the time is over or the worker has exited; return the number of rows."""
+    """Wait for `rows` stored rows, the exit of the worker or the timeout; return the number of stored rows."""
     deadline = time.perf_counter() + at_most_seconds
     while (stored := servers.stored()) < rows and time.perf_counter() < deadline and worker.poll() is None:
         time.sleep(POLL_SECONDS)
@@ -74,7 +73,7 @@ def _worker(servers: Servers, peer: Peer) -> Iterator[subprocess.Popen[bytes]]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,  # its children can be killed with its session
+            start_new_session=True,  # so that its children can be killed with it
         )
         try:
             yield worker

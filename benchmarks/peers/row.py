@@ -15,7 +15,7 @@ _local = threading.local()
 
 
 def store(event: Mapping[str, Any]) -> None:
-    """Insert one event and commit; each thread keeps a connection to DATABASE_URL."""
+    """Insert one event and commit. Each thread has its own connection to `DATABASE_URL`."""
     values = [Json(value) if isinstance(value, dict) else value for value in map(event.get, COLUMNS)]
     with _connection().cursor() as cursor:
         cursor.execute(INSERT, values)

@@ -21,13 +21,13 @@ def store(event: dict[str, Any]) -> None:
 
 
 def declare(broker: RedisBroker) -> dramatiq.Actor[..., None]:
-    """Return the actor on this broker."""
+    """Declare the actor on this broker and return it."""
     actor: dramatiq.Actor[..., None] = dramatiq.actor(broker=broker)(store)
     return actor
 
 
 def connect() -> None:
-    """Set the broker; the Dramatiq command line calls this."""
+    """Set the global broker. The Dramatiq command line calls this function."""
     broker = RedisBroker(url=os.environ["REDIS_URL"])
     dramatiq.set_broker(broker)
     declare(broker)

@@ -18,7 +18,7 @@ PIPELINE = 1_000
 
 
 def fill(servers: Servers, events: Sequence[bytes]) -> None:
-    """Append the events, `PIPELINE` per round trip."""
+    """Append the events to the stream, `PIPELINE` events per round trip."""
     with redis.Redis.from_url(servers.redis_url) as client:
         client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
         for start in range(0, len(events), PIPELINE):
@@ -29,7 +29,7 @@ def fill(servers: Servers, events: Sequence[bytes]) -> None:
 
 
 def main() -> None:
-    client = redis.Redis.from_url(os.environ["REDIS_URL"], protocol=2)  # replies are lists in every version of redis-py
+    client = redis.Redis.from_url(os.environ["REDIS_URL"], protocol=2)  # RESP2: with RESP3 the reply is a mapping
     while True:
         answer: Any = client.xreadgroup(GROUP, CONSUMER, {STREAM: ">"}, count=READ, block=5_000)
         for _, entries in answer:

@@ -1,4 +1,4 @@
-"""The pause before a retry doubles up to a bound, with jitter."""
+"""Test of the pause before a retry, which doubles up to a limit, with jitter."""
 
 import pytest
 

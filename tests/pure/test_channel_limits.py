@@ -1,4 +1,4 @@
-"""The channel limiter: concurrent sends to a channel, and pauses after failures."""
+"""Tests of the channel limiter: concurrent sends to a channel, and pauses after failures."""
 
 from actors.channel_limits import MAX_PAUSE_SECONDS, ChannelLimiter
 

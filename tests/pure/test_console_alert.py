@@ -1,4 +1,4 @@
-"""Alerts on a terminal: their text, and what a payload cannot do to the terminal."""
+"""Tests of alerts on a terminal: their text, and payloads that try to control the terminal."""
 
 import io
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Tests of decoding that need no server."""
+"""Tests of the decoder of events."""
 
 import pytest
 

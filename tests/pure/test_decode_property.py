@@ -1,4 +1,4 @@
-"""The fast decoder and the schema accept the same events and read the same values."""
+"""Tests that the fast decoder and the schema accept the same events and read the same values."""
 
 import json
 from datetime import datetime, timedelta, timezone
@@ -84,7 +84,7 @@ MISSING: Any = object()
 
 @st.composite
 def events(draw: st.DrawFn) -> dict[str, Any]:
-    """A valid event with up to two fields changed, added or deleted."""
+    """Generate a valid event with up to two fields changed, added or deleted."""
     event = draw(valid)
     for field in draw(st.lists(st.sampled_from(sorted(changed)), max_size=2)):
         event[field] = draw(changed[field] | st.just(MISSING))
@@ -92,7 +92,7 @@ def events(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def by_schema(body: bytes) -> dict[str, Any] | None:
-    """Return the event that the schema reads from a body; None if it rejects the body."""
+    """Return the event that the schema reads from a body, or None if the schema rejects the body."""
     try:
         return EventSchema().load(lenient_json.parse_single(body)[0])
     except (problems.Problem, marshmallow.ValidationError):
@@ -100,7 +100,7 @@ def by_schema(body: bytes) -> dict[str, Any] | None:
 
 
 def by_decoder(body: bytes) -> dict[str, Any] | None:
-    """Return the event that the fast decoder reads from a body; None if it rejects the body."""
+    """Return the event that the fast decoder reads from a body, or None if the decoder rejects the body."""
     try:
         (event,) = decode.SINGLE.decode(body)
         had_id = event.event_id is not None
@@ -113,7 +113,7 @@ def by_decoder(body: bytes) -> dict[str, Any] | None:
 
 def assert_both_agree(body: bytes) -> None:
     fast, contract = by_decoder(body), by_schema(body)
-    # Compared as text, because -0.0 == 0.0 == 0 == False.
+    # Compare texts, because -0.0 == 0.0 == 0 == False.
     assert repr(sorted(fast.items()) if fast else None) == repr(sorted(contract.items()) if contract else None)
 
 
@@ -126,7 +126,7 @@ def test_decoder_and_schema_accept_the_same_events(event: dict[str, Any], escape
 @settings(max_examples=200, deadline=None)
 @given(events(), st.data())
 def test_decoder_and_schema_accept_the_same_damaged_events(event: dict[str, Any], data: st.DataObject) -> None:
-    """One byte is deleted, doubled or replaced, so most texts are not JSON."""
+    """One byte is deleted, doubled or replaced, so most bodies are not valid JSON."""
     body = json.dumps(event).encode()
     at = data.draw(st.integers(0, len(body) - 1))
     middle = data.draw(

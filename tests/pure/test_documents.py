@@ -1,4 +1,4 @@
-"""The documents quote the saved measurements."""
+"""Tests that the documentation quotes the saved measurements."""
 
 import json
 import re
@@ -9,7 +9,7 @@ import pytest
 from chaos.table import table
 
 DOCS = Path(__file__).parents[2] / "docs"
-#: A median with its unit, minimum and maximum: "3.17 ms (2.43 to 3.36)".
+#: Pattern of a median with its minimum and maximum, for example "3.17 ms (2.43 to 3.36)".
 FIGURE = re.compile(r"([\d.,]+)(?: ms)? \(([\d.,]+) to ([\d.,]+)\)")
 
 

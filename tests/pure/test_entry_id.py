@@ -1,4 +1,4 @@
-"""Ids of queue entries."""
+"""Tests of the ids of queue entries."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Any JSON is a valid rule or has errors, and every valid rule can be evaluated on any event."""
+"""Tests with generated rules: any JSON is a valid rule or has errors; valid rules evaluate any event."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ from rules.rule import InvalidRule, Rule, RuleSchema, parse_rule
 from rules.scope import as_list, canonical_json, getter
 from rules.windows.memory import MemoryWindow
 
-MAX_SECONDS = 2  # far more than any rule needs
+MAX_SECONDS = 2  # maximum CPU time of a rule or a check, far more than any rule needs
 FIELDS = tuple(RuleSchema().fields)
 
 text = st.text(max_size=4) | st.sampled_from(["", "\x00", "error", "shop", "a", "b", "x" * 256])
@@ -32,7 +32,7 @@ tree = st.recursive(
     scalar, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3), max_leaves=6
 )
 
-#: Mostly valid paths; some are invalid, and one is long.
+#: Paths of fields: most are valid, some are invalid, and one is very long.
 path = st.sampled_from(
     [*["event_type", "source", "payload.a", "payload.a.b", "metadata.b"] * 4, "payload", "payload..a", "a." * 5_000]
 )
@@ -72,7 +72,7 @@ written = st.sampled_from(sorted(kinds)).flatmap(
 
 @st.composite
 def conditions(draw: st.DrawFn) -> Any:
-    """A condition; in one of four a field is changed, added or left out."""
+    """Generate a condition; in one of four conditions a field is changed, added or deleted."""
     condition = draw(written)
     if draw(st.sampled_from([True, False, False, False])):
         field = draw(st.sampled_from(sorted(condition)) | text)
@@ -116,7 +116,7 @@ any_events = st.builds(
 
 
 def parsed(fields: Mapping[str, Any]) -> Rule | None:
-    """Return the rule of a row, or None if it is invalid; check that this takes a bounded time."""
+    """Return the compiled rule, or None if the fields are invalid; check the CPU time and the errors."""
     started = process_time()
     try:
         return parse_rule(fields)

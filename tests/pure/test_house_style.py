@@ -1,4 +1,4 @@
-"""The word list check finds words of the old vocabulary in prose and identifiers."""
+"""Tests of the word list check, in prose and in identifiers."""
 
 import pytest
 from house_style import findings

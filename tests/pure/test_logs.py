@@ -1,4 +1,4 @@
-"""Logs are JSON lines or readable lines, with their context and without secrets."""
+"""Tests of log lines: JSON and console format, context, and masked secrets."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Processors and memory are those that the cgroups leave, in both versions."""
+"""Tests of the limits of processors and memory that cgroups set, in versions 1 and 2."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,11 @@ OTHER = "21 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw"
 
 
 def cgroups(root: Path, membership: str, mounts: list[str], limits: dict[str, str]) -> Cgroups:
-    """A process in `membership`, with the files of `limits` below the mounted cgroup file systems."""
+    """Return the cgroups of a process, read from generated files.
+
+    `membership` is the text of /proc/self/cgroup, `mounts` are the lines of mountinfo, and `limits` has the text of
+    each file by its path below /sys/fs/cgroup.
+    """
     proc = root / "proc" / "self"
     proc.mkdir(parents=True)
     (proc / "cgroup").write_text(membership)

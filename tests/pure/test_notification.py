@@ -1,4 +1,4 @@
-"""The notification of an anomaly shows plain numbers."""
+"""Tests of the notification of an anomaly: numbers, counts and subject."""
 
 from typing import Any
 

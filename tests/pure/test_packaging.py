@@ -1,4 +1,4 @@
-"""The distribution contains every module and every Lua script."""
+"""Test that the distribution contains every module and every Lua script."""
 
 from configparser import ConfigParser
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""An address that cannot be listened on is reported with the reason and the variable to change."""
+"""Tests of the check of the address on which a server listens."""
 
 import socket
 

@@ -1,4 +1,4 @@
-"""Evaluation of a batch: calls to the window, late events, cooldowns, and rules that raise exceptions."""
+"""Tests of the evaluation of a batch: calls to the window, late events, cooldowns, and exceptions of rules."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
@@ -18,7 +18,7 @@ from rules.windows.queries import CooldownClaim, Member, NthWithin, WindowResult
 
 
 class RecordingWindow(MemoryWindow):
-    """A window that records the calls of its methods."""
+    """Window that records the calls of its methods and the observed members."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class RecordingWindow(MemoryWindow):
 
 
 class BrokenScope:
-    """A scope that raises an exception."""
+    """Scope that raises an exception when it matches an event."""
 
     index_keys = ((None, None),)
     index_filter = None
@@ -46,7 +46,7 @@ class BrokenScope:
 
 
 class Broken:
-    """A condition that raises an exception in the step `where`."""
+    """Condition that raises an exception in the step `where`: match, query, evaluate or selection."""
 
     windowed: ClassVar[Literal[True]] = True
     value_of: ClassVar[None] = None
@@ -71,7 +71,7 @@ class Broken:
 
 
 class BrokenSchema(ConditionSchema):
-    """Fields of a broken condition."""
+    """Schema of `Broken`."""
 
     type = fields.String()
     where = fields.String()
@@ -105,7 +105,7 @@ def test_a_rule_that_raises_is_a_fault_and_does_not_affect_others(where: str, re
 
 
 class SumSchema(ConditionSchema):
-    """Fields of a condition whose members have the value of `payload.amount`."""
+    """Schema of `SumCondition`."""
 
     type = fields.String()
 
@@ -114,7 +114,7 @@ class SumSchema(ConditionSchema):
 
 
 class SumCondition(Broken):
-    """A condition that gives a value to each event."""
+    """Condition whose members have the value of `payload.amount`; it raises no exception."""
 
     value_of: ClassVar[Any] = staticmethod(getter("payload.amount"))
 
@@ -129,7 +129,7 @@ def test_the_condition_gives_each_member_its_value(monkeypatch: pytest.MonkeyPat
 
 
 class UnavailableWindow(MemoryWindow):
-    """A window whose server does not answer."""
+    """Window whose server is unavailable."""
 
     def observe(self, updates: Sequence[WindowUpdate]) -> list[WindowResult]:
         raise ConnectionError("unavailable")
@@ -192,7 +192,7 @@ def test_a_cooldown_suppresses_earlier_events_too() -> None:
 
 
 def test_a_firing_without_a_recorded_anomaly_starts_no_cooldown() -> None:
-    """Its worker may have crashed, and the window may have dropped its event before the redelivery."""
+    """The worker may have crashed before it recorded the anomaly; then a later event must fire."""
     window, cool = MemoryWindow(), rule(cooldown_seconds=100)
     assert decide([event(1), event(2), event(3)], window, cool).firings
     assert fired([event(4)], window, cool) == [4]

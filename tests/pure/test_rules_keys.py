@@ -1,4 +1,4 @@
-"""Keys of windows and cooldowns: another key would forget windows and cooldowns, and so repeat alerts."""
+"""Tests of the keys of windows and cooldowns. A changed key would lose the stored state and repeat alerts."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ DRIFT: dict[str, Any] = {"type": "timestamp_drift", "max_drift_seconds": 30}
 ZSCORE: dict[str, Any] = {"type": "zscore", "bucket_seconds": 60, "baseline_buckets": 10, "threshold": 3}
 FILTERED = THRESHOLD | {"filters": {"event_type": ["error", "fatal"], "payload.code": 5}, "group_by": ["source"]}
 
-#: Condition, window in seconds, and the digest in both keys. A released digest must never change.
+#: Conditions, windows in seconds, and the digests in their keys. A released digest must never change.
 DIGESTS: list[tuple[dict[str, Any], int, str]] = [
     (THRESHOLD, 10, "a057ffbb7d55a384c64d4b04"),
     (THRESHOLD, 60, "1f3b7bc004b3cb114a1cbea5"),
@@ -83,7 +83,7 @@ def test_different_conditions_have_different_keys(condition: dict[str, Any], oth
 
 
 class LaterThresholdSchema(ThresholdSchema):
-    """The threshold of a later version, with new optional fields."""
+    """Schema of the threshold condition in a later version, with new optional fields."""
 
     limit = BoundedInteger(0, 10, load_default=1)
     ignored = fields.List(fields.String(), load_default=list)

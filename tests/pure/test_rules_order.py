@@ -1,4 +1,4 @@
-"""Independence of the order of arrival, and the memory of a window."""
+"""Tests that firings do not depend on the order of arrival, and that windows use bounded memory."""
 
 from hypothesis import given, settings
 from support.arrival_orders import Arrivals, arrivals, check_any_order, check_cooldown, cooldowns, needs, windows

@@ -1,4 +1,4 @@
-"""Conditions that need one event alone: invalid_payload and timestamp_drift."""
+"""Tests of the conditions without a window: invalid_payload and timestamp_drift."""
 
 from datetime import UTC, datetime
 from typing import Any

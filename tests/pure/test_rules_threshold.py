@@ -1,4 +1,4 @@
-"""Conditions threshold and rate_spike: each operator, late events, redeliveries, and messages."""
+"""Tests of the conditions threshold and rate_spike: operators, late events, redeliveries, and messages."""
 
 import pytest
 from support.rule_factory import THRESHOLD, decide, event, fired, rule

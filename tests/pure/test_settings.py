@@ -1,4 +1,4 @@
-"""Settings come from the environment, then from `.env`; every wrong one is named, and no secret is shown."""
+"""Tests of the settings: their sources, the report of wrong variables, and hidden secrets."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from eventpulse.settings import ConnectedSettings, Settings, SettingsError, desc
 
 @pytest.fixture(autouse=True)
 def empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty folder, and an environment without settings."""
+    """Change to an empty folder, remove the settings from the environment, and return the folder."""
     for item in variables():
         monkeypatch.delenv(item, raising=False)
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Alerts in Slack: their layout, and what a payload cannot do to the message."""
+"""Tests of alerts in Slack: their layout, their limits, and payloads with markup."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from notifiers.slack.blocks import COLOURS, escaped, message
 
 
 def texts(part: Any) -> Iterator[str]:
-    """Yield every text in a message or in a part of it."""
+    """Yield every text in a Slack message or in a part of a message."""
     if isinstance(part, dict):
         if isinstance(part.get("text"), str):
             yield part["text"]

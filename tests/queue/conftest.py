@@ -1,4 +1,4 @@
-"""Queues in this process at real servers: the product's pipeline, or a broker whose actors the test declares."""
+"""Fixtures for tests of queues: the actors of EventPulse, or a broker whose actors the test declares."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,20 +16,20 @@ from eventpulse.settings import ConnectedSettings
 
 @pytest.fixture
 def pipeline(redis_url: str, redis_client: redis.Redis, empty_database: str) -> redis.Redis:
-    """The actors at an empty Redis and an empty database; no worker runs yet."""
+    """Connect the actors to an empty Redis and an empty database; return a Redis client. No worker runs yet."""
     runtime.setup(ConnectedSettings(redis_url=redis_url, database_url=empty_database), name="tests")
     return redis_client
 
 
 @pytest.fixture
 def broker(redis_url: str, redis_client: redis.Redis) -> RedisBroker:
-    """A broker without actors at an empty Redis."""
+    """Return a broker without actors, with an empty Redis."""
     return make_broker(redis_url)
 
 
 @pytest.fixture
 def start_worker() -> Iterator[StartWorker]:
-    """A function that starts a worker, by default of the product's actors; it stops when the test ends."""
+    """Return a function that starts a worker, by default for the actors of EventPulse; stop it after the test."""
     with ExitStack() as stack:
 
         def start(broker: RedisBroker = product_broker) -> dramatiq.Worker:

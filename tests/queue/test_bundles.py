@@ -1,4 +1,4 @@
-"""Bundles: several messages are one queue entry until one of them fails."""
+"""Tests of bundles, which are one queue entry until a message of the bundle fails."""
 
 import msgspec
 from support.broker_factory import (

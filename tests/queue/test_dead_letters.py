@@ -1,4 +1,4 @@
-"""Dead letters are read, replayed and deleted in batches."""
+"""Tests of dead letters, which are read, replayed and deleted in batches."""
 
 import threading
 from datetime import timedelta
@@ -19,7 +19,7 @@ NOW = now()
 
 
 def add(dead_letter_id: str, age_seconds: int = 0, queue_name: str = "persist", message: bytes | None = None) -> None:
-    """Store a dead letter of the persist actor."""
+    """Store a dead letter, by default with a message that the persist actor can process."""
     data = persist.message(msgspec.Raw(event())).encode() if message is None else message
     with connection():
         DeadLetter.create(
@@ -83,7 +83,7 @@ def test_a_replay_queues_what_it_can_and_keeps_the_rest(pipeline: redis.Redis) -
 
 @pytest.mark.usefixtures("pipeline")
 def test_a_message_that_fails_again_during_its_replay_keeps_its_dead_letter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A conflicting event fails again within milliseconds, and its dead letter has the same id."""
+    """The new dead letter has the same id as the replayed one; the replay must not delete the new one."""
     add("a")
     letter = {"dead_letter_id": "a", "queue_name": "persist", "error": "failed again", "message": b"{}"}
     workers: list[threading.Thread] = []
@@ -111,7 +111,7 @@ def test_a_message_that_fails_again_during_its_replay_keeps_its_dead_letter(monk
 @pytest.mark.usefixtures("pipeline")
 def test_a_replay_that_cannot_reach_redis_keeps_the_dead_letters(monkeypatch: pytest.MonkeyPatch) -> None:
     add("a")
-    monkeypatch.setattr(dead_letters.broker, "namespace", "\ud800")  # Redis rejects the call
+    monkeypatch.setattr(dead_letters.broker, "namespace", "\ud800")  # a key that redis-py cannot encode
     with pytest.raises(UnicodeEncodeError):
         dead_letters.replay(["a"])
     assert dead_letters.count() == 1

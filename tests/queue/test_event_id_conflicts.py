@@ -1,4 +1,4 @@
-"""An event id that arrives again with other content: the stored event is evaluated, the other becomes a dead letter."""
+"""Tests of conflicting duplicates: the stored event is evaluated, and the duplicate becomes a dead letter."""
 
 import msgspec
 import pytest
@@ -17,7 +17,7 @@ from schedules.rollup import roll_up
 
 
 def process(client: redis.Redis, *events: bytes, request_id: str | None = None) -> None:
-    """Accept events together and wait until they are processed."""
+    """Accept the events in one request, and wait until all messages are processed."""
     accept(*events, request_id=request_id)
     until(lambda: idle(client))
 

@@ -1,4 +1,4 @@
-"""Group commit: requests share calls to Redis, and a rejection holds for a moment."""
+"""Tests of group commit: requests that share calls to Redis, and rejections."""
 
 import os
 import threading
@@ -25,7 +25,7 @@ BACKLOG_FULL = "the backlog has reached its limit of 1 messages"
 
 @pytest.fixture
 def calls(pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> list[threading.Event]:
-    """The calls of `accept.lua` so far; each is sent to Redis when its event is set."""
+    """Delay each call of `accept.lua` until its event is set; return the list of these events."""
     held: list[threading.Event] = []
     script = broker.scripts["accept"]
 
@@ -39,7 +39,7 @@ def calls(pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> list[thread
 
 
 def send(name: str, rejections: list[str]) -> threading.Thread:
-    """Accept one event in a thread; a rejection adds its reason to the list."""
+    """Start a thread that accepts one event, or adds the reason of the rejection to `rejections`."""
 
     def run() -> None:
         try:
@@ -134,7 +134,7 @@ def test_a_rejection_holds_for_a_moment_without_calls_to_redis(pipeline: redis.R
 def test_messages_that_redis_did_not_enqueue_are_rejected(
     pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two processes that generate the same ids must lose no event."""
+    """If two processes generate the same id, the second event must be rejected, not lost."""
     monkeypatch.setattr("actors.transport.messages.new_id", lambda: "same")
     ingest.accept([event()], None)
     with pytest.raises(QueueUnavailable, match="Redis enqueued 0 of 1 messages"):
@@ -179,7 +179,7 @@ def test_a_group_does_not_grow_beyond_its_limit(
 def test_a_large_request_uses_the_client_with_the_longer_timeout(
     pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A slow network needs longer to send a large request than Redis to answer; that alone must not reject it."""
+    """On a slow network, a large request may need longer than the usual timeout, and must not be rejected."""
     large = event(payload={"text": "x" * group_commit.BULK_BYTES})
     monkeypatch.setattr(broker, "client", redis.Redis(unix_socket_path="/no/such/socket"))
     ingest.accept([large], None)

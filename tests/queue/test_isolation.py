@@ -1,4 +1,4 @@
-"""Isolation: the messages of a batch that failed, or whose workers crashed twice, run one at a time."""
+"""Tests of isolation: after a failed batch or two crashes, messages run one at a time."""
 
 import msgspec
 import pytest
@@ -11,7 +11,7 @@ from actors.transport.redis_broker import RedisBroker
 
 
 def isolate_bundle(broker: RedisBroker, *values: int) -> str:
-    """Enqueue a bundle and isolate it; return its id."""
+    """Enqueue a bundle with these values and isolate it; return its id."""
     enqueue(broker, "stage", *number_arguments(*values))
     consumer = Consumer(broker, "stage", 100, 1, 50)
     batch = lease_next(consumer)
@@ -86,7 +86,7 @@ def test_an_isolated_id_without_a_message_is_removed(broker: RedisBroker) -> Non
 
 
 def test_only_the_message_that_crashes_its_workers_is_dead_lettered(broker: RedisBroker) -> None:
-    """Each worker that leases the number 1 crashes."""
+    """Each worker that leases the message with the number 1 crashes."""
     declare_stage(broker)
     enqueue(broker, "stage", *number_arguments(0, 1, 2))
     processed, crashes = [], 0
@@ -102,7 +102,7 @@ def test_only_the_message_that_crashes_its_workers_is_dead_lettered(broker: Redi
             worker.ack(batch)
             worker.close()
     assert processed == [0, 2]
-    assert crashes == 4  # two with the whole bundle, of which the message carries over one
+    assert crashes == 4  # two of the bundle, of which one counts for the message, and two of the message alone
     (dead,) = broker.client.hvals("eventpulse:stage.XQ.msgs")
     assert msgspec.json.decode(dead)["args"] == [{"n": 1}]
     assert not broker.client.exists("eventpulse:stage.crashes")

@@ -1,4 +1,4 @@
-"""The queue scripts compared with a model, in any order of calls: no message is lost or settled twice."""
+"""Tests that compare the Lua scripts of the queues with a model, in any order of calls."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from eventpulse.local.daemon import Daemon
 
 
 class RestartedQueues(Queues):
-    """Queues in a Redis that also crashes and restarts."""
+    """State machine of queues whose Redis server also crashes and restarts."""
 
     def __init__(self, server: Daemon) -> None:
         self.server = server

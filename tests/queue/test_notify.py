@@ -1,4 +1,4 @@
-"""Delivery of an anomaly to a channel that is healthy, busy, rejecting, unresponsive or failing."""
+"""Tests of the delivery of anomalies to channels that are healthy, busy, unresponsive or failing."""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -31,7 +31,7 @@ OVERDUE = timedelta(seconds=OVERDUE_SECONDS + 1)
 
 
 class ScriptedNotifier:
-    """A notifier that returns or raises the given outcomes in turn."""
+    """Notifier that returns or raises the given outcomes, one for each call."""
 
     def __init__(self, *outcomes: Exception | Receipt) -> None:
         self.outcomes = list(outcomes)
@@ -52,7 +52,7 @@ def bind_notifier(kind: str, notifier: Any) -> None:
 
 
 def announce_through(notifier: Any, start_worker: StartWorker, client: redis.Redis, **rule_fields: Any) -> Delivery:
-    """Announce one anomaly through this notifier only; return its delivery when all messages are processed."""
+    """Cause an anomaly, send it with this notifier only, and return the delivery when all queues are empty."""
     with connection():
         Channel.update(enabled=False).where(Channel.kind == "live").execute()
     bind_notifier("console", notifier)
@@ -64,14 +64,14 @@ def announce_through(notifier: Any, start_worker: StartWorker, client: redis.Red
 
 
 def the_delivery() -> Delivery:
-    """Return the only delivery."""
+    """Return the only delivery in PostgreSQL."""
     with connection():
         delivery: Delivery = Delivery.get()
         return delivery
 
 
 def notify_again(delivery: Delivery) -> None:
-    """Queue another message for a delivery."""
+    """Enqueue another message for a delivery."""
     notify.notify.send(str(delivery.anomaly_id), str(delivery.channel_id))
 
 
@@ -145,7 +145,7 @@ def test_a_message_whose_delivery_is_settled_leaves_the_failures_of_the_channel_
 
 
 class BlockingNotifier:
-    """A notifier that does not return until `release` is set."""
+    """Notifier that returns after `release` is set."""
 
     def __init__(self) -> None:
         self.release = threading.Event()
@@ -183,7 +183,7 @@ def test_an_unresponsive_channel_does_not_delay_another(
 
 
 def test_a_delivery_whose_message_was_lost_is_requeued(pipeline: redis.Redis, start_worker: StartWorker) -> None:
-    """The worker crashed after it recorded the anomaly and before it queued the notification."""
+    """A worker may crash after it has recorded an anomaly and before it has enqueued the notification."""
     notifier = ScriptedNotifier(Receipt("first"))
     assert announce_through(notifier, start_worker, pipeline).status == "delivered"
     with connection():
@@ -198,7 +198,7 @@ def test_a_delivery_whose_message_was_lost_is_requeued(pipeline: redis.Redis, st
 def test_an_outage_during_the_claim_leaves_no_claim_behind(
     pipeline: redis.Redis, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PostgreSQL becomes unavailable after the UPDATE of the claim and before its anomaly is read."""
+    """PostgreSQL becomes unavailable after the UPDATE of the claim and before the anomaly is read."""
     read = Anomaly.get_by_id
     failures: list[str] = []
 

@@ -1,4 +1,4 @@
-"""The way of an event from the queue to the alert: persist, evaluate and notify."""
+"""Tests of the pipeline from the queue to the alert: persist, evaluate and notify."""
 
 from typing import Any
 from uuid import UUID
@@ -97,7 +97,7 @@ def test_an_alert_does_not_wait_for_slow_evidence(
 
 
 def test_a_redelivered_event_changes_nothing(pipeline: redis.Redis, start_worker: StartWorker) -> None:
-    """All messages run again, as after a worker crash before the acknowledgement."""
+    """All messages are processed again, as after a worker crash before the acknowledgement."""
     rule()
     events = [event(seconds=n / 100) for n in range(3)]
     accept(*events)
@@ -132,7 +132,7 @@ def test_a_changed_rule_is_in_force_for_the_next_events(pipeline: redis.Redis, s
 
 
 class Raising:
-    """A condition with a bug."""
+    """Condition whose evaluation raises an exception."""
 
     windowed = False
     scope = Scope.of({}, [])

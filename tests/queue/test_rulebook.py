@@ -1,4 +1,4 @@
-"""Publication of rules: revisions, restores of PostgreSQL, and rules that a worker cannot compile."""
+"""Tests of the publication of rules: revisions, restores of PostgreSQL, and unsupported rules."""
 
 from collections.abc import Callable
 from typing import Any
@@ -39,7 +39,7 @@ def number(revision: str) -> int:
 
 
 def restore(changes: int) -> None:
-    """Set PostgreSQL back by `changes` revisions, as a restore from a backup does."""
+    """Decrease the revision of the rules in PostgreSQL by `changes`, as a restore from a backup does."""
     with connection():
         database.execute_sql("UPDATE rulebook SET revision = revision - %s", (changes,))
 
@@ -154,7 +154,7 @@ def test_an_unsupported_rule_is_logged_once_for_each_revision(pipeline: redis.Re
 
 
 class ExhaustingSchema(ConditionSchema):
-    """A condition type that cannot be compiled."""
+    """Condition type whose compilation raises an exception."""
 
     type = fields.String()
 
@@ -174,7 +174,7 @@ def test_a_rule_whose_compilation_raises_is_suspended_and_the_others_are_in_forc
 
 
 def test_a_suspension_is_published_to_a_full_redis(pipeline: redis.Redis) -> None:
-    """Otherwise the worker could not continue, and its evaluation is what frees memory."""
+    """Otherwise the worker could not continue with the evaluation, which frees memory of Redis."""
     row = rule()
     with configured(pipeline, maxmemory=1):
         rulebook.suspend(str(row.rule_id), row.version, "division by zero")

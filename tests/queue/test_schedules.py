@@ -1,4 +1,4 @@
-"""Periodic jobs on real servers, the change of the leader, and the recovery of the leases of lost consumers."""
+"""Tests of the periodic jobs, of changes of the leader, and of the recovery of leases."""
 
 import threading
 from collections.abc import Iterable, MutableMapping
@@ -43,7 +43,7 @@ def test_the_roll_up_counts_what_happened_to_events_in_a_minute(
     until(lambda: idle(pipeline))
     roll_up()
     expected = {"accepted": 5, "persisted": 5, "evaluated": 5, "late": 1, "anomalies": 1, "delivered": 2, "dead": 0}
-    with connection():  # two rows if the minute changed during the test
+    with connection():  # there are two rows if a new minute began during the test
         rows = list(Throughput.select())
     assert {name: sum(getattr(row, name) for row in rows) for name in expected} == expected
 
@@ -176,7 +176,7 @@ def events_of(logs: Iterable[MutableMapping[str, Any]]) -> list[str]:
 
 
 def end_leader_connections(database_url: str) -> None:
-    """End the connection that the leader holds its lock on."""
+    """Close the connections on which leaders hold their lock."""
     with psycopg2.connect(database_url) as connection, connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'eventpulse-leader'"

@@ -1,4 +1,4 @@
-"""Bundles and batches have the same results as EVENTPULSE_BATCH=1, where each call has one message.
+"""Tests that bundles and batches have the same results as EVENTPULSE_BATCH=1, with one message per call.
 
 All events are received at the same time and no window is full, so that the results do not depend on their order.
 """
@@ -42,7 +42,7 @@ def make_event(number: int, seconds: float, **fields: Any) -> bytes:
 
 @st.composite
 def traffic(draw: st.DrawFn) -> list[Request]:
-    """Generate requests with events in any order, some late, some repeated; the first request has several."""
+    """Generate requests with events in any order, some late, some repeated; the first has several events."""
     half_seconds = st.integers(0, 2 * SPAN_SECONDS).map(lambda halves: halves / 2)
     spots = st.tuples(half_seconds, st.sampled_from(["order", "error"]), st.sampled_from(["shop", "till"]))
     events = [
@@ -55,7 +55,7 @@ def traffic(draw: st.DrawFn) -> list[Request]:
 
 
 def set_rules(*conditions: dict[str, Any], window_seconds: int = 10, cooldown_seconds: int = 0) -> None:
-    """Replace all rules with these, and disable all channels."""
+    """Replace all rules with one rule for each condition, and disable all channels."""
     with connection():
         Rule.delete().execute()
         Channel.update(enabled=False).execute()
@@ -81,13 +81,13 @@ def near(one: Anomaly, other: Anomaly, seconds: int) -> bool:
 
 
 def check_cooldown(found: list[Anomaly], others: list[Anomaly], seconds: int) -> None:
-    """Assert that no two anomalies of a series are within one cooldown, and that each of the others is near one."""
+    """Check that anomalies of a series in `found` are a cooldown apart, and that each of `others` is near one."""
     assert not any(near(one, other, seconds) for one in found for other in found if one != other)
     assert all(any(near(other, one, seconds) for one in found) for other in others)
 
 
 def without_zscores(outcome: Outcome) -> list[Anomaly]:
-    """Return the anomalies that do not depend on the order of arrival."""
+    """Return the anomalies without those of zscore rules, which depend on the order of arrival."""
     return [each for each in outcome.anomalies if each.rule_name != "zscore"]
 
 

@@ -1,4 +1,4 @@
-"""The broker with Dramatiq's own worker and a real Redis; each test declares its actors."""
+"""Tests of the broker with the worker of Dramatiq and a real Redis; each test declares its actors."""
 
 import dramatiq
 import msgspec
@@ -16,7 +16,7 @@ from actors.transport.redis_broker import RedisBroker
 
 
 def declare_next(broker: RedisBroker) -> "tuple[dramatiq.Actor[[str], None], list[str]]":
-    """Declare the actor of a following queue; return it with the list of words that it is called with."""
+    """Declare an actor on the queue `next`; return the actor and the list of the words that it receives."""
     received: list[str] = []
 
     @dramatiq.actor(broker=broker, queue_name="next", actor_name="next")
@@ -166,7 +166,7 @@ def test_a_delayed_message_waits_in_redis_and_runs_when_it_is_due(
 
 
 def test_the_age_of_a_queue_starts_when_its_message_was_enqueued_or_due(broker: RedisBroker) -> None:
-    """A message that is retried or snoozed for hours does not make the queue look as if it lagged."""
+    """A queue is not behind because one of its messages was retried or snoozed for hours."""
     follow_up, _ = declare_next(broker)
     message = follow_up.message("retried")
     broker.enqueue(message.copy(message_timestamp=message.message_timestamp - 3_600_000))

@@ -1,4 +1,4 @@
-"""Windows in Redis: the same results as in memory, shared by all workers, in bounded memory."""
+"""Tests of windows in Redis: the same results as in memory, shared by all workers, in bounded memory."""
 
 from typing import Any
 
@@ -32,14 +32,13 @@ from rules.windows.queries import (
     WindowUpdate,
 )
 
-few = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)  # each example empties Redis
+# Each example empties Redis itself: hypothesis does not repeat function-scoped fixtures.
+few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 ZSCORE: dict[str, Any] = {"type": "zscore", "bucket_seconds": 10, "baseline_buckets": 3, "threshold": 3}
 SPAN_SECONDS = 30
 lateness = st.just(SPAN_SECONDS)
-#: Queries of each type: a new query needs a line here.
+#: Strategy for the queries of each type.
 EXAMPLES: dict[type[WindowQuery], st.SearchStrategy[WindowQuery]] = {
     NthWithin: st.builds(NthWithin.of, needs, windows, lateness),
     CountWithin: st.builds(CountWithin.of, needs, windows, lateness),
@@ -49,7 +48,7 @@ EXAMPLES: dict[type[WindowQuery], st.SearchStrategy[WindowQuery]] = {
 
 @st.composite
 def batches(draw: st.DrawFn, query: WindowQuery) -> list[list[WindowUpdate]]:
-    """Updates of two windows, in batches. A member can come again, always with the same time and value."""
+    """Generate batches of updates of two windows. A repeated member has the same time and value each time."""
     times = draw(st.lists(st.integers(0, SPAN_SECONDS * SECOND), min_size=1, max_size=20))
     values = st.integers(1, 5) | st.floats(-5, 5)
     members: list[Member] = [(time, f"event-{number}", draw(values)) for number, time in enumerate(times)]
@@ -154,7 +153,7 @@ def test_windows_are_kept_for_a_shorter_time_in_a_redis_that_fills_up(
     used: float,
     room: float,
 ) -> None:
-    """Otherwise a rule with high-cardinality groups fills Redis, and ingest rejects all events."""
+    """Otherwise a rule with very many groups could fill Redis, and ingest would reject all events."""
     redis_client.setrange("ballast", 20_000_000, b"x")
     with configured(redis_client, maxmemory=round(redis_client.info("memory")["used_memory"] / used)):
         fired([event(1)], RedisWindow(redis_client), rule(condition, cooldown_seconds=60))
