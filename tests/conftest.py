@@ -1,6 +1,6 @@
 """Servers, temporary files and processes of a test run.
 
-Each process of pytest-xdist has its own Redis and PostgreSQL; TEST_REDIS_URL and TEST_DATABASE_URL replace them.
+Each process of pytest-xdist starts a Redis and a PostgreSQL, unless TEST_REDIS_URL and TEST_DATABASE_URL are set.
 """
 
 import logging
@@ -19,7 +19,7 @@ from eventpulse.local import embedded
 from models import database, migrations
 
 TEMPORARY = pytest.StashKey[str]()
-#: Folders and files whose tests measure time.
+#: Parts of the paths of test files that measure time.
 TIMED = ("/faults/", "/http/test_gevent_worker.py", "/journey/test_launcher", "/journey/test_rolling_restart.py")
 #: Tables with rows that the migrations insert.
 KEPT_TABLES = ["channels", "rulebook", "schema_migration"]
@@ -27,14 +27,14 @@ KEPT_TABLES = ["channels", "rulebook", "schema_migration"]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Use one process if TEST_REDIS_URL or TEST_DATABASE_URL is set: tests empty the servers."""
+    """Use one process if TEST_REDIS_URL or TEST_DATABASE_URL is set: each process deletes the data of its servers."""
     if {"TEST_REDIS_URL", "TEST_DATABASE_URL"} & os.environ.keys() and hasattr(config.option, "numprocesses"):
         config.option.numprocesses = 0
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """Run each test file in one process, and all timed tests in the same one, one after another."""
+    """Run the tests of a file in the same process, and all tests that measure time in one process."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # untyped
@@ -46,9 +46,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Put all temporary files of this run, and of the processes that it starts, into one folder.
+    """Put all temporary files of this run, and of the processes that it starts, into one folder, which is deleted.
 
-    With pytest-xdist the folder belongs to the controller: its workers inherit TMPDIR and get a `basetemp` inside.
+    With pytest-xdist, the controller creates the folder; its workers inherit TMPDIR and get a `basetemp` in the folder.
     """
     if config.option.basetemp is None:
         folder = tempfile.mkdtemp(prefix="eventpulse-tests-")
@@ -63,7 +63,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def log_configuration(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Undo the log configuration of a test: its handlers write to a closed stream afterwards."""
+    """Undo the log configuration of a test, whose handlers write to a stream that is closed after the test."""
     configure, handlers = structlog.configure, logging.root.handlers[:]
 
     def configure_without_cache(**options: Any) -> None:
@@ -87,13 +87,13 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a migrated database."""
+    """Start PostgreSQL, unless TEST_DATABASE_URL is set, and return the URL of a migrated database."""
     if url := os.environ.get("TEST_DATABASE_URL"):
         database.configure(url, name="tests")
         migrations.up()
         yield url
         return
-    server = embedded.start_postgres(tmp_path_factory.mktemp("postgres") / "data")  # it creates the folder itself
+    server = embedded.start_postgres(tmp_path_factory.mktemp("postgres") / "data")  # the folder must not exist
     database.configure(server.url, name="tests")
     migrations.up()
     yield server.url
@@ -103,7 +103,7 @@ def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def redis_client(redis_url: str) -> Iterator[redis.Redis]:
-    """Client of an empty Redis."""
+    """Delete all data from Redis and return a client."""
     with redis.Redis.from_url(redis_url) as client:
         client.flushdb()
         yield client
@@ -111,7 +111,7 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def empty_database(database_url: str) -> Iterator[str]:
-    """URL of the migrated database with only the built-in rows; the models use it."""
+    """Delete all rows except those of the migrations, connect the models to the database, and return its URL."""
     with psycopg2.connect(database_url) as connection, connection.cursor() as cursor:
         cursor.execute(
             "SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables"
@@ -131,6 +131,6 @@ def empty_database(database_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def db(empty_database: str) -> Iterator[None]:
-    """Connection to the empty database, open during the test."""
+    """Keep a connection to the empty database open during the test."""
     with database.connection():
         yield

@@ -1,9 +1,9 @@
-"""Word list check: report words of the text that the glossary of CONTRIBUTING.md replaces by a standard term.
+"""Word list check: a search for words that have a standard term in the glossary of CONTRIBUTING.md.
 
     .venv/bin/python tests/house_style.py [FILE …]
 
-Without arguments it reads all files that git knows. Exit with 1 if a word is found. Identifiers are read as words:
-`put_off` is "put off".
+Without arguments, all files in the git index are checked. The exit code is 1 if a word is found. Identifiers are split
+into words: `put_off` is "put off".
 """
 
 import re
@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 SUFFIXES = {".py", ".lua", ".md", ".toml", ".cfg", ".yml", ".example", ""}
-#: This list; scripts that quote names of an earlier schema; texts of others.
+#: Paths that are not checked: this list and its test, names in earlier schemas, and the license.
 SKIPPED = ("tests/house_style.py", "tests/pure/test_house_style.py", "models/migrations/", "LICENSE")
-#: A regular expression, in words separated by blanks, and its replacement.
+#: Regular expressions for words, separated by blanks, and their replacements.
 REPLACEMENTS = {
     "afresh|anew": "again",
     "at once": "immediately, or: at the same time",
@@ -62,7 +62,7 @@ REPLACEMENTS = {
 
 
 class Finding(NamedTuple):
-    """A word to replace, and where it stands."""
+    """Word to replace, with its file and line number."""
 
     path: str
     line: int
@@ -74,7 +74,7 @@ class Finding(NamedTuple):
 
 
 def pattern(words: str) -> re.Pattern[str]:
-    """Return a pattern that also matches the words inside identifiers."""
+    """Return a compiled pattern that also matches these words in identifiers."""
     return re.compile(rf"(?<![a-zA-Z])(?:{words.replace(' ', '[ _-]')})(?![a-zA-Z])", re.IGNORECASE)
 
 
@@ -82,7 +82,7 @@ PATTERNS = {pattern(words): replacement for words, replacement in REPLACEMENTS.i
 
 
 def findings(path: str, text: str) -> Iterator[Finding]:
-    """Yield the words to replace; the table of the glossary itself is not checked."""
+    """Yield the words to replace in the text of a file; tables in CONTRIBUTING.md are not checked."""
     for number, line in enumerate(text.splitlines(), 1):
         if path == "CONTRIBUTING.md" and line.startswith("|"):
             continue
@@ -92,14 +92,14 @@ def findings(path: str, text: str) -> Iterator[Finding]:
 
 
 def files() -> list[str]:
-    """Return the checked files of the repository, as paths relative to its root."""
+    """Return the paths of all files to check, relative to the root of the repository."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     paths = [path for path in listed.splitlines() if Path(path).suffix in SUFFIXES and (ROOT / path).is_file()]
     return [path for path in paths if not path.startswith(SKIPPED)]
 
 
 def main(paths: list[str]) -> int:
-    """Print the findings and return the exit code."""
+    """Print the findings in these files, by default in all files, and return the exit code."""
     found = [finding for path in paths or files() for finding in findings(path, (ROOT / path).read_text())]
     for finding in found:
         sys.stdout.write(f"{finding}\n")

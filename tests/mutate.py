@@ -1,9 +1,9 @@
-"""Mutation check: disable each guard in turn; one of its tests must fail.
+"""Mutation check: each guard is disabled in turn, and one of its tests must fail.
 
     .venv/bin/python tests/mutate.py [--only TEXT …] [--jobs N]
 
-`mutants.toml` lists the guards. Each is applied alone to a copy of the code; its tests must pass without the change and
-fail with it. Exit with 1 if a mutant survives.
+`mutants.toml` contains the guards. Each change is applied alone to a copy of the code: the tests of its guard must pass
+without the change and fail with the change. The exit code is 1 if a mutant survives.
 """
 
 import argparse
@@ -29,7 +29,7 @@ TIMEOUT_SECONDS = 150
 
 
 class Mutant(NamedTuple):
-    """A guard and the change that disables it: see `mutants.toml`."""
+    """Guard, the change that disables the guard, and its tests: see `mutants.toml`."""
 
     guard: str
     path: str
@@ -39,7 +39,7 @@ class Mutant(NamedTuple):
 
 
 class Copies:
-    """Copies of the code, one for each job; a job takes one and returns it."""
+    """Copies of the code, one for each job that runs at the same time."""
 
     def __init__(self, folder: Path, count: int) -> None:
         self._free: queue.Queue[Path] = queue.Queue()
@@ -64,14 +64,14 @@ def _copy(folder: Path) -> Path:
 
 
 def check_text(mutant: Mutant) -> None:
-    """Raise `SystemExit` if the text of the guard is not exactly once in its file."""
+    """Raise `SystemExit` if the text of the guard does not occur exactly once in its file."""
     count = (ROOT / mutant.path).read_text().count(mutant.old)
     if count != 1:
         raise SystemExit(f"{mutant.guard}: found {count} times in {mutant.path}: {mutant.old!r}")
 
 
 def passes(tests: str, folder: Path) -> bool:
-    """Return whether the tests pass in this copy; a timeout is a failure."""
+    """Return whether the tests pass in the copy in `folder`; a timeout is a failure."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", *tests.split()]
     environ = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "CI": "true"}
     process = subprocess.Popen(
@@ -80,7 +80,7 @@ def passes(tests: str, folder: Path) -> bool:
     try:
         return process.wait(TIMEOUT_SECONDS) == 0
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)  # pytest stops the servers of its fixtures
+        process.send_signal(signal.SIGINT)  # on SIGINT, pytest stops the servers of its fixtures
         process.wait()
         return False
 
@@ -102,14 +102,14 @@ def survives(mutant: Mutant, copies: Copies) -> bool:
 
 
 def check_tests(tests: str, copies: Copies) -> None:
-    """Raise `SystemExit` if the tests fail with every guard in place."""
+    """Raise `SystemExit` if the tests fail although no guard is disabled."""
     with copies.take() as folder:
         if not passes(tests, folder):
-            raise SystemExit(f"these fail with every guard in place: {tests}")
+            raise SystemExit(f"these tests fail although no guard is disabled: {tests}")
 
 
 def load() -> list[Mutant]:
-    """Return all mutants of `mutants.toml`. Raises `SystemExit` if one does not match the code."""
+    """Return all mutants of `mutants.toml`. Raises `SystemExit` if a mutant does not match the code."""
     listed = tomllib.loads((ROOT / "tests" / "mutants.toml").read_text())["mutant"]
     mutants = [Mutant(**fields) for fields in listed]
     for mutant in mutants:
@@ -118,10 +118,10 @@ def load() -> list[Mutant]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the chosen mutants and return the exit code."""
+    """Test the chosen mutants, print the results, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", metavar="TEXT", help="guards or paths that contain one of these texts")
-    parser.add_argument("--jobs", type=int, default=2, help="mutants that are tested in parallel")
+    parser.add_argument("--only", nargs="+", metavar="TEXT", help="only guards that contain one of these texts")
+    parser.add_argument("--jobs", type=int, default=2, help="number of mutants that are tested in parallel")
     options = parser.parse_args(arguments)
     chosen = [
         mutant

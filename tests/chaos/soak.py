@@ -1,4 +1,4 @@
-"""Soak test: detects memory, connections and leases that grow under a moderate load."""
+"""Soak test: detection of memory, connections and leases that grow under a steady load."""
 
 import time
 from collections.abc import Sequence
@@ -10,13 +10,14 @@ from chaos.context import Context, Fault, Size
 from chaos.server_state import UNAVAILABLE
 
 SAMPLE_SECONDS = 5.0
-#: Flat: the last third exceeds the middle third by at most this share, or by the jitter of its kind.
+#: Maximum growth of a resource from the middle third of its samples to the last third, as a share.
 TOLERANCE = 0.10
+#: Growth that is always allowed: bytes of memory, number of connections, number of leases.
 JITTER = {"rss": 4_000_000, "connections": 3, "leases": 20}
 
 
 def soak(context: Context) -> None:
-    """Sample the resources for `soak_minutes` and record the ones that grow."""
+    """Sample the resources for `soak_minutes`, and record the names of the resources that grow."""
     samples: dict[str, list[float]] = {}
     deadline = time.monotonic() + context.system.soak_minutes * 60
     while time.monotonic() < deadline:
@@ -28,12 +29,12 @@ def soak(context: Context) -> None:
     context.notes["thirds"] = thirds
     growing = [name for name, medians in thirds.items() if not is_flat(name, medians)]
     context.notes["growing"] = growing
-    # A short soak proves nothing: caches fill and heaps find their size in the first minutes.
+    # A short soak test cannot show growth: caches and heaps also grow in the first minutes.
     context.expect(f"grows: {', '.join(growing)}", not growing or context.system.soak_minutes < 5)
 
 
 def sample(context: Context) -> dict[str, float]:
-    """Return the resident memory of each process in bytes, the connections of each server, and the leases."""
+    """Return the resident memory of each process in bytes, and the numbers of connections and of leases."""
     system = context.system
     values: dict[str, float] = {}
     for unit in ("api", "worker", "scheduler"):
@@ -53,7 +54,7 @@ def sample(context: Context) -> dict[str, float]:
 
 
 def third_medians(values: Sequence[float]) -> list[float]:
-    """Return the median of each third of the samples."""
+    """Return the medians of the first, the middle and the last third of the samples."""
     third = max(1, len(values) // 3)
     return [round(median(part or values)) for part in (values[:third], values[third : 2 * third], values[2 * third :])]
 
@@ -79,7 +80,7 @@ FAULTS = [
         Size(1, 10_000, 4_500.0),
         systems=("eventpulse",),  # stock Dramatiq cannot sustain this rate
         options={"lateness_seconds": 60},
-        # Each group repeats after about 150 s, when its earlier events are outside window and allowed lateness.
+        # A group is used again after about 150 s, when its earlier events are outside the window and allowed lateness.
         groups=200_000,
         idle_within=180,
     ),

@@ -1,8 +1,8 @@
-"""Stock Dramatiq as its manual describes it: a Falcon app that sends messages, and three actors.
+"""Application of stock Dramatiq, as in its manual: a Falcon app that sends messages, and three actors.
 
-Started as `gunicorn chaos.stock_app:app` and `dramatiq chaos.stock_app`. Environment: REDIS_URL, DATABASE_URL,
-WEBHOOK_URLS (for alerts, separated by blanks) and BROKER_IDS, a folder where each process writes its broker id to a
-file named by its pid, so that leases can be attributed to processes.
+The commands `gunicorn chaos.stock_app:app` and `dramatiq chaos.stock_app` start the processes. Environment variables:
+REDIS_URL; DATABASE_URL; WEBHOOK_URLS, the URLs for alerts, separated by blanks; and BROKER_IDS, a folder. In this
+folder, each process writes its broker id to a file whose name is its pid, to find the process that holds a lease.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Stock Dramatiq as a system under test: `stock_app` under gunicorn and the Dramatiq command line."""
+"""Stock Dramatiq as a system under test: gunicorn and the Dramatiq command line run `stock_app`."""
 
 import os
 import sys
@@ -36,7 +36,7 @@ TABLES = """
     );
 """
 QUEUES = [queue + suffix for queue in ("persist", "evaluate", "notify") for suffix in ("", ".DQ")]
-#: Reads the state of a queue atomically; see `brokers/redis/dispatch.lua` of Dramatiq.
+#: Lua script that reads the state of a queue atomically; see `brokers/redis/dispatch.lua` of Dramatiq.
 READ_QUEUE = """
     local leased = {}
     for _, key in ipairs(redis.call('KEYS', 'dramatiq:__acks__.*.' .. ARGV[1])) do
@@ -48,7 +48,7 @@ READ_QUEUE = """
 
 
 class StockSystem:
-    """A running stock Dramatiq. See `System`."""
+    """Running stock Dramatiq. See `System`."""
 
     name = "stock"
 
@@ -60,7 +60,7 @@ class StockSystem:
         (self._port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{self._port}/api/v1"
         self.processes: dict[str, list[SupervisedProcess]] = {"api": [], "worker": []}
-        #: The proxy between its processes and Redis, if any.
+        #: Proxy between the processes and Redis, or None.
         self.proxy: Any = None
         self.webhooks: list[Webhook] = []
         self.client = self._redis()
@@ -87,7 +87,10 @@ class StockSystem:
         self.processes[unit][which % len(self.processes[unit])].terminate()
 
     def locations(self) -> EventLocations:
-        """Return the event locations. Entries that a running worker leased and forgot count as in progress."""
+        """Return the current locations of the events.
+
+        Entries that a running worker has leased count as in progress, even if it never processes them.
+        """
         worker_ids, in_progress = self._worker_ids(), Counter[str]()
         dead: set[str] = set()
         stranded: set[str] = set()
@@ -111,27 +114,27 @@ class StockSystem:
         return dict(self.rows("SELECT event_id::text, count(*) FROM evaluations GROUP BY event_id"))
 
     def alerts(self) -> dict[str, ExpectedAlert]:
-        """Return the expected alerts: the evaluated events that carry an alarm, by event id."""
+        """Return the expected alerts by event id: one for each evaluated event with an alarm."""
         query = """SELECT event_id::text, extract(epoch FROM min(evaluated_at))::float
                    FROM evaluations JOIN events USING (event_id) WHERE payload->>'alarm' = 'true' GROUP BY event_id"""
         return {event_id: ExpectedAlert(event_id, at) for event_id, at in self.rows(query)}
 
     def unreadable(self) -> int:
-        """Return the number of unreadable entries among the dead letters."""
+        """Return the number of dead letters of unreadable entries."""
         letters = [data for queue in QUEUES for data in self.client.hvals(f"dramatiq:{queue}.XQ.msgs")]
         return sum(not ids_in(data) for data in letters)
 
     def delayed(self, queue: str) -> int:
-        """Return the number of delayed messages."""
+        """Return the number of delayed messages of a queue."""
         return int(self.client.hlen(f"dramatiq:{queue}.DQ.msgs"))
 
     def dead_letter_reasons(self, event_id: str) -> list[str]:
-        """Return the dead letters of an event; Dramatiq stores the error in the message."""
+        """Return the messages of the dead letters of an event, in which Dramatiq stores the errors."""
         letters = [data for queue in QUEUES for data in self.client.hvals(f"dramatiq:{queue}.XQ.msgs")]
         return [data.decode() for data in letters if event_id in ids_in(data)]
 
     def put(self, queue: str, entry_id: str, data: bytes) -> None:
-        """Append a raw entry to a queue, valid or not."""
+        """Append an entry with these bytes, valid or not, to a queue."""
         pipeline = self.client.pipeline()
         pipeline.hset(f"dramatiq:{queue}.msgs", entry_id, data)
         pipeline.rpush(f"dramatiq:{queue}", entry_id)
@@ -148,11 +151,11 @@ class StockSystem:
             return not client.exists(*[f"dramatiq:{queue}.msgs" for queue in QUEUES])
 
     def tail(self) -> str:
-        """Return the end of the log of all processes."""
+        """Return the last characters of the common log of the processes."""
         return self.log.read_text(errors="replace")[-6_000:] if self.log.exists() else ""
 
     def stop_all(self) -> None:
-        """Stop every process with all children."""
+        """Stop every process and its children."""
         for process in self.processes["api"] + self.processes["worker"]:
             process.stop()
         self.client.close()
@@ -170,7 +173,7 @@ class StockSystem:
             connection.close()
 
     def _worker_ids(self) -> set[str]:
-        """Return the broker ids of the existing worker processes, suspended ones included."""
+        """Return the broker ids of the worker processes, including suspended processes."""
         files = [self.broker_ids / str(pid) for pid in self.pids("worker")]
         return {file.read_text() for file in files if file.exists()}
 
@@ -192,15 +195,15 @@ def stock_system(
     proxy_factory: ProxyFactory | None = None,
     start_postgres: Callable[[Path], Daemon] = embedded.start_postgres,
 ) -> Iterator[StockSystem]:
-    """Start stock Dramatiq with its own Redis (with this `appendfsync`) and PostgreSQL; yield it when it is ready.
+    """Start stock Dramatiq with its own Redis and PostgreSQL, and yield the system when it is ready.
 
-    With `proxy_factory`, the processes reach Redis through `system.proxy`. All processes and files are removed at the
-    end of the block.
+    `fsync` is the `appendfsync` of Redis. With `proxy_factory`, the processes connect to Redis through `system.proxy`.
+    The end of the block stops all processes and deletes all files.
     """
     with ExitStack() as undo:
         temporary = tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)
         folder = Path(undo.enter_context(temporary))
-        folder.chmod(0o755)  # as root, PostgreSQL runs as another user
+        folder.chmod(0o755)  # if this process is root, PostgreSQL runs as another user
         redis_server = embedded.start_redis(folder / "redis")
         undo.callback(stop_server_process, redis_server)
         set_fsync(redis_server, fsync)
@@ -231,5 +234,5 @@ def _make_tables(url: str) -> None:
 
 
 def _holder(key: bytes) -> str:
-    """Return the broker id, a UUID, of `dramatiq:__acks__.<broker id>.<queue>`."""
+    """Return the broker id in a lease key, which has the form `dramatiq:__acks__.<broker id>.<queue>`."""
     return key.decode().split(".")[1]

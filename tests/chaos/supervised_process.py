@@ -1,4 +1,4 @@
-"""Processes that are restarted whenever they end, as an orchestrator does."""
+"""Processes that are restarted when they end, as an orchestrator does."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ STOP_SECONDS = 8.0
 
 
 class SupervisedProcess:
-    """Command in its own session; before a restart, the remaining processes of the session are killed."""
+    """Process in its own session. Before a restart, the remaining processes of the session are killed."""
 
     def __init__(self, command: Sequence[str], environ: Mapping[str, str], log: Path) -> None:
         self.command, self.environ, self.log = command, environ, log
@@ -28,7 +28,7 @@ class SupervisedProcess:
 
     @property
     def process(self) -> psutil.Process | None:
-        """The running process; None between two starts."""
+        """Running process, or None between the end of a process and the next start."""
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(self._process.pid)
             if self._process.poll() is None and process.status() != psutil.STATUS_ZOMBIE:
@@ -41,11 +41,11 @@ class SupervisedProcess:
         return self._started_at
 
     def terminate(self) -> None:
-        """Request a graceful stop; the process is restarted afterwards."""
+        """Send SIGTERM to the process, which is restarted when it has ended."""
         self._process.terminate()
 
     def stop(self) -> None:
-        """Stop the process for good: gracefully, after `STOP_SECONDS` with SIGKILL."""
+        """Stop the process without a restart: with SIGTERM, and with SIGKILL after `STOP_SECONDS`."""
         self._stopping.set()
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGCONT)
@@ -78,6 +78,6 @@ class SupervisedProcess:
 
 
 def running(processes: Iterable[SupervisedProcess]) -> list[psutil.Process]:
-    """Return the running ones of these processes, oldest first."""
+    """Return the processes that are running, oldest first."""
     running_ones = [(supervised.started_at, process) for supervised in processes if (process := supervised.process)]
     return [process for _, process in sorted(running_ones, key=lambda pair: pair[0])]

@@ -1,4 +1,4 @@
-"""Interface of a system under test: the same for EventPulse and stock Dramatiq."""
+"""Interface of a system under test, which EventPulse and stock Dramatiq have in common."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -7,47 +7,47 @@ from typing import Any, NamedTuple, Protocol
 from eventpulse.local.daemon import Daemon
 
 Event = dict[str, Any]
-#: Name of the rule, group as JSON, id of the event that fired the rule.
+#: Name of the rule, group as JSON, and id of the event for which the rule fired.
 AnomalyKey = tuple[str, str, str]
 
 
 class EventLocations(NamedTuple):
-    """Current locations of the events, by id; an event may be in several."""
+    """Current locations of the events; an event may be in several locations."""
 
     #: Number of rows by event id.
     stored: Counter[str]
-    #: Ids of the dead letters.
+    #: Ids of the events that are dead letters.
     dead: set[str]
-    #: Number of messages, waiting, delayed or leased, by event id.
+    #: Number of waiting, delayed and leased messages by event id.
     in_progress: Counter[str]
-    #: Ids leased by a lost or an unknown worker.
+    #: Ids of the events that are leased by a lost or unknown worker; ids of entries without events.
     stranded: set[str]
 
 
 class System(Protocol):
-    """A running system with its own Redis and PostgreSQL: an HTTP API, workers and possibly schedulers.
+    """Running system with its own Redis and PostgreSQL: an HTTP API, workers and possibly schedulers.
 
-    Its processes are restarted `RESTART_SECONDS` after they end. Units are "api", "worker" and "scheduler"; the last
-    two may have several processes. The servers are not restarted automatically: faults stop and start them.
+    The units "api", "worker" and "scheduler" may have several processes, each of which is restarted `RESTART_SECONDS`
+    after its end. Redis and PostgreSQL are not restarted automatically: faults stop and start them.
     """
 
     name: str
-    #: `POST {url}/events/batch` with a JSON array answers 202 when the events are accepted.
+    #: Base URL of the API: the response of `POST {url}/events/batch` is 202 when the events are accepted.
     url: str
     redis: Daemon
     postgres: Daemon
 
     def pids(self, unit: str) -> Sequence[int]:
-        """Return the running processes of a unit, oldest first; for the API, the gunicorn workers."""
+        """Return the pids of the processes of a unit, oldest first; for the API, of its gunicorn workers."""
 
     def stop(self, unit: str, which: int) -> None:
-        """Restart one process gracefully (SIGTERM): one step of a rolling restart."""
+        """Restart process number `which` of a unit gracefully (SIGTERM), for a rolling restart."""
 
     def locations(self) -> EventLocations:
-        """Return the event locations. Needs both servers."""
+        """Return the current locations of the events. Needs Redis and PostgreSQL."""
 
     def evaluations(self) -> Mapping[str, int]:
-        """Return how often the evaluation of each event had an effect; more than once is a violation."""
+        """Return how often the evaluation of each event was recorded; more than once is a violation."""
 
     def is_idle(self) -> bool:
-        """Return whether the system has no work left. Needs both servers."""
+        """Return whether no work is pending. Needs Redis and PostgreSQL."""

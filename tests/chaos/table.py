@@ -1,4 +1,4 @@
-"""The records of runs as the table of docs/reliability.md.
+"""Table of the fault battery in docs/reliability.md, made from the records of runs.
 
 cd tests && ../.venv/bin/python -m chaos.table ../docs/reliability.json [MORE.json …]
 """
@@ -12,7 +12,7 @@ from typing import Any
 from chaos.report import Record
 
 HEAD = "| fault | stock Dramatiq | EventPulse | recovery p50 / p95 / max | longest response |\n|---|---|---|---|---|"
-#: The text of each violation.
+#: Text of each kind of violation.
 VIOLATIONS = {
     "lost": "lost",
     "unaccounted": "unaccounted for",
@@ -26,12 +26,12 @@ VIOLATIONS = {
     "unrecorded_deliveries": "alerts twice, unrecorded",
     "stranded": "stranded",
 }
-#: Stock Dramatiq has no oracle, and may still be working at the end of the measurement.
+#: Other texts for stock Dramatiq, which has no oracle, and may still process events at the end of the measurement.
 STOCK_VIOLATIONS = {"duplicate_anomalies": "evaluated twice", "lost": "not stored at the end of the measurement"}
 
 
 def table(paths: Iterable[Path]) -> str:
-    """Return the Markdown table of saved records; later files replace records of earlier ones."""
+    """Return the records of these files as a Markdown table; records replace those of earlier files."""
     records: dict[str, dict[str, Record]] = {}
     for path in paths:
         for record in json.loads(path.read_text())["records"]:
@@ -40,7 +40,7 @@ def table(paths: Iterable[Path]) -> str:
 
 
 def row(systems: dict[str, Record]) -> str:
-    """Return the row of one fault."""
+    """Return the row of one fault, whose records are given by system."""
     eventpulse, stock = systems.get("eventpulse"), systems.get("stock")
     description = str(next(record.get("description", record["fault"]) for record in systems.values()))
     measured = eventpulse if eventpulse and "recovery" in eventpulse else None
@@ -49,7 +49,7 @@ def row(systems: dict[str, Record]) -> str:
 
 
 def outcome(record: Record | None) -> str:
-    """Return the violations of a record with the number of events of each."""
+    """Return the violations of a record with their numbers, and whether the system recovered."""
     if record is None:
         return "-"
     if reason := record.get("skipped") or record.get("failed"):
@@ -69,7 +69,7 @@ def outcome(record: Record | None) -> str:
 
 
 def recovery(record: Record | None) -> str:
-    """Return the recovery percentiles and the number of injections."""
+    """Return the percentiles of the recovery times and the number of injections; "-" without injections."""
     times: dict[str, Any] = record["recovery"] if record else {}
     if not times.get("injections"):
         return "-"

@@ -1,4 +1,4 @@
-"""Deterministic events for a seed: many short, interleaved episodes; a few are long enough for an alert."""
+"""Events that depend only on a seed: interleaved episodes, a few of which are long enough for an alert."""
 
 import heapq
 import random
@@ -11,9 +11,9 @@ from chaos.system import Event
 
 EVENT_TYPE = "step"
 SOURCES = ("gate", "pump", "valve")
-#: The events of an episode are spread over this many seconds of traffic.
+#: Length of an episode in seconds of traffic.
 SPREAD_SECONDS = 2.0
-#: Fires for each event of an episode after the fourth, in any order of processing.
+#: Rule that fires for each event of an episode after the fourth event, in every order of processing.
 RULE: dict[str, Any] = {
     "name": "Long episode",
     "severity": "critical",
@@ -28,9 +28,10 @@ RULE: dict[str, Any] = {
         "value": 4,
     },
 }
-#: Later events of an episode carry an alarm for the stock system, which has no rules: as many as `RULE` finds.
+#: Number of events of an episode without an alarm. The stock system, which has no rules, sends an alert for each
+#: alarm: as many alerts as `RULE` triggers.
 EVENTS_WITHOUT_ALARM = 4
-#: Fires for nearly every event of a source; the cooldown must suppress all but the first.
+#: Rule that fires for nearly every event of a source; its cooldown must suppress nearly all of these firings.
 COOLDOWN_RULE: dict[str, Any] = {
     "name": "Busy source",
     "severity": "critical",
@@ -45,15 +46,16 @@ COOLDOWN_RULE: dict[str, Any] = {
         "value": 30,
     },
 }
-#: Bounds of the alerts per second; lower for high rates, because the evidence of each alert is read from a minute.
+#: Maximum number of alerts per second, and its maximum product with the events per second: for the evidence of an
+#: alert, the events of a minute are read.
 MAX_ALERTS_PER_SECOND, ALERTS_TIMES_EVENTS = 5.0, 3_000.0
 
 
 def traffic(seed: int, per_second: float, groups: int | None = None) -> Iterator[Event]:
-    """Yield events without timestamps, endlessly, for a rate of `per_second`.
+    """Yield an unlimited number of events without timestamps, to be sent at a rate of `per_second`.
 
-    An episode has 3 to 7 events, spread randomly over `SPREAD_SECONDS`. Each episode is a new group; with `groups`,
-    that many groups repeat.
+    An episode has 3 to 7 events, spread randomly over `SPREAD_SECONDS`. Each episode has a new group, or the next of
+    `groups` groups, which are used in turn.
     """
     rng = random.Random(seed)
     sizes, weights = (3, 4, 5, 6, 7), _weights(per_second)
@@ -79,7 +81,7 @@ def event(rng: random.Random, episode: str, n: int) -> Event:
 
 
 def _weights(per_second: float) -> list[float]:
-    # If 5, 6 and 7 events each have the share s, an episode has about 3.5 events and 6 s alerts.
+    # If the sizes 5, 6 and 7 have the share s each, an episode has about 3.5 events and 6 * s alerts on average.
     alerts_per_second = min(MAX_ALERTS_PER_SECOND, ALERTS_TIMES_EVENTS / per_second)
     share = min(0.2, alerts_per_second * 3.5 / 6 / per_second)
     rest = (1 - 3 * share) / 2

@@ -1,4 +1,4 @@
-"""Webhook channels for the chaos tests: real HTTP servers that record each alert and its time."""
+"""Webhooks for the chaos tests: HTTP servers that record each alert and its time."""
 
 import contextlib
 import re
@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 from support import fake_http_server
 
-#: The anomaly id in a Slack message.
+#: Pattern of the anomaly id in a Slack message.
 ANOMALY = re.compile(rb"Anomaly `([0-9a-f-]{36})`")
 HEALTHY = fake_http_server.answer(200, "ok")
 
 
 class ReceivedAlert(NamedTuple):
-    """One alert: its time in seconds since 1970, its anomaly, and whether the server accepted it."""
+    """Received alert: time in seconds since the Unix epoch, anomaly, and whether the server accepted the alert."""
 
     at: float
     anomaly_id: str
@@ -25,7 +25,7 @@ class ReceivedAlert(NamedTuple):
 
 @dataclass
 class Webhook:
-    """The server of one channel and the alerts that it received."""
+    """Server of one channel, and the alerts that the server received."""
 
     name: str
     server: fake_http_server.Server
@@ -40,22 +40,22 @@ class Webhook:
         return self.server.url
 
     def record(self, request: fake_http_server.Received) -> None:
-        """Keep the alert of a request, and nothing else of it."""
+        """Record the alert of a request, but not the body, to save memory."""
         if match := ANOMALY.search(request.body):
             self.alerts.append(ReceivedAlert(time.time(), match[1].decode(), self.is_healthy))
 
     def received_counts(self) -> Counter[str]:
-        """Return how often each anomaly was received, accepted or not."""
+        """Return the number of received alerts, accepted or not, by anomaly id."""
         return Counter(alert.anomaly_id for alert in list(self.alerts))
 
     def accepted_counts(self) -> Counter[str]:
-        """Return how often each anomaly was accepted."""
+        """Return the number of accepted alerts by anomaly id."""
         return Counter(alert.anomaly_id for alert in list(self.alerts) if alert.is_accepted)
 
 
 @contextlib.contextmanager
 def webhook(name: str) -> Iterator[Webhook]:
-    """Run a healthy webhook."""
+    """Run a healthy webhook during the block."""
     with fake_http_server.running(HEALTHY) as server:
         running = Webhook(name, server)
         server.record = running.record

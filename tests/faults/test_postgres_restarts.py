@@ -1,4 +1,4 @@
-"""PostgreSQL becomes unavailable while a worker runs: batches wait and continue unchanged."""
+"""Tests of outages of PostgreSQL while a worker runs: batches wait and continue unchanged."""
 
 import threading
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ from models.event import Event
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Daemon]:
-    """Start a separate PostgreSQL server."""
+    """Start a PostgreSQL server for the test."""
     server = embedded.start_postgres(tmp_path / "postgres" / "data")
     yield server
     database.database.close_all()
@@ -37,7 +37,7 @@ def server(tmp_path: Path) -> Iterator[Daemon]:
 
 @pytest.fixture
 def worker(server: Daemon, redis_url: str, redis_client: redis.Redis) -> Iterator[dramatiq.Worker]:
-    """Start a worker of all actors without retries; it has already stored one event."""
+    """Start a worker of all actors without retries, and let the worker store one event."""
     runtime.setup(ConnectedSettings(redis_url=redis_url, database_url=server.url), name="tests")
     migrations.up()
     stages = (persist.persist, evaluate.evaluate, notify.notify)
@@ -50,12 +50,12 @@ def worker(server: Daemon, redis_url: str, redis_client: redis.Redis) -> Iterato
     until(lambda: idle(redis_client))
     yield worker
     worker.stop(5_000)
-    for stage, most in zip(stages, retries, strict=True):
-        stage.options["max_retries"] = most
+    for stage, max_retries in zip(stages, retries, strict=True):
+        stage.options["max_retries"] = max_retries
 
 
 def kill(server: Daemon) -> None:
-    """Kill all processes of the server: a remaining child would still answer its client."""
+    """Kill all processes of the server: a remaining child could respond to its client."""
     for process in (psutil.Process(server.pid), *psutil.Process(server.pid).children()):
         process.kill()
     until(lambda: server.exit_status() is not None)
@@ -129,7 +129,7 @@ def test_a_worker_that_waits_for_postgresql_stops_on_request(
 
 @pytest.mark.usefixtures("worker")
 def test_a_crash_under_an_open_connection_is_an_outage(server: Daemon) -> None:
-    """The driver raises a plain DatabaseError in this case only."""
+    """In this case, the driver raises DatabaseError instead of OperationalError."""
     with connection():
         kill(server)
         with pytest.raises(peewee.PeeweeException) as raised:

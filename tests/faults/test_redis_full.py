@@ -1,4 +1,4 @@
-"""Redis is full: ingest rejects events, and the workers continue until there is room again."""
+"""Tests of a full Redis: ingest rejects events, and the workers continue and free memory."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ from models.event import Event
 
 @pytest.fixture
 def client(tmp_path: Path, empty_database: str) -> Iterator[redis.Redis]:
-    """The actors at a Redis server of this test; no worker runs yet."""
+    """Start a Redis server for the test, connect the actors to it, and return a client. No worker runs yet."""
     server = embedded.start_redis(tmp_path / "redis")
     runtime.setup(ConnectedSettings(redis_url=server.url, database_url=empty_database), name="tests")
     with redis.Redis.from_url(server.url) as client:
@@ -30,7 +30,7 @@ def client(tmp_path: Path, empty_database: str) -> Iterator[redis.Redis]:
 
 
 def fill(client: redis.Redis) -> None:
-    """Set `maxmemory` below the memory that is in use."""
+    """Make Redis full: set `maxmemory` below the memory in use."""
     client.config_set("maxmemory", client.info("memory")["used_memory"] - 100_000)
     with pytest.raises(redis.exceptions.OutOfMemoryError):
         client.set("more", 1)
@@ -42,7 +42,7 @@ def heartbeats(client: redis.Redis) -> dict[bytes, float]:
 
 
 def test_workers_empty_a_full_redis_and_ingest_accepts_events_again(client: redis.Redis) -> None:
-    """The workers of stock Dramatiq write to Redis when they fetch: a full Redis stops them, and stays full."""
+    """The workers of stock Dramatiq stop in this case, because a full Redis rejects the writes of their fetch."""
     rule()
     for _ in range(20):
         accept(*[event(payload={"text": "x" * 500}) for _ in range(100)])
@@ -63,7 +63,7 @@ def test_workers_empty_a_full_redis_and_ingest_accepts_events_again(client: redi
             return True
 
         used = client.info("memory")["used_memory"]
-        client.config_set("maxmemory", used * 2)  # Redis itself needs most of it in such a small test
+        client.config_set("maxmemory", used * 2)  # the server itself uses most of this memory
         until(is_accepted)
         until(lambda: idle(client))
     finally:
@@ -75,7 +75,7 @@ def test_workers_empty_a_full_redis_and_ingest_accepts_events_again(client: redi
 
 
 def test_an_idle_worker_keeps_its_consumers_in_a_full_redis(client: redis.Redis) -> None:
-    """Redis counts the wait for messages as a write."""
+    """A full Redis rejects the command that waits for messages, because the command can write."""
     worker = dramatiq.Worker(broker, worker_threads=8, worker_timeout=50)
     fill(client)
     worker.start()

@@ -1,4 +1,4 @@
-"""Redis answers but rejects writes: workers wait as in an outage, and use no retries."""
+"""Tests of a Redis that rejects writes: workers wait as in an outage, and use no retries."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +24,7 @@ from models.event import Event
 
 @pytest.fixture
 def server(tmp_path: Path, empty_database: str) -> Iterator[Daemon]:
-    """A Redis server of this test, with the actors connected to it."""
+    """Start a Redis server for the test, and connect the actors to it."""
     server = embedded.start_redis(tmp_path / "redis")
     runtime.setup(ConnectedSettings(redis_url=server.url, database_url=empty_database), name="tests")
     yield server
@@ -33,13 +33,13 @@ def server(tmp_path: Path, empty_database: str) -> Iterator[Daemon]:
 
 
 def make_read_only(client: redis.Redis, data: Path) -> Callable[[], object]:
-    """Make Redis read-only, as a former primary after a failover; return a function that undoes it."""
+    """Make Redis read-only, as a former primary after a failover; return a function that undoes the change."""
     client.replicaof("127.0.0.1", 1)
     return lambda: client.replicaof("NO", "ONE")
 
 
 def let_a_snapshot_fail(client: redis.Redis, data: Path) -> Callable[[], object]:
-    """Let a snapshot fail, as on a full disk, so that Redis rejects writes; return a function that undoes it."""
+    """Let a snapshot fail, as on a full disk, so that Redis rejects writes; return a function that allows writes."""
     (data / "taken.rdb").mkdir()
     client.config_set("dbfilename", "taken.rdb")
     client.config_set("save", "3600 1")
@@ -49,7 +49,7 @@ def let_a_snapshot_fail(client: redis.Redis, data: Path) -> Callable[[], object]
 
 
 def require_a_replica(client: redis.Redis, data: Path) -> Callable[[], object]:
-    """Require a replica that does not exist; return a function that undoes it."""
+    """Require a replica that does not exist; return a function that undoes the change."""
     client.config_set("min-replicas-to-write", 1)
     return lambda: client.config_set("min-replicas-to-write", 0)
 
@@ -101,7 +101,7 @@ def test_workers_wait_while_redis_rejects_writes(
 
 @pytest.mark.usefixtures("server")
 def test_consumers_without_leases_are_not_kept_for_release(tmp_path: Path) -> None:
-    """Redis may reject writes for hours, and Dramatiq replaces a consumer every three seconds."""
+    """The list of these consumers would grow: Dramatiq replaces a consumer every 3 s, and writes may fail for hours."""
     before = len(broker.unreleased_consumers)
     undo = require_a_replica(broker.client, tmp_path)
     for _ in range(5):

@@ -1,4 +1,4 @@
-"""Redis crashes under a running worker and restarts: no queued message is lost."""
+"""Tests of crashes and restarts of Redis: no queued message is lost."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from eventpulse.local.daemon import Daemon
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Daemon]:
-    """A Redis server of this test."""
+    """Start a Redis server for the test."""
     server = embedded.start_redis(tmp_path / "redis")
     yield server
     server.stop()
@@ -35,7 +35,7 @@ def declare_stage(broker: RedisBroker) -> None:
 
 
 def test_a_retry_that_meets_an_outage_is_not_lost(server: Daemon) -> None:
-    """Stock Dramatiq enqueues the retry in a hook whose exception it only logs, and acknowledges the message."""
+    """Stock Dramatiq loses the message: it logs the exception of the hook that enqueues retries, and acknowledges."""
     broker = make_broker(server.url, max_retries=20)
     attempts: list[int] = []
     processed: list[int] = []
@@ -54,7 +54,7 @@ def test_a_retry_that_meets_an_outage_is_not_lost(server: Daemon) -> None:
     try:
         until(lambda: attempts)
         server.start()
-        # The heartbeat of the consumer that lost its connection expires; in the product, every worker recovers leases.
+        # Recover leases, as every worker does in production, until the heartbeat of the lost consumer has expired.
         until(lambda: broker.recover(timeout_ms=3_000) and processed, 30)
         assert processed == [1]
         until(lambda: not broker.client.exists("eventpulse:stage.msgs"), 30)
@@ -87,7 +87,7 @@ def test_waiting_and_delayed_messages_survive_a_crash_of_redis(server: Daemon) -
 
 
 def test_leases_from_before_an_outage_are_released_by_the_next_consumer(server: Daemon) -> None:
-    """Stock Dramatiq leaves the messages leased until its worker is restarted."""
+    """In stock Dramatiq the messages remain leased until the worker is restarted."""
     broker = make_broker(server.url)
     declare_stage(broker)
     enqueue(broker, "stage", b'{"n":1}')
@@ -110,7 +110,7 @@ def test_no_lease_is_recovered_just_after_redis_was_unavailable(server: Daemon) 
     assert next(consumer) is not None
     broker.recover()
     broker.client.delete("eventpulse:__grace__")
-    # After a long stall of Redis, the last heartbeat and the last recovery are both old.
+    # Old times of the last heartbeat and of the last recovery, as after a long outage of Redis.
     broker.client.zadd("eventpulse:__heartbeats__", {consumer.lease: 1})
     broker.client.set("eventpulse:__last_recovery__", 1)
     assert broker.recover() == (0, 0)

@@ -1,4 +1,4 @@
-"""Redis does not answer: ingest responds with 503 within a second."""
+"""Tests of a suspended Redis: ingest responds with 503 within a second."""
 
 import os
 import signal
@@ -16,12 +16,12 @@ from support.pipeline_factory import event
 from eventpulse.local import embedded
 from eventpulse.local.daemon import Daemon
 
-LONGEST_SECONDS = 1.0
+MAX_SECONDS = 1.0
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Daemon]:
-    """A Redis server of this test."""
+    """Start a Redis server for the test, and resume it at the end."""
     server = embedded.start_redis(tmp_path / "redis")
     yield server
     os.kill(server.pid, signal.SIGCONT)
@@ -35,15 +35,15 @@ def api(server: Daemon, database_url: str) -> Iterator[Server]:
 
 
 def post(api: Server, times: int) -> list[tuple[int, float]]:
-    """Send `times` requests with one event each; return the status and the duration in seconds of each."""
+    """Send `times` requests with one event each; return the status and duration in seconds of each response."""
     body = msgspec.json.decode(event())
     del body["received_at"]
     found = []
     with httpx.Client(trust_env=False, timeout=10) as client:
         for _ in range(times):
             started = time.monotonic()
-            answer = client.post(f"http://127.0.0.1:{api.port}/api/v1/events", json=body)
-            found.append((answer.status_code, time.monotonic() - started))
+            response = client.post(f"http://127.0.0.1:{api.port}/api/v1/events", json=body)
+            found.append((response.status_code, time.monotonic() - started))
     return found
 
 
@@ -53,8 +53,8 @@ def test_a_redis_that_does_not_answer_is_a_503_within_a_second(server: Daemon, a
     with ThreadPoolExecutor(16) as clients:
         answers = [answer for found in clients.map(lambda _: post(api, 4), range(16)) for answer in found]
     assert {status for status, _ in answers} == {503}
-    assert max(seconds for _, seconds in answers) < LONGEST_SECONDS
-    health = httpx.get(f"http://127.0.0.1:{api.port}/api/v1/events/health", timeout=LONGEST_SECONDS, trust_env=False)
+    assert max(seconds for _, seconds in answers) < MAX_SECONDS
+    health = httpx.get(f"http://127.0.0.1:{api.port}/api/v1/events/health", timeout=MAX_SECONDS, trust_env=False)
     assert health.status_code == 503
     os.kill(server.pid, signal.SIGCONT)
     assert httpx.get(f"http://127.0.0.1:{api.port}/readyz", trust_env=False).status_code == 200

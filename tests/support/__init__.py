@@ -1,1 +1,1 @@
-"""Helpers that several tests share, named for what they make."""
+"""Helpers that several test files use."""

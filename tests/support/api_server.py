@@ -1,4 +1,4 @@
-"""The API in its own processes, as users run it, and settings for an API inside the test process."""
+"""Servers of the API in separate processes, and settings for an API in the test process."""
 
 import os
 import signal
@@ -14,36 +14,36 @@ import psutil
 from eventpulse.settings import ConnectedSettings, Settings
 from support.waiting import until
 
-#: No PostgreSQL listens here. The password must not appear in any answer.
+#: URL at which no PostgreSQL listens. The password must not appear in any response.
 UNREACHABLE_POSTGRES = "postgresql://reader:hunter2@127.0.0.1:1/nothing"
 
 
 def api_settings(redis_url: str, database_url: str = UNREACHABLE_POSTGRES, **limits: int) -> ConnectedSettings:
-    """Return the settings of an API; by default without a reachable PostgreSQL."""
+    """Return the settings of an API. By default, PostgreSQL is unavailable."""
     return ConnectedSettings.of(Settings(**limits), redis_url, database_url)  # type: ignore[arg-type] # limits are integers
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running API."""
+    """Running API."""
 
     process: psutil.Process
     port: int
 
     @property
     def worker(self) -> psutil.Process:
-        """Return the only process that answers requests."""
+        """Return the only worker process of gunicorn."""
         (child,) = self.process.children()
         return child
 
     def connect(self) -> socket.socket:
-        """Open a connection."""
+        """Return a new connection to the API."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=10)
 
 
 @contextmanager
 def serve(**environment: str) -> Iterator[Server]:
-    """Run `eventpulse api` with one worker process inside the block."""
+    """Run `eventpulse api` with one worker process during the block."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     own = {"EVENTPULSE_PORT": str(port), "EVENTPULSE_API_WORKERS": "1", "LOG_LEVEL": "warning"}

@@ -1,4 +1,4 @@
-"""Events that arrive in any order, repeatedly, and in batches whose worker may crash."""
+"""Hypothesis strategies for events that arrive in any order, repeatedly, and in batches whose worker may crash."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ ZSCORE = {"type": "zscore", "bucket_seconds": 5, "baseline_buckets": 2, "thresho
 
 @dataclass(frozen=True)
 class Arrivals:
-    """Batches of events. The worker of a `lost` batch crashes before it records anything; the batch comes again."""
+    """Batches of events. The worker of a `lost` batch crashes before it is recorded; the batch is redelivered."""
 
     events: list[Event]
     batches: list[list[Event]]
     lost: list[bool]
 
     def evaluate(self, window: Window, *rules: Rule) -> list[Evaluation]:
-        """Return what workers that share the window have recorded."""
+        """Return the recorded evaluations of workers that share the window."""
         recorded: list[Evaluation] = []
         for batch, lost in zip(self.batches, self.lost, strict=True):
             evaluation = decide(batch, window, *rules)
@@ -60,19 +60,19 @@ cooldowns = st.integers(1, 30)
 
 
 def at_least(needed: int, window_seconds: int, **fields: Any) -> Rule:
-    """Return a rule that fires for at least `needed` events of a source."""
+    """Return a rule that fires for at least `needed` events of a source in `window_seconds`."""
     condition = THRESHOLD | {"operator": ">=", "value": needed, "group_by": ["source"]}
     return rule(condition, window_seconds=window_seconds, allowed_lateness_seconds=SPAN_SECONDS, **fields)
 
 
 def triggers(events: Iterable[Event], needed: int, window_seconds: int) -> set[str]:
-    """Return the ids of the events that such a rule fires for, without a cooldown."""
+    """Return the ids of the events for which a rule of `at_least` fires without a cooldown."""
     by_group = [[each for each in events if each.source == group] for group in GROUPS]
     return set().union(*(in_order(group, needed, window_seconds) for group in by_group))
 
 
 def check_any_order(arrivals: Arrivals, window: Window, needed: int, window_seconds: int) -> None:
-    """Check that the firings are those of the oracle, which sees all events in order of time."""
+    """Check that the firings equal those of `triggers`, which processes all events in order of time."""
     recorded = arrivals.evaluate(window, at_least(needed, window_seconds))
     assert {firing.event_id for each in recorded for firing in each.firings} == triggers(
         arrivals.events, needed, window_seconds
@@ -81,7 +81,7 @@ def check_any_order(arrivals: Arrivals, window: Window, needed: int, window_seco
 
 
 def check_cooldown(arrivals: Arrivals, window: Window, needed: int, window_seconds: int, cooldown_seconds: int) -> None:
-    """Check that no two firings of a group are within the cooldown, and that every trigger is near a firing."""
+    """Check that firings of a group are a cooldown apart, and that each trigger is within a cooldown of a firing."""
     recorded = arrivals.evaluate(window, at_least(needed, window_seconds, cooldown_seconds=cooldown_seconds))
     times = {each.event_id: (each.source, each.timestamp) for each in arrivals.events}
     firings = {times[firing.event_id] for each in recorded for firing in each.firings}
@@ -91,7 +91,7 @@ def check_cooldown(arrivals: Arrivals, window: Window, needed: int, window_secon
 
 
 def check_same_answers(arrivals: Arrivals, one: Window, other: Window, cooldown_seconds: int) -> None:
-    """Check that two windows give the same firings for rules of every query."""
+    """Check that two windows cause the same firings for rules of every window query."""
     thresholds = [
         rule(THRESHOLD | {"operator": operator}, rule_id=operator, cooldown_seconds=cooldown_seconds)
         for operator in (">", ">=", "<", "<=", "==", "!=")

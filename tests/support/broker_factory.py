@@ -1,4 +1,4 @@
-"""A broker whose actors a test declares itself; its messages carry numbers."""
+"""Broker for tests that declare their own actors, and helpers for messages that contain a number."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ UNLIMITED = AcceptLimits((), backlog=1, memory_percent=100)
 
 
 def make_broker(url: str, max_retries: int = 2) -> RedisBroker:
-    """Return a broker with the middleware of the product, and retries after a few milliseconds."""
+    """Return a broker with middleware as in production, whose retries are delayed by a few milliseconds."""
     middleware = [
         ShutdownSignal(),
         LogContext(),
@@ -33,38 +33,41 @@ def make_broker(url: str, max_retries: int = 2) -> RedisBroker:
 
 
 def accept(broker: RedisBroker, queue_name: str, *bundles: Bundle) -> int:
-    """Enqueue bundles as ingest does, without limits; return the number of messages."""
+    """Enqueue bundles as ingest does, without limits; return the number of enqueued messages."""
     return broker.accept(queue_name, bundles, UNLIMITED)
 
 
 def enqueue(broker: RedisBroker, actor_name: str, *arguments: bytes, to: str = "", batch_size: int = 250) -> None:
-    """Enqueue one message for each argument, in bundles of at most `batch_size`; into the queue `to` if it is given."""
+    """Enqueue one message for each argument, in bundles of at most `batch_size`.
+
+    `to` is the queue, by default the queue with the name of the actor.
+    """
     records = make_records(arguments, {"request_id": "the-request"})
     accept(broker, to or actor_name, *make_bundles(actor_name, records, batch_size))
 
 
 def enqueue_numbers(broker: RedisBroker, actor_name: str, count: int) -> None:
-    """Enqueue `count` messages with the numbers from 0, each as an entry of its own."""
+    """Enqueue messages with the numbers from 0 to `count - 1`, each in a separate entry."""
     enqueue(broker, actor_name, *number_arguments(*range(count)), batch_size=1)
 
 
 def number_of(argument: msgspec.Raw) -> int:
-    """Return the number in an argument that `enqueue_numbers` made."""
+    """Return the number in an argument of `number_arguments`."""
     return int(msgspec.json.decode(argument)["n"])
 
 
 def queue_is_empty(broker: RedisBroker, *queue_names: str) -> bool:
-    """Return whether every message of these queues is settled."""
+    """Return whether all messages of these queues are settled."""
     return not any(broker.client.exists(f"{broker.namespace}:{name}.msgs") for name in queue_names)
 
 
 def number_arguments(*values: int) -> list[bytes]:
-    """Return an argument for each number."""
+    """Return an argument with a number, as JSON, for each of the values."""
     return [b'{"n":%d}' % value for value in values]
 
 
 def declare_stage(broker: RedisBroker, fails_for: int | None = None) -> list[list[int]]:
-    """Declare an actor that fails for one number; return the numbers of each of its calls."""
+    """Declare the actor `stage`, which fails for one number; return a list to which each call adds its numbers."""
     calls: list[list[int]] = []
 
     @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=100)
@@ -78,7 +81,7 @@ def declare_stage(broker: RedisBroker, fails_for: int | None = None) -> list[lis
 
 
 def lease_next(consumer: Consumer) -> Batch:
-    """Return the next batch of a consumer; splitting an isolated bundle takes a fetch of its own."""
+    """Return the next batch of a consumer. A fetch that splits an isolated bundle returns no batch."""
     batch = until(lambda: next(consumer))
     assert isinstance(batch, Batch)
     return batch

@@ -1,4 +1,4 @@
-"""The result of a command of the command line."""
+"""Result of a command of the command line interface."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

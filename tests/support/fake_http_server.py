@@ -1,4 +1,4 @@
-"""Real HTTP server in the place of a channel's server, with scripted responses, for tests of webhooks."""
+"""HTTP server with scripted responses, for tests of webhooks."""
 
 import contextlib
 import socket
@@ -11,12 +11,12 @@ import msgspec
 
 PATH = "/services/T000/B000/s3cr3t"
 
-#: Answers one request on its connection, which is closed afterwards.
+#: Function that responds to one request on its connection. The server closes the connection afterwards.
 Behaviour = Callable[[socket.socket], None]
 
 
 class Received(NamedTuple):
-    """A request as it arrived; names of headers are in lower case."""
+    """Received request. Header lines are in lower case."""
 
     line: str
     headers: str
@@ -29,8 +29,8 @@ class Received(NamedTuple):
 class Server(socketserver.ThreadingTCPServer):
     """HTTP server with one thread for each connection.
 
-    `behaviour` answers each request, and `record` is called with it before; tests may replace both at any time. By
-    default the requests are recorded in `received`, in order of arrival. `stopping` is set when the server stops.
+    For each request, the server calls `record` and then `behaviour`, which responds; a test may replace both at any
+    time. By default, `record` appends the request to `received`. `stopping` is set when the server stops.
     """
 
     allow_reuse_address = True
@@ -55,7 +55,7 @@ class Server(socketserver.ThreadingTCPServer):
             connection.sendall(b"x")
 
     def delayed(self, seconds: float, behaviour: Behaviour) -> Behaviour:
-        """Return a behaviour that waits before it answers."""
+        """Return a behaviour that waits before it responds."""
 
         def behave(connection: socket.socket) -> None:
             self.stopping.wait(seconds)
@@ -80,7 +80,7 @@ class _Connection(socketserver.StreamRequestHandler):
 
 
 def answer(status: int, body: str = "", **headers: str) -> Behaviour:
-    """Return a behaviour that sends a complete response; `_` in the name of a header stands for `-`."""
+    """Return a behaviour that sends a complete response; `_` in the name of a header becomes `-`."""
     content = body.encode()
     lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
     head = f"HTTP/1.1 {status} x\r\nContent-Length: {len(content)}\r\nConnection: close\r\n{lines}\r\n"
@@ -97,7 +97,7 @@ def raw(sent: bytes) -> Behaviour:
 
 
 def in_turn(*behaviours: Behaviour) -> Behaviour:
-    """Return a behaviour that uses the next of these for each request, and the last one from then on."""
+    """Return a behaviour that uses these behaviours for one request each, and the last behaviour for all others."""
     remaining = list(behaviours)
 
     def behave(connection: socket.socket) -> None:
@@ -111,7 +111,7 @@ OK = answer(200, "ok")
 
 @contextlib.contextmanager
 def running(behaviour: Behaviour = OK) -> Iterator[Server]:
-    """Run a server on a free port of 127.0.0.1; the default behaviour is Slack's response to an accepted message."""
+    """Run a server on a free port of 127.0.0.1; by default, it responds like Slack to an accepted message."""
     with Server(behaviour) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()

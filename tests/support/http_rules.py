@@ -1,4 +1,4 @@
-"""Rules as administrators send them."""
+"""Rules in the form in which administrators send them."""
 
 from typing import Any
 
@@ -22,17 +22,17 @@ RULE: dict[str, Any] = {
 
 
 def path(rule: dict[str, Any]) -> str:
-    """Return the path of a rule."""
+    """Return the URL path of a rule."""
     return f"/api/v1/rules/{rule['rule_id']}"
 
 
 def add(client: TestClient, **fields: Any) -> dict[str, Any]:
-    """Create a rule and return the answer."""
-    answer = client.simulate_post("/api/v1/rules", json=RULE | fields)
-    assert answer.status_code == 201, answer.text
-    return answer.json
+    """Create a rule and return the body of the response."""
+    response = client.simulate_post("/api/v1/rules", json=RULE | fields)
+    assert response.status_code == 201, response.text
+    return response.json
 
 
-def fields_named(answer: Result) -> list[str]:
-    """Return the fields that the errors of an answer name."""
-    return [error["field"] for error in answer.json["errors"]]
+def fields_named(response: Result) -> list[str]:
+    """Return the field of each error in a response."""
+    return [error["field"] for error in response.json["errors"]]

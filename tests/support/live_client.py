@@ -1,4 +1,4 @@
-"""A live gateway and WebSocket clients for tests."""
+"""Live gateway and WebSocket clients for tests."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ SECONDS = 10.0
 
 @contextlib.asynccontextmanager
 async def running_gateway(redis_url: str, **options: float) -> AsyncIterator[tuple[Gateway, str]]:
-    """Run a subscribed gateway inside the block; yields it with its `host:port`."""
+    """Run a gateway during the block; yield the gateway, which has subscribed, and its `host:port`."""
     gateway = Gateway(redis_url, **options)  # type: ignore[arg-type] # whole numbers, too
     async with gateway.listening("127.0.0.1", 0) as server:
         await until(lambda: gateway.subscribed)
@@ -26,7 +26,7 @@ async def running_gateway(redis_url: str, **options: float) -> AsyncIterator[tup
 
 @contextlib.asynccontextmanager
 async def publisher(redis_url: str) -> AsyncIterator[Callable[..., Awaitable[object]]]:
-    """Yield a function that publishes frames in one packet."""
+    """Yield a function that publishes several frames with one pipeline."""
     async with redis.asyncio.Redis.from_url(redis_url) as client:
 
         async def publish(*frames: str) -> None:
@@ -39,19 +39,19 @@ async def publisher(redis_url: str) -> AsyncIterator[Callable[..., Awaitable[obj
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait until the condition is true; raises `TimeoutError` after `SECONDS`."""
+    """Wait until the condition is true. Raises `TimeoutError` after `SECONDS`."""
     async with asyncio.timeout(SECONDS):
         while not condition():
             await asyncio.sleep(0.01)
 
 
 async def receive(client: ClientConnection) -> str:
-    """Return the next frame."""
+    """Return the next frame that the client receives."""
     return str(await asyncio.wait_for(client.recv(), SECONDS))
 
 
 async def wait_closed(client: ClientConnection) -> tuple[int | None, str | None]:
-    """Read everything that is left, and return the code and the reason of the close."""
+    """Receive frames until the connection is closed; return the code and the reason of the close."""
     with contextlib.suppress(ConnectionClosed):
         async with asyncio.timeout(SECONDS):
             while True:
@@ -60,7 +60,7 @@ async def wait_closed(client: ClientConnection) -> tuple[int | None, str | None]
 
 
 async def get_status(address: str, path: str) -> int:
-    """Return the status of a GET request."""
+    """Return the status of the response to a GET request."""
     host, _, port = address.partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(f"GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n".encode())
@@ -72,7 +72,7 @@ async def get_status(address: str, path: str) -> int:
 
 @contextlib.asynccontextmanager
 async def stalled_client(address: str) -> AsyncIterator[socket.socket]:
-    """Open a WebSocket without a library inside the block; the client neither reads nor answers pings."""
+    """Open a WebSocket whose client reads nothing and responds to no pings; yield its socket."""
     host, _, port = address.partition(":")
     with socket.socket() as client:
         client.setblocking(False)

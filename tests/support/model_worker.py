@@ -1,4 +1,4 @@
-"""A worker of the queue model: its leased batches, and the script calls that settle them as the consumer does."""
+"""Worker of the queue model: leased batches, and the calls of scripts that settle the batches."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,9 +10,10 @@ from support.queue_model import DEAD, ISOLATED, NUMBER, Entry, make_entries, mak
 
 @dataclass(eq=False)
 class Settlement:
-    """A script call that settles a batch.
+    """Call of a script that settles a batch.
 
-    `place`: where its entries are afterwards, None if they are done. `follow_ups`: the entries that it enqueues.
+    `place` is the place of the entries after the call, None if they are done. `follow_ups` are the entries that the
+    call enqueues.
     """
 
     script: str
@@ -23,7 +24,7 @@ class Settlement:
 
 @dataclass(eq=False)
 class LeasedBatch:
-    """Entries that were leased together, and the call that settles them, once it was made."""
+    """Entries that were leased together, and the call that settles them; None before the first call."""
 
     queue: str
     lease: str
@@ -33,7 +34,7 @@ class LeasedBatch:
 
 @dataclass(eq=False)
 class ModelWorker:
-    """A consumer of one queue, and the batches of its present and former leases whose settlement has no reply yet."""
+    """Consumer of one queue, with the batches of its current and former leases whose settlement has no reply yet."""
 
     queue: str
     lease: str
@@ -45,7 +46,7 @@ class ModelWorker:
 
 
 def make_settlement(batch: LeasedBatch, outcome: str, delay_ms: int) -> Settlement:
-    """Return the call for an outcome: "done", "retry", "isolate" or "dead". A batch that fails is isolated first."""
+    """Return the call for the outcome "done", "retry", "isolate" or "dead"; a batch that fails is always isolated."""
     ids, queue = list(batch.bytes_of), batch.queue
     numbers = [int(number) for data in batch.bytes_of.values() for number in NUMBER.findall(data)]
     is_batch = len(ids) > 1 or (EntryId.parse(ids[0]).is_bundle and len(numbers) > 1)

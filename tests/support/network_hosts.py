@@ -1,6 +1,6 @@
-"""Hosts for worker processes, whose connections to the servers can be interrupted.
+"""Hosts for worker processes, with connections to Redis and PostgreSQL that can be interrupted.
 
-Each host has its own network namespace if the test may create one; otherwise its connections use the loopback.
+Each host has its own network namespace if the test may create namespaces; otherwise the loopback interface is used.
 """
 
 import os
@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 from psycopg2.extensions import parse_dsn
 from redis.connection import parse_url
 
-#: Bytes that a host sends to a server when it stores events, and when it has evaluated some.
+#: Bytes in the data that a host sends when it stores events, and when it has evaluated events.
 STORES, EVALUATED = b"INSERT INTO events", b"evaluated"
 Address = str | tuple[str, int]
 
 
 class Forwarder(socketserver.ThreadingTCPServer):
-    """Server that forwards connections to another one. `seen` counts `STORES` and `EVALUATED` in the data."""
+    """Proxy that forwards connections to a server. `seen` counts `STORES` and `EVALUATED` in the data."""
 
     def __init__(self, address: str, server: Address) -> None:
         super().__init__((address, 0), _Connection)
@@ -35,7 +35,7 @@ class Forwarder(socketserver.ThreadingTCPServer):
         self.ends: list[socket.socket] = []
 
     def forward(self, near: socket.socket, far: socket.socket) -> None:
-        """Forward data until either end closes."""
+        """Forward data from `near` to `far` until one of these sockets is closed."""
         with suppress(OSError):
             while data := near.recv(1 << 16):
                 if self.interrupted.is_set():
@@ -63,7 +63,7 @@ class _Connection(socketserver.BaseRequestHandler):
 
 @contextmanager
 def forwarder(address: str, server: Address) -> Iterator[Forwarder]:
-    """Run a forwarder to `server` in a thread."""
+    """Run a forwarder to `server` in a thread during the block."""
     with Forwarder(address, server) as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
@@ -80,27 +80,27 @@ def forwarder(address: str, server: Address) -> Iterator[Forwarder]:
 
 @dataclass
 class Host:
-    """A host that reaches the servers through its forwarders only.
+    """Host whose processes connect to Redis and PostgreSQL only through forwarders.
 
-    `network` is the name of its namespace and of its link, if it has one.
+    `network` is the name of the network namespace and of its link; None without a namespace.
     """
 
     network: str | None
     redis: Forwarder
     postgres: Forwarder
     settings: dict[str, str]
-    #: The id of its worker, which its leases have.
+    #: Id of the worker of the host, which is part of the names of its leases.
     worker: str = ""
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start_worker(self) -> None:
-        """Start a worker process inside the host."""
+        """Start a worker process on the host."""
         inside = ["ip", "netns", "exec", self.network] if self.network else []
         command = [*inside, sys.executable, "-m", "eventpulse", "worker"]
         self.processes.append(subprocess.Popen(command, env=os.environ | self.settings, start_new_session=True))
 
     def disconnect(self) -> None:
-        """Drop everything from now on, without closing a connection."""
+        """Drop all data from now on, without closing the connections."""
         if self.network:
             ip("link", "set", self.network, "down")
         else:
@@ -115,7 +115,7 @@ class Host:
 
 @contextmanager
 def host(redis_url: str, database_url: str) -> Iterator[Host]:
-    """Create a host for these servers; at the end of the block, kill its processes and remove its network."""
+    """Create a host for these servers; the end of the block kills its processes and deletes its network."""
     to_redis, to_postgres = parse_url(redis_url), parse_dsn(database_url)
     with ExitStack() as undo:
         network, address = undo.enter_context(_network())
@@ -142,9 +142,9 @@ def ip(*arguments: str) -> str:
 
 @contextmanager
 def _network() -> Iterator[tuple[str | None, str]]:
-    """Yield the name of a new namespace and the address that it reaches this process at.
+    """Yield the name of a new network namespace, and the address of this process in the namespace.
 
-    Without the permission to create one, yield None and the loopback address.
+    Without the permission to create a namespace, yield None and the loopback address.
     """
     name = f"ep{secrets.token_hex(4)}"
     try:
@@ -161,14 +161,14 @@ def _network() -> Iterator[tuple[str | None, str]]:
 
 
 def _add_namespace(name: str) -> None:
-    """Create a namespace. Raises `OSError` or `CalledProcessError` without the permission or without `ip`."""
+    """Create a network namespace. Raises `OSError` or `CalledProcessError` without permission or without `ip`."""
     if os.geteuid() != 0 or not shutil.which("ip"):
         raise PermissionError
     ip("netns", "add", name)
 
 
 def _link(name: str) -> str:
-    """Link the namespace with this one and return the address of this end."""
+    """Connect the namespace to that of this process; return the address of this process on the link."""
     taken = ip("-o", "address")
     prefixes = [f"10.213.{third}.{fourth}" for third in range(256) for fourth in range(0, 256, 4)]
     start = random.choice([each for each in prefixes if f" {each[: each.rindex('.')]}." not in taken])

@@ -7,7 +7,7 @@ from notifiers.base import Notification
 
 
 def notification(**fields: Any) -> Notification:
-    """Return an alert about payment errors, with `fields` in place of its own."""
+    """Return an alert about payment errors; `fields` replace its default values."""
     defaults: dict[str, Any] = {
         "kind": "alert",
         "subject_key": "anomaly:0193b1a0-0000-7000-8000-00000000000a",

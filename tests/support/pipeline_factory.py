@@ -15,7 +15,7 @@ from models.rule import Rule
 
 
 def event(seconds: float = 0, **fields: Any) -> bytes:
-    """Return an event as the API queues it, with a time `seconds` from now."""
+    """Return an event as JSON in the form in which the API queues it, with a timestamp `seconds` from now."""
     now = datetime.now(UTC)
     made = {
         "event_id": str(uuid7()),
@@ -30,12 +30,12 @@ def event(seconds: float = 0, **fields: Any) -> bytes:
 
 
 def accept(*events: bytes, request_id: str | None = None) -> None:
-    """Queue events as one request."""
+    """Enqueue events as ingest does for one request."""
     ingest.accept(events, request_id)
 
 
 def rule(**fields: Any) -> Rule:
-    """Store and publish a rule; by default it fires for more than two orders in a minute."""
+    """Store and publish a rule, which by default fires for more than two orders in a minute."""
     made: dict[str, Any] = {
         "name": "Many orders",
         "severity": "critical",
@@ -51,11 +51,11 @@ def rule(**fields: Any) -> Rule:
 
 
 def idle(client: redis.Redis) -> bool:
-    """Return whether all messages are processed."""
+    """Return whether all messages of the pipeline are settled."""
     return not any(client.exists(f"eventpulse:{queue}.msgs") for queue in ("persist", "evaluate", "notify"))
 
 
 def anomalies() -> list[Anomaly]:
-    """Return all anomalies in the order of their detection."""
+    """Return all anomalies, ordered by the time of their detection."""
     with connection():
         return list(Anomaly.select().order_by(Anomaly.detected_at))

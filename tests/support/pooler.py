@@ -1,4 +1,4 @@
-"""A proxy before PostgreSQL that treats the start parameter `options` as PgBouncer does: it rejects or ignores it."""
+"""Proxy for PostgreSQL that rejects or ignores the start parameter `options`, as PgBouncer does."""
 
 import socket
 import struct
@@ -12,7 +12,10 @@ REJECTION = b"SFATAL\0C08P01\0Munsupported startup parameter: options\0\0"
 
 @contextmanager
 def pooler(database_url: str, *, rejects: bool) -> Iterator[str]:
-    """Run the proxy for the PostgreSQL at `database_url`, which has a socket in a folder; yield the proxy's URL."""
+    """Run the proxy for the PostgreSQL at `database_url`, a URL with the folder of its socket; yield the proxy's URL.
+
+    The proxy responds to `options` with an error if `rejects`; otherwise it ignores them.
+    """
     sockets = parse_qs(urlsplit(database_url).query)["host"][0]
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=_serve, args=(listener, f"{sockets}/.s.PGSQL.5432", rejects), daemon=True)
@@ -47,7 +50,7 @@ def _connect(client: socket.socket, server_path: str, rejects: bool) -> None:
 
 
 def _without_options(startup: bytes) -> bytes:
-    """Return the startup message, which is a version and then names and values, without `options`."""
+    """Return a startup message, which contains a version and pairs of name and value, without `options`."""
     words = startup[4:].rstrip(b"\0").split(b"\0")
     pairs = [(name, value) for name, value in zip(words[::2], words[1::2], strict=True) if name != b"options"]
     return startup[:4] + b"".join(name + b"\0" + value + b"\0" for name, value in pairs) + b"\0"

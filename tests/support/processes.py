@@ -1,4 +1,4 @@
-"""`eventpulse up` and other commands as real processes, with their output."""
+"""Processes of `eventpulse up` and of other commands, and their output."""
 
 import itertools
 import os
@@ -21,10 +21,10 @@ SETTINGS = ("REDIS_URL", "DATABASE_URL", "SLACK_WEBHOOK_URL", "LOG_LEVEL", "FORC
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that are free, and that this run does not use elsewhere.
+    """Return free ports that no other test of this run uses.
 
-    They are below the ephemeral ports, which the system gives to outgoing connections at any time. Each process of
-    pytest-xdist takes them from a range of its own.
+    The ports are below the ephemeral ports, which the system may use for outgoing connections at any time. Each process
+    of pytest-xdist has its own range of ports.
     """
     ports = itertools.islice(filter(is_free, _PORTS), count)
     return list(ports)
@@ -50,7 +50,7 @@ _PORTS = _ports()
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Return whether the process runs; a zombie does not."""
+    """Return whether the process runs and is not a zombie."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -58,19 +58,19 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def environ(**settings: str) -> dict[str, str]:
-    """Return the environment of this process with only these settings."""
+    """Return the environment of this process, with these settings in place of its own."""
     kept = {name: value for name, value in os.environ.items() if name not in SETTINGS}
     return {**kept, "LOG_FORMAT": "console", **settings}
 
 
 def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run a command until it exits."""
+    """Run `eventpulse` with these arguments and settings until it exits; return the completed process."""
     return subprocess.run([*COMMAND, *arguments], env=environ(**settings), capture_output=True, text=True, timeout=60)
 
 
 @dataclass
 class Running:
-    """A running `eventpulse up` with the files of its output."""
+    """Running `eventpulse up`, with the files to which its output is written."""
 
     process: subprocess.Popen[bytes]
     settings: dict[str, str]
@@ -88,19 +88,22 @@ class Running:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def pid_of(self, unit: str) -> int:
-        """Return the process id in the newest state line of the unit."""
+        """Return the process id in the last line of the output that reports the state of the unit."""
         lines = [line for line in self.err.read_text().splitlines() if line.startswith(unit) and "(process " in line]
         return int(lines[-1].rpartition("(process ")[2].rstrip(")"))
 
     def interrupt(self) -> int:
-        """Send the SIGINT of Ctrl-C; return the exit code."""
+        """Send SIGINT, as Ctrl-C does, and return the exit code."""
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(20)
 
 
 @contextmanager
 def up(folder: Path, name: str = "up", **settings: str) -> Iterator[Running]:
-    """Run `eventpulse up` with its data in `folder`: ready in the block, and stopped with its children after it."""
+    """Run `eventpulse up` with its data in `folder`, and yield it when it is ready.
+
+    The end of the block stops the process and its children.
+    """
     port, live_port = free_ports(2)
     own = {
         "EVENTPULSE_DATA_DIR": str(folder / "data"),
