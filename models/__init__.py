@@ -1,1 +1,1 @@
-"""Rows of the database as peewee models, one table per file, and the migrations of the schema."""
+"""Peewee models of the database tables, and the migrations of the schema."""

@@ -11,12 +11,13 @@ from models.database import database
 
 
 class Anomaly(Row):
-    """A rule that fired. The row is written by evaluate and never changed.
+    """One anomaly. The row is written by evaluate and never changed.
 
-    `dedupe_key`: unique per rule, group and triggering event.
+    `dedupe_key`: unique for each rule, group and triggering event.
     `rule_name`, `rule_version`: copies, because the rule can be changed or deleted later.
-    `series`: key of the rule's condition and the group. Anomalies of a series are at least one cooldown apart, by
-    `cooldown_anchor`: the time of the event, or of its arrival if its own time is too far from it.
+    `series`: key of the rule's condition and the group.
+    `cooldown_anchor`: timestamp of the event, or its time of arrival if the timestamp is outside the allowed lateness.
+    The anchors of two anomalies of a series are at least one cooldown apart.
     `evidence`: see `actors.pipeline.evidence`.
     """
 
@@ -41,13 +42,13 @@ class Anomaly(Row):
 
     @classmethod
     def record(cls, cooldown: timedelta, **fields: Any) -> Self:
-        """Store an anomaly in the transaction of the caller, unless its series is in a cooldown.
+        """Store an anomaly in the transaction of the caller, unless it is already stored or suppressed by a cooldown.
 
-        Return the stored anomaly: this one, the same one from an earlier delivery of the event, or another one of the
-        series whose `cooldown_anchor` is less than the `cooldown` away.
+        Return the new anomaly, the stored anomaly with the same `dedupe_key`, or a stored anomaly of the series whose
+        `cooldown_anchor` is less than `cooldown` away.
         """
         series, around = fields["series"], fields["cooldown_anchor"]
-        # One at a time: two workers may find the same anomaly at the same time.
+        # The series is locked, because two workers may record the same anomaly at the same time.
         database.execute_sql("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (series,))
         existing = cls.get_or_none(cls.dedupe_key == fields["dedupe_key"]) or cls.get_or_none(
             (cls.series == series)
@@ -58,5 +59,5 @@ class Anomaly(Row):
 
     @classmethod
     def count_by_minute(cls, since: datetime) -> dict[datetime, int]:
-        """Return the number of anomalies by minute of detection since then, without empty minutes."""
+        """Return the number of anomalies detected in each minute from `since`; empty minutes are omitted."""
         return count_by_minute(cls.detected_at, since)

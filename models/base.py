@@ -1,4 +1,4 @@
-"""Base class and column types of all rows."""
+"""Base class and column types of all models."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -10,12 +10,12 @@ from models.database import database
 
 
 def now() -> datetime:
-    """Return the current time in UTC. Times without a time zone never enter the database."""
+    """Return the current time with the time zone UTC; all times in the database have a time zone."""
     return datetime.now(UTC)
 
 
 class Row(peewee.Model):
-    """Base class of all rows. Only migrations create tables and indexes."""
+    """Base class of all models. Only migrations create tables and indexes."""
 
     class Meta:
         database = database
@@ -32,7 +32,7 @@ def time(**options: Any) -> DateTimeTZField:
 
 
 def count_by_minute(column: DateTimeTZField, since: datetime) -> dict[datetime, int]:
-    """Return the number of rows by minute of `column` since then, without empty minutes."""
+    """Return the number of rows in each minute of `column` from `since`; empty minutes are omitted."""
     minute = peewee.fn.DATE_TRUNC("minute", column)
     rows = column.model.select(minute, peewee.fn.COUNT("*")).where(column >= since).group_by(minute).tuples()
     return dict(rows)

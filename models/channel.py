@@ -10,7 +10,7 @@ from models.base import Row, jsonb, now, time
 
 
 class Channel(Row):
-    """A place where anomalies are announced.
+    """One channel.
 
     kind: name of a kind of channel in `notifiers.registry`.
     settings: validated by the settings schema of the kind; may contain secrets.
@@ -32,7 +32,7 @@ class Channel(Row):
         table_name = "channels"
 
     def change(self, **fields: Any) -> bool:
-        """Store new values as the next version; return False if another change came first.
+        """Store new values as the next version; return False if another change was stored first.
 
         Raises `peewee.IntegrityError` if another channel has the name.
         """
@@ -40,7 +40,7 @@ class Channel(Row):
         return bool(Channel.update(**new).where(*self._unchanged()).execute())
 
     def remove(self) -> bool:
-        """Delete the channel; return False if a change or another deletion came first."""
+        """Delete the channel; return False if a change or another deletion was stored first."""
         return bool(Channel.delete().where(*self._unchanged()).execute())
 
     def _unchanged(self) -> tuple[peewee.Expression, peewee.Expression]:
@@ -48,6 +48,6 @@ class Channel(Row):
 
     @classmethod
     def subscribed_to(cls, severity: str) -> list[Self]:
-        """Return the enabled channels that announce anomalies of this severity, oldest first."""
+        """Return the enabled channels that announce anomalies of `severity`, oldest channel first."""
         minimums = SEVERITIES[: SEVERITIES.index(severity) + 1]
         return list(cls.select().where(cls.enabled, cls.minimum_severity.in_(minimums)).order_by(cls.channel_id))

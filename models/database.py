@@ -12,19 +12,21 @@ POOL_WAIT_SECONDS = 5
 CONNECT_TIMEOUT_SECONDS = 5
 STATEMENT_TIMEOUT_SECONDS = 30  # enforced by PostgreSQL
 
-# Prefixes of SQLSTATE codes: connection exception, insufficient resources, operator intervention except a cancelled
-# statement, read-only transaction, and transaction rollback (deadlock).
+# Prefixes of the SQLSTATE codes that count as an outage: connection exception, insufficient resources, operator
+# intervention except a cancelled statement, read-only transaction, and transaction rollback (deadlock).
 OUTAGE_CODES = ("08", "53", "57P", "25006", "40")
 STATEMENT_CANCELLED = "57014"
 
-#: Detect a lost server within about 10 seconds; the defaults of the operating system take two hours.
+#: Options of the client that detect a lost server within about 10 seconds. With the defaults of the operating system,
+#: detection takes two hours.
 KEEPALIVE: dict[str, Any] = {
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-#: The same on the server, so that a lost client does not keep locks or leadership.
+#: Options of the server that end the connection of a lost client and an idle transaction, so that neither keeps locks
+#: or the leadership.
 SERVER_KEEPALIVE = (
     "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=10000"
     " -c idle_in_transaction_session_timeout=30s"
@@ -37,8 +39,8 @@ database = PooledPostgresqlDatabase(None, autoconnect=False)
 def configure(url: str, *, connections: int = 16, name: str = "eventpulse") -> None:
     """Configure the models for the PostgreSQL server of `url`, without connecting.
 
-    At most `connections` are open at the same time. If all are in use, the next caller waits up to
-    `POOL_WAIT_SECONDS`. `name` appears in `pg_stat_activity`.
+    At most `connections` are open at the same time. If all are in use, a caller waits up to `POOL_WAIT_SECONDS` for
+    one. `name` is the name of the application in `pg_stat_activity`.
     """
     database.close_idle()  # pooled connections belong to the previous server
     database.init(
@@ -55,7 +57,7 @@ def configure(url: str, *, connections: int = 16, name: str = "eventpulse") -> N
 
 @contextmanager
 def connection() -> Iterator[None]:
-    """Use a connection of the pool for one unit of work. A nested call uses the connection of the outer one."""
+    """Use a connection of the pool for one unit of work. A nested call uses the connection of the outer call."""
     opened = database.connect(reuse_if_open=True)
     try:
         yield
@@ -70,7 +72,7 @@ def is_too_slow(error: BaseException) -> bool:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Return whether PostgreSQL is unavailable or out of resources, so that the same work can succeed later."""
+    """Return whether PostgreSQL is unavailable or out of resources, so that a later attempt can succeed."""
     if isinstance(error, MaxConnectionsExceeded):
         return True
     if not isinstance(error, peewee.DatabaseError | peewee.InterfaceError):
@@ -78,11 +80,11 @@ def is_outage(error: BaseException) -> bool:
     code = _code(error)
     if code is not None:
         return code.startswith(OUTAGE_CODES)
-    # The server did not answer. If it crashed during the call, the driver raises a plain DatabaseError.
+    # Without a code, the server did not respond. If it crashed during the call, psycopg2 raises a plain DatabaseError.
     lost = type(getattr(error, "orig", None)) is psycopg2.DatabaseError
     return lost or isinstance(error, peewee.OperationalError | peewee.InterfaceError)
 
 
 def _code(error: BaseException) -> str | None:
-    """Return the SQLSTATE of the driver error that a peewee error wraps, if there is one."""
+    """Return the SQLSTATE of the psycopg2 error that a peewee error wraps; None if it has none."""
     return getattr(getattr(error, "orig", None), "pgcode", None)

@@ -9,14 +9,15 @@ from models.base import Row, now, time
 
 
 class DeadLetter(Row):
-    """A message as it was, for inspection and replay, with the reason why it is a dead letter.
+    """One dead letter: the unchanged message, for inspection and replay, and the reason of its failure.
 
-    `dead_letter_id`: the id of the queue entry; derived from event id and digest for a conflict.
-    `queue_name`: the queue that the message came from; a replay returns it there.
+    `dead_letter_id`: id of the queue entry; for a conflicting duplicate, derived from its event id and digest.
+    `queue_name`: queue from which the message was read; a replay returns it to this queue.
     `actor_name`, `event_id`, `request_id`: read from the message; null if the message does not have them.
-    `attempts`: how often the message was processed. `error`, `traceback`: the last failure.
+    `attempts`: number of times that the message was processed. `error`, `traceback`: of the last failure.
     `message`: the Dramatiq message, byte for byte.
-    `dead_lettered_at`: set by `finish.lua` or `recover.lua` from Redis' clock, for a conflict by persist.
+    `dead_lettered_at`: set from the clock of Redis by `finish.lua` or `recover.lua`; for a conflicting duplicate, set
+    by persist.
     """
 
     dead_letter_id = peewee.TextField(primary_key=True)
@@ -35,11 +36,11 @@ class DeadLetter(Row):
 
     @classmethod
     def add(cls, letters: Iterable[Mapping[str, Any]]) -> None:
-        """Store dead letters given by their columns; one whose id is stored already changes nothing."""
+        """Store dead letters, each a mapping from column to value; ignore those whose id is already stored."""
         rows = [{name: _storable(value) for name, value in letter.items()} for letter in letters]
         cls.insert_many(rows).on_conflict_ignore().execute()
 
 
 def _storable(value: Any) -> Any:
-    """Replace NUL in a text: PostgreSQL rejects it."""
+    """Return the value with each NUL in a text replaced, because PostgreSQL rejects NUL."""
     return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value

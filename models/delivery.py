@@ -1,4 +1,4 @@
-"""A delivery: one anomaly for one channel."""
+"""A delivery: the announcement of one anomaly to one channel."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -12,12 +12,12 @@ from models.base import Row, count_by_minute, now, time
 from models.channel import Channel
 from models.database import database
 
-#: A claim expires after this time: longer than any notifier may take.
+#: Time after which a claim expires: longer than any notifier may take.
 CLAIM_SECONDS = 15
-#: A delivery counts as overdue this long after `due_at`: then its message was lost.
+#: Time after `due_at` from which a delivery is overdue, because its message was probably lost.
 OVERDUE_SECONDS = 10
 
-#: PostgreSQL's clock: with its own clock, a worker whose clock is ahead would see claims expire too early.
+#: Current time by the clock of PostgreSQL. By the clock of a worker that is ahead, claims would expire too early.
 PRESENT = peewee.fn.clock_timestamp()
 
 # SKIP LOCKED: a delivery that is being claimed or settled is not lost.
@@ -36,7 +36,7 @@ def _after(seconds: float) -> peewee.Expression:
 
 
 class Delivery(Row):
-    """State of one announcement.
+    """State of the announcement of one anomaly to one channel.
 
     `status` is one of:
     `pending`: to be sent. Set by evaluate when it records the anomaly, and by notify after a temporary failure.
@@ -46,13 +46,13 @@ class Delivery(Row):
     `rejected`: the channel rejected it permanently. Set by notify.
     `dead`: its retries are exhausted. Set by the scheduler when it stores the dead letter; a replay claims it again.
 
-    `attempts`: how often it was claimed; set by notify.
-    `due_at`: when its message should run or, while `sending`, when the claim expires. Set by evaluate, notify and the
-    scheduler.
+    `attempts`: number of times that it was claimed; set by notify.
+    `due_at`: time at which its message should run or, while `sending`, the claim expires. Set by evaluate, notify and
+    the scheduler.
     `receipt`: summary of the channel's response; `reference`: id of the message at the channel's provider, or null;
-    `delivered_at`: when it was accepted. Set by notify with `delivered`.
+    `delivered_at`: time of the channel's response. All three are set by notify together with `delivered`.
     `last_error`: reason of the last failure, null after a success. Set by notify, and by the scheduler with `dead`.
-    `channel_name`: the name of the channel when the delivery was created; the channel can be deleted later.
+    `channel_name`: name of the channel when the delivery was created; the channel can be deleted later.
     """
 
     anomaly_id: UUID  # added by peewee for the foreign key
@@ -74,7 +74,7 @@ class Delivery(Row):
 
     @classmethod
     def create_missing(cls, anomaly: Anomaly, channels: Iterable[Channel]) -> list[Self]:
-        """Create the missing deliveries of an anomaly; return all of them that are not settled."""
+        """Create the missing deliveries of an anomaly to `channels`; return all its unsettled deliveries."""
         rows = [
             {"anomaly": anomaly, "channel_id": channel.channel_id, "channel_name": channel.name, "due_at": PRESENT}
             for channel in channels
@@ -96,48 +96,51 @@ class Delivery(Row):
 
     @classmethod
     def claim_remaining_seconds(cls, anomaly_id: UUID, channel_id: UUID) -> float:
-        """Return the time until the claim of the delivery expires, at least 0.001; 0 if it is not claimed."""
+        """Return the seconds until the claim of the delivery expires, at least 0.001; 0 if it is not claimed."""
         left = peewee.fn.EXTRACT(peewee.NodeList((peewee.SQL("EPOCH FROM"), cls.due_at - PRESENT)))
         claimed = cls.select(left).where(*cls._key(anomaly_id, channel_id), cls.status == "sending").scalar()
         return max(0.001, float(claimed)) if claimed is not None else 0.0
 
     @classmethod
     def reschedule(cls, anomaly_id: UUID, channel_id: UUID, seconds: float, reason: str) -> None:
-        """Return a delivery to `pending` after a temporary failure, due in `seconds`."""
+        """Set a delivery to `pending` after a temporary failure, due in `seconds`; no effect if it is settled."""
         again = cls.update(status="pending", due_at=_after(seconds), last_error=reason)
         again.where(*cls._key(anomaly_id, channel_id), cls._is_unsettled()).execute()
 
     @classmethod
     def snooze(cls, anomaly_id: UUID, channel_id: UUID, seconds: float) -> None:
-        """Set a pending delivery due in `seconds`; leave a claimed one unchanged."""
+        """Snooze a pending delivery for `seconds`; no effect if it is claimed or settled."""
         later = cls.update(due_at=_after(seconds))
         later.where(*cls._key(anomaly_id, channel_id), cls.status == "pending").execute()
 
     @classmethod
     def record_delivered(cls, anomaly_id: UUID, channel_id: UUID, receipt: str, reference: str | None = None) -> None:
-        """Settle the delivery: the channel accepted it."""
+        """Record that the channel accepted the notification."""
         settled = {"status": "delivered", "receipt": receipt, "reference": reference, "delivered_at": now()}
         cls.update(**settled, last_error=None).where(*cls._key(anomaly_id, channel_id)).execute()
 
     @classmethod
     def record_rejected(cls, anomaly_id: UUID, channel_id: UUID, reason: str) -> None:
-        """Settle the delivery: the channel rejected it permanently."""
+        """Record that the channel rejected the notification permanently."""
         cls.update(status="rejected", last_error=reason).where(*cls._key(anomaly_id, channel_id)).execute()
 
     @classmethod
     def mark_dead(cls, anomaly_id: UUID, channel_id: UUID, reason: str) -> None:
-        """Record that the message became a dead letter, unless the delivery is settled."""
+        """Record that the message of the delivery became a dead letter; no effect if the delivery is settled."""
         dead = cls.update(status="dead", last_error=reason)
         dead.where(*cls._key(anomaly_id, channel_id), cls._is_unsettled()).execute()
 
     @classmethod
     def take_overdue(cls, limit: int = 1_000) -> list[tuple[UUID, UUID]]:
-        """Return (anomaly id, channel id) of up to `limit` overdue deliveries; each is then due now and taken once."""
+        """Make up to `limit` overdue deliveries due now and return their (anomaly id, channel id).
+
+        Concurrent calls return different deliveries.
+        """
         return list(database.execute_sql(TAKE_OVERDUE, (OVERDUE_SECONDS, limit)).fetchall())
 
     @classmethod
     def count_by_minute(cls, since: datetime) -> dict[datetime, int]:
-        """Return the number of successful deliveries by minute since then, without empty minutes."""
+        """Return the number of deliveries accepted in each minute from `since`; empty minutes are omitted."""
         return count_by_minute(cls.delivered_at, since)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""An event: what a client sent, stored once."""
+"""Stored events: one row for each event id, conflicting duplicates, and the evidence of anomalies."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from models.database import database
 from models.dead_letter import DeadLetter
 from models.pending_evaluation import INSERT_PENDING
 
-#: Number of events in the evidence of an anomaly.
+#: Maximum number of sample events in the evidence of an anomaly.
 SAMPLES = 3
 
 _RECORD = """(event_id uuid, event_type text, source text, timestamp timestamptz,
               payload jsonb, metadata jsonb, received_at timestamptz)"""
 
-# One statement: one round trip, and no event is stored without its pending evaluation. Sorted: two workers with
-# overlapping batches take their row locks in the same order and never deadlock.
+# A single statement needs one round trip, and stores no event without its pending evaluation. The rows are sorted, so
+# that two workers with overlapping batches lock them in the same order and cannot deadlock.
 INSERT = f"""
     WITH pending AS ({INSERT_PENDING})
     INSERT INTO events (event_id, event_type, source, timestamp, payload, metadata, received_at)
@@ -35,7 +35,7 @@ INSERT = f"""
 
 
 def _content(row: str) -> str:
-    """Return SQL for what a client sent. jsonb compares by value: neither key order nor 1 or 1.0 makes a difference."""
+    """Return SQL for the content of an event. jsonb compares by value: key order has no meaning, and 1 equals 1.0."""
     return f"jsonb_build_array({row}.event_type, {row}.source, {row}.timestamp, {row}.payload, {row}.metadata)"
 
 
@@ -43,7 +43,7 @@ def _digest(row: str) -> str:
     return f"left(encode(sha256(convert_to({_content(row)}::text, 'UTF8')), 'hex'), 16)"
 
 
-# PostgreSQL reads the events exactly as INSERT does, so that equal values are equal here.
+# The statement reads the events in the same way as INSERT, so that equal contents compare as equal.
 CONFLICTS = f"""
     SELECT sent.ordinality - 1, stored.event_id, to_jsonb(stored)::text, {_digest("stored")}, {_digest("sent")}
     FROM ROWS FROM (jsonb_to_recordset(%s::jsonb) AS {_RECORD}) WITH ORDINALITY AS sent
@@ -70,7 +70,7 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Content of a window when its rule fired: the exact count, its first and last time, and the newest events."""
+    """Stored events of a window: their number, the first and the last timestamp, and the newest `SAMPLES` events."""
 
     count: int
     first: datetime | None
@@ -79,7 +79,7 @@ class Evidence:
 
 
 class Event(Row):
-    """One accepted event. `timestamp` is the time that the client sent; `received_at` is the API's clock."""
+    """One event. `timestamp` was sent by the client; `received_at` is its time of arrival by the clock of the API."""
 
     event_id = peewee.UUIDField(primary_key=True)
     event_type = peewee.TextField()
@@ -97,7 +97,7 @@ class Event(Row):
         """Insert events given as JSON objects, together with their pending evaluations; return how many were new.
 
         `pending_evaluations` maps the id of each bundle to the ids of its events. An event whose id is already stored
-        changes nothing. Raises `peewee.DataError` if PostgreSQL rejects one of the events: then none is stored.
+        is ignored. Raises `peewee.DataError`, and stores nothing, if PostgreSQL rejects one of the events.
         """
         pending_evaluations = pending_evaluations or {}
         ids = ["{" + ",".join(event_ids) + "}" for event_ids in pending_evaluations.values()]
@@ -106,7 +106,7 @@ class Event(Row):
 
     @classmethod
     def conflicts(cls, encoded: Iterable[bytes]) -> list[Conflict]:
-        """Return those of these events, after `store`, whose id is stored with other content, in their order."""
+        """Return the conflicts of `encoded` with stored events, in the order of `encoded`; call after `store`."""
         rows = database.execute_sql(CONFLICTS, (_array(encoded),)).fetchall()
         return [
             Conflict(position, event_id, stored.encode(), *digests) for position, event_id, stored, *digests in rows
@@ -114,7 +114,7 @@ class Event(Row):
 
     @classmethod
     def evaluable(cls, event_ids: Sequence[UUID]) -> list[Self]:
-        """Return those of these events that are stored and have no dead letter of the evaluate queue."""
+        """Return the stored events with one of `event_ids`, except those with a dead letter of the evaluate queue."""
         dead = DeadLetter.select(DeadLetter.event_id).where(
             DeadLetter.event_id.in_(event_ids), DeadLetter.queue_name == "evaluate"
         )
@@ -124,8 +124,8 @@ class Event(Row):
     def evidence(cls, equal: Mapping[str, Sequence[Any]], after: datetime, until: datetime) -> Evidence:
         """Count and sample the events of a window `(after, until]`.
 
-        `equal` maps a path (`event_type`, `source`, `payload.a.b`, `metadata.a`) to the values that match; None
-        matches a missing field and null.
+        `equal` maps a path (`event_type`, `source`, `payload.a.b`, `metadata.a`) to the values that match. The value
+        None matches a missing field and null.
         """
         window = [cls.timestamp > after, cls.timestamp <= until]
         window += [_any_of(path, values) for path, values in equal.items()]
@@ -139,7 +139,10 @@ class Event(Row):
 
     @classmethod
     def counts(cls, group_by: str, after: datetime, until: datetime, limit: int) -> list[tuple[str, int]]:
-        """Return (value, number of events) for the `limit` most frequent values of `event_type` or `source`."""
+        """Return (value, number of events) for the `limit` most frequent values of `group_by` in `(after, until]`.
+
+        `group_by` is `event_type` or `source`.
+        """
         group, count = getattr(cls, group_by), peewee.fn.COUNT(cls.event_id)
         rows: Any = (
             cls.select(group, count)
@@ -152,7 +155,7 @@ class Event(Row):
         return list(rows)
 
     def summary(self) -> dict[str, Any]:
-        """Return the event as evidence of an alert: without its metadata."""
+        """Return the event as stored in the evidence of an anomaly, without `metadata` and `received_at`."""
         return {
             "event_id": str(self.event_id),
             "event_type": self.event_type,
@@ -167,7 +170,7 @@ def _array(encoded: Iterable[bytes]) -> str:
 
 
 def _any_of(path: str, values: Sequence[Any]) -> peewee.Expression:
-    """Return the condition that the field at `path` has one of `values`."""
+    """Return the SQL condition that the field at `path` has one of `values`."""
     column, *keys = path.split(".")
     if not keys:
         held: peewee.Expression = getattr(Event, column).in_(values)

@@ -10,14 +10,14 @@ from playhouse.postgres_ext import ArrayField
 from models.base import Row, time
 from models.database import database
 
-#: Longer than all retries of an evaluation take while the queue is not behind.
+#: Time after which a pending evaluation is overdue: longer than all retries of an evaluation without a backlog.
 OVERDUE_SECONDS = 120
-#: Most pending evaluations that one call of `overdue` returns.
+#: Maximum number of pending evaluations that one call of `overdue` returns.
 OVERDUE_LIMIT = 1_000
 
-# Without waiting for the disk: if a crash loses the deletion, the events are evaluated again, which changes nothing.
+# The commit does not wait for the disk: if a crash loses the deletion, the events are evaluated again without effect.
 CONFIRM = "SET LOCAL synchronous_commit = off; DELETE FROM pending_evaluations WHERE bundle_id = ANY(%s)"
-# SKIP LOCKED: waiting for rows that are being confirmed could deadlock, and they need no snoozing.
+# SKIP LOCKED: rows that are being confirmed need no snoozing, and waiting for them could deadlock.
 SNOOZE = """
     UPDATE pending_evaluations SET queued_at = clock_timestamp() WHERE bundle_id IN (
         SELECT bundle_id FROM pending_evaluations WHERE bundle_id = ANY(%s) ORDER BY bundle_id FOR UPDATE SKIP LOCKED)
@@ -29,10 +29,11 @@ INSERT_PENDING = """
 
 
 class PendingEvaluation(Row):
-    """One bundle of events between persist and evaluate.
+    """One bundle of events that are stored and whose evaluation is not confirmed yet.
 
-    The row is inserted together with its events and deleted when they are evaluated: one row a bundle costs less than
-    one an event. The row of a lost or split bundle remains; when it is overdue, its events are queued again.
+    The row is inserted together with the events and deleted after their evaluation. One row for each bundle costs less
+    than one row for each event. If the bundle is lost or split, its row remains until it is overdue; then its events
+    are queued again.
 
     `queued_at`: set when the events are stored, and again when the row is snoozed.
     """
@@ -46,7 +47,7 @@ class PendingEvaluation(Row):
 
     @classmethod
     def confirm(cls, bundle_ids: Sequence[str]) -> None:
-        """Delete the rows of bundles that were evaluated; ids without a row are ignored."""
+        """Delete the rows of evaluated bundles; ids without a row are ignored."""
         database.execute_sql(CONFIRM, (list(bundle_ids),))
 
     @classmethod
@@ -57,9 +58,9 @@ class PendingEvaluation(Row):
 
     @classmethod
     def split(cls, bundle_id: str, parts: Mapping[str, Sequence[str]]) -> bool:
-        """Replace the row of a bundle by rows of other bundles, given as event ids by bundle id; there may be none.
+        """Replace the row of a bundle with a row for each of `parts`, which maps bundle ids to event ids.
 
-        Return False, and change nothing, if the row no longer exists.
+        `parts` may be empty. Return False, and insert nothing, if the row of the bundle no longer exists.
         """
         with database.atomic():
             existed = bool(cls.delete().where(cls.bundle_id == bundle_id).execute())
@@ -70,5 +71,5 @@ class PendingEvaluation(Row):
 
     @classmethod
     def snooze(cls, bundle_ids: Sequence[str]) -> None:
-        """Restart the time until these rows are overdue, because their bundles are still queued."""
+        """Restart the time until the rows of these bundles are overdue, because the bundles are still queued."""
         database.execute_sql(SNOOZE, (list(bundle_ids),))

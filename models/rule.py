@@ -1,4 +1,4 @@
-"""Rules as their administrators wrote them, the history of their versions, and the revision of the rulebook."""
+"""Rules as written by administrators, the history of their versions, and the revision of the rule set."""
 
 from typing import Any, NamedTuple, Self
 from uuid import UUID
@@ -9,7 +9,7 @@ from uuid_utils.compat import uuid7
 from models.base import Row, jsonb, now, time
 from models.database import database
 
-#: The columns that an administrator writes: the content of a version.
+#: Columns that an administrator writes. They are the content of a version.
 WRITTEN = (
     "key",
     "name",
@@ -26,14 +26,18 @@ WRITTEN = (
 
 
 class Revision(NamedTuple):
-    """Identity of a state of the rulebook: `number` grows with each change, `epoch` changes after a restore."""
+    """Identity of a state of the rule set: `number` grows with each change, `epoch` changes after a restore."""
 
     epoch: str
     number: int
 
 
 class Rule(Row):
-    """One rule. `key` is its name in files; `error` is the reason of a suspension, which the next change ends."""
+    """One rule.
+
+    key: identifier of the rule in files of rules, or null.
+    error: reason of a suspension, or null. The next change of the rule ends the suspension.
+    """
 
     rule_id = peewee.UUIDField(primary_key=True, default=uuid7)
     key = peewee.TextField(null=True, unique=True)
@@ -57,7 +61,7 @@ class Rule(Row):
 
     @property
     def status(self) -> str:
-        """`error`: suspended by a worker until the next change; `disabled`: by an administrator; else `active`."""
+        """Return `error` if a worker suspended the rule, `disabled` if an administrator disabled it, else `active`."""
         if self.error is not None:
             return "error"
         return "active" if self.enabled else "disabled"
@@ -85,12 +89,12 @@ class Rule(Row):
 
     @classmethod
     def suspend(cls, rule_id: UUID, version: int, reason: str) -> bool:
-        """Put a rule that raised an exception out of force; return False if it was changed or suspended first."""
+        """Suspend a version of a rule that raised an exception; return False if it was changed or suspended first."""
         update = cls.update(error=reason, updated_at=now()).where(cls.error.is_null())
         return cls(rule_id=rule_id, version=version)._apply(update, "suspended", reason)
 
     def _apply(self, statement: Any, change: str, reason: str | None = None) -> bool:
-        """Run an UPDATE or DELETE on this version of the rule and record the result."""
+        """Run an UPDATE or DELETE on this version of the rule and record it; return whether it still existed."""
         with database.atomic():
             _lock_rulebook()
             same = (Rule.rule_id == self.rule_id, Rule.version == self.version)
@@ -101,16 +105,18 @@ class Rule(Row):
 
     @classmethod
     def in_force(cls) -> tuple[Revision, list[Self]]:
-        """Return the revision of the rulebook and its active rules, read from one snapshot."""
+        """Return the revision of the rule set and the active rules, read from one snapshot."""
         with database.atomic(isolation_level="REPEATABLE READ"):
             revision = Revision(*database.execute_sql("SELECT epoch::text, revision FROM rulebook").fetchone())
             return revision, list(cls.select().where(cls.enabled, cls.error.is_null()).order_by(cls.rule_id))
 
 
 class RuleVersion(Row):
-    """One change of a rule: `rule` holds the `WRITTEN` columns after it, and those of the last version if deleted.
+    """One change of a rule.
 
-    `change` is "created", "changed", "deleted" or "suspended"; `reason` is the reason of a suspension.
+    rule: the `WRITTEN` columns after the change; for a deletion, those of the deleted version.
+    change: "created", "changed", "deleted" or "suspended".
+    reason: reason of a suspension, or null.
     """
 
     rule_version_id = peewee.UUIDField(primary_key=True, default=uuid7)
@@ -126,20 +132,20 @@ class RuleVersion(Row):
 
     @classmethod
     def record(cls, rule: Rule, change: str, reason: str | None = None) -> None:
-        """Store a change in the transaction of the caller, and count it in the revision of the rulebook."""
+        """Store a change and increment the revision of the rule set, in the transaction of the caller."""
         content = {name: getattr(rule, name) for name in WRITTEN}
         cls.create(rule_id=rule.rule_id, version=rule.version, rule=content, change=change, reason=reason)
         database.execute_sql("UPDATE rulebook SET revision = revision + 1")
 
 
 def start_epoch(stale: str) -> None:
-    """Replace the epoch `stale` of the rulebook by a new one; no effect if it was replaced already."""
+    """Replace the epoch `stale` of the rule set with a new one; no effect if it was already replaced."""
     database.execute_sql("UPDATE rulebook SET epoch = gen_random_uuid() WHERE epoch = %s", (stale,))
 
 
 def _lock_rulebook() -> None:
-    """Let concurrent changes wait for each other.
+    """Lock the rule set until the transaction ends, so that concurrent changes wait for each other.
 
-    It is locked before any rule: otherwise two transactions that change the same rules could deadlock.
+    Must be called before a rule is locked: otherwise two transactions that change the same rules could deadlock.
     """
     database.execute_sql("SELECT FROM rulebook FOR UPDATE")

@@ -1,4 +1,4 @@
-"""Counts of one minute."""
+"""Throughput: counts of each minute."""
 
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ class Throughput(Row):
     """Numbers of events, anomalies, deliveries and dead letters of one minute; written by the roll-up.
 
     `late`: events outside the allowed lateness of a rule. `conflicting`: events whose id was stored with other content.
-    `queue_depth` and `oldest_age_seconds` are of the moment when the minute was last rolled up.
+    `queue_depth`, `oldest_age_seconds`: state of the queues at the last roll-up during the minute.
     """
 
     minute = time(primary_key=True)
@@ -32,5 +32,5 @@ class Throughput(Row):
 
     @classmethod
     def record(cls, minute: datetime, **counts: Any) -> None:
-        """Store the counts of a minute; they replace its earlier counts."""
+        """Store the counts of a minute; they replace the stored counts of the same minute."""
         cls.insert(minute=minute, **counts).on_conflict(conflict_target=[cls.minute], update=counts).execute()

@@ -1,4 +1,4 @@
-"""The first tables. Each index has a comment with the query that it serves."""
+"""The initial tables and indexes."""
 
 UP = """
 CREATE TABLE events (
@@ -10,11 +10,11 @@ CREATE TABLE events (
     metadata    jsonb NOT NULL,
     received_at timestamptz NOT NULL
 );
--- Serve the lists of GET /events and the windows of GET /metrics. New events are appended at the end of each index.
+-- Serve the lists of GET /events, the counts of GET /metrics and the evidence of anomalies.
 CREATE INDEX events_timestamp ON events (timestamp);
 CREATE INDEX events_event_type ON events (event_type, timestamp);
 CREATE INDEX events_source ON events (source, timestamp);
--- Serves retention. Rows are in order of received_at, so that a BRIN index of a few pages is enough.
+-- Serves retention. The rows are nearly in the order of received_at, so a BRIN index of a few pages is sufficient.
 CREATE INDEX events_received_at ON events USING brin (received_at);
 
 CREATE TABLE rules (
@@ -51,9 +51,11 @@ CREATE TABLE anomalies (
     occurred_at  timestamptz NOT NULL,
     detected_at  timestamptz NOT NULL
 );
--- Serves the search for a cooldown before an anomaly is recorded.
+-- Serves the search for anomalies within the cooldown before an anomaly is recorded.
 CREATE INDEX anomalies_series ON anomalies (series, quiet_around);
+-- Serves the list of GET /anomalies, the roll-up and retention.
 CREATE INDEX anomalies_detected_at ON anomalies (detected_at);
+-- Serve the filters of GET /anomalies.
 CREATE INDEX anomalies_rule ON anomalies (rule_id, detected_at);
 CREATE INDEX anomalies_severity ON anomalies (severity, detected_at);
 CREATE INDEX anomalies_event ON anomalies (event_id);
@@ -85,9 +87,9 @@ CREATE TABLE deliveries (
     created_at   timestamptz NOT NULL,
     PRIMARY KEY (anomaly_id, channel_id)
 );
--- Serves the search for overdue deliveries. It is partial because most deliveries are settled.
+-- Serves the search for overdue deliveries. The index is partial, because most deliveries are settled.
 CREATE INDEX deliveries_undone ON deliveries (due_at) WHERE status IN ('pending', 'sending');
--- Serves the roll-up, which counts the deliveries of a minute.
+-- Serves the roll-up, which counts the deliveries of each minute.
 CREATE INDEX deliveries_delivered_at ON deliveries (delivered_at);
 
 CREATE TABLE throughput (
@@ -115,6 +117,7 @@ CREATE TABLE dead_letters (
     message        bytea NOT NULL,
     died_at        timestamptz NOT NULL
 );
+-- Serves the lists of dead letters and retention.
 CREATE INDEX dead_letters_died_at ON dead_letters (died_at);
 """
 

@@ -1,4 +1,4 @@
-"""Bundles of stored events whose evaluation is not confirmed; migration 0003 renames them to pending evaluations."""
+"""The table of pending evaluations, under the name `handovers`, which migration 0003 changes."""
 
 UP = """
 CREATE TABLE handovers (
@@ -6,7 +6,7 @@ CREATE TABLE handovers (
     event_ids uuid[] NOT NULL,
     handed_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
--- No compression: the last bytes of UUIDs are random, and a row exists for milliseconds.
+-- Without compression, because most bytes of the UUIDs are random and a row usually exists for milliseconds.
 ALTER TABLE handovers ALTER COLUMN event_ids SET STORAGE EXTERNAL;
 """
 

@@ -1,4 +1,4 @@
-"""Names of tables, columns and statuses according to the glossary."""
+"""New names of tables, indexes, columns and a status, according to the glossary."""
 
 UP = """
 ALTER TABLE handovers RENAME TO pending_evaluations;

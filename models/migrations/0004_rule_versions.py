@@ -1,4 +1,4 @@
-"""Identity and documentation of rules, the history of their versions, and the epoch of the rulebook."""
+"""Keys and documentation of rules, the history of their versions, and the epoch of the rule set."""
 
 UP = """
 ALTER TABLE rules
@@ -16,7 +16,8 @@ CREATE TABLE rule_versions (
     reason          text,
     changed_at      timestamptz NOT NULL
 );
--- The versions of one rule, newest first. There is no foreign key: the history outlives its rule.
+-- Serves the list of the versions of a rule, newest first. There is no foreign key, because the versions of a deleted
+-- rule are kept.
 CREATE INDEX rule_versions_rule ON rule_versions (rule_id, changed_at);
 INSERT INTO rule_versions
 SELECT gen_random_uuid(), rule_id, version,
@@ -29,7 +30,7 @@ SELECT gen_random_uuid(), rule_id, version,
     error, updated_at
 FROM rules;
 
--- A restored database gets a new epoch: revisions of different epochs cannot be compared by their number.
+-- The epoch changes after a restore of the database: the numbers of two revisions are comparable only within an epoch.
 ALTER TABLE rulebook ADD COLUMN epoch uuid NOT NULL DEFAULT gen_random_uuid();
 """
 

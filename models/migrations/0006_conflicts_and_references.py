@@ -1,7 +1,7 @@
-"""Count of events whose id is stored with other content, and the reference of a sent message at its service."""
+"""Number of conflicting duplicates in each minute, and the id of a sent message at the channel's provider."""
 
 UP = """
--- The default is for rows of earlier minutes and for schedulers of an earlier version during a rolling upgrade.
+-- The default serves existing rows, and schedulers of an earlier version during a rolling upgrade.
 ALTER TABLE throughput ADD COLUMN conflicting bigint NOT NULL DEFAULT 0;
 ALTER TABLE deliveries ADD COLUMN reference text;
 """

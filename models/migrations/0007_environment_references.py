@@ -1,4 +1,4 @@
-"""Channels refer to the environment as `env:SLACK_WEBHOOK_URL` instead of `environment`."""
+"""References of channels to an environment variable: `env:SLACK_WEBHOOK_URL` instead of `environment`."""
 
 UP = """
 UPDATE channels SET settings = jsonb_set(settings, '{webhook_url}', '"env:SLACK_WEBHOOK_URL"')

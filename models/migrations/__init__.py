@@ -10,18 +10,18 @@ from playhouse.migrations import Migration, Runner
 
 from models.database import configure, connection, database
 
-#: Key of the lock that migrating processes take. It must never change.
+#: Key of the advisory lock that a migrating process holds. It must be the same in all versions.
 ADVISORY_LOCK = 7_307_309_101
 
 
 def up() -> list[str]:
-    """Apply the pending migrations and return their names. Wait while another process migrates."""
+    """Apply the pending migrations and return their names. Wait until no other process is migrating."""
     with _locked() as runner:
         return list(runner.up())
 
 
 def down(target: str | None = None) -> list[str]:
-    """Revert the newest migration, or all from the newest to `target`, and return their names."""
+    """Revert the newest migration, or all from the newest back to and including `target`, and return their names."""
     with _locked() as runner:
         return list(runner.down(target))
 
@@ -33,7 +33,7 @@ def status() -> list[Migration]:
 
 
 def pending(database_url: str) -> list[str]:
-    """Return the names of the migrations that this database lacks, in order; the models use this database from then on.
+    """Return the names of the pending migrations of a database, in order. Configures the models for this database.
 
     Raises `psycopg2.OperationalError` if PostgreSQL is unavailable.
     """
@@ -52,7 +52,7 @@ def _runner() -> Runner:
 
 @contextmanager
 def _locked() -> Iterator[Runner]:
-    """Hold the lock of all migrating processes."""
+    """Yield the runner of the migrations while holding the lock of migrating processes."""
     with connection():
         database.execute_sql("SET statement_timeout = 0")  # waiting for the lock and migrating can take long
         database.execute_sql("SELECT pg_advisory_lock(%s)", (ADVISORY_LOCK,))
