@@ -1,6 +1,6 @@
-"""A model of the queues in plain Python, to which the Lua scripts are compared.
+"""Model of the queues in Python, with which the results of the Lua scripts are compared.
 
-Each message has a number that occurs in its bytes wherever they are stored. Each queue must settle each number once.
+The bytes of each message contain a number. Each queue must settle each number once.
 """
 
 import re
@@ -21,16 +21,16 @@ NUMBER = re.compile(rb'"n": ?(\d+)')
 
 CORRUPTIONS = ("head", "last record", "no line breaks", "another line")
 
-#: Places of an entry: one of these lists, or the name of a lease.
+#: Places of an entry, besides the names of leases.
 WAITING, ISOLATED, DELAYED, DEAD = "waiting", "isolated", "delayed", "dead"
 
 
 @dataclass(eq=False)
 class Entry:
-    """An entry of a queue.
+    """Entry of a queue.
 
-    `pieces`: for each message that a split makes of the entry, the numbers in its bytes. `size`: the number of messages
-    for which the entry is counted before a split.
+    `pieces` contains the numbers in the bytes of each message into which the entry can be split. `size` is the number
+    of messages that Redis counts for the entry before a split.
     """
 
     queue: str
@@ -47,13 +47,13 @@ class Entry:
 
 
 def is_isolated(entry_id: str, entry: Entry) -> bool:
-    """Return whether the entry must run alone: after two crashes, or as a message of a bundle that was split."""
+    """Return whether the entry is processed alone: after two crashes, or as a message of a bundle that was split."""
     return entry.crashes >= 2 or EntryId.parse(entry_id).position is not None
 
 
 @dataclass(eq=False)
 class Model:
-    """Every entry and its place, and every number that a queue has settled."""
+    """State of the queues: all entries with their places, and the numbers that each queue has settled."""
 
     entries: dict[str, Entry] = field(default_factory=dict)
     settled: set[tuple[str, int]] = field(default_factory=set)
@@ -65,7 +65,7 @@ class Model:
         return {key: entry for key, entry in self.entries.items() if entry.queue == queue and entry.place in places}
 
     def alive(self, queue: str) -> dict[str, Entry]:
-        """Return the entries that are not dead letters."""
+        """Return the entries of a queue that are not dead letters."""
         return {key: entry for key, entry in self.entries.items() if entry.queue == queue and entry.place != DEAD}
 
     def depth(self) -> int:
@@ -87,7 +87,7 @@ class Model:
         self.dead_lettered += 1
 
     def split_bundle(self, bundle_id: str) -> int:
-        """Replace a bundle with its messages; return how many there are."""
+        """Replace a bundle with its messages, and return their number."""
         bundle = self.entries.pop(bundle_id)
         crashes = min(bundle.crashes, 1) if bundle.size > 1 else bundle.crashes
         for position, piece in enumerate(bundle.pieces, start=1):
@@ -96,7 +96,10 @@ class Model:
         return len(bundle.pieces)
 
     def crash(self, leases: set[str]) -> tuple[int, int]:
-        """Requeue what was leased; return how many messages were requeued, and how many dead-lettered."""
+        """Requeue or dead-letter the entries of these leases.
+
+        Return the number of requeued messages and the number of dead-lettered entries.
+        """
         requeued = dead = 0
         for entry_id, entry in self.entries.items():
             if entry.place in leases:
@@ -117,7 +120,7 @@ class Model:
 
 
 def make_entries(queue: str, numbers: Sequence[int], largest: int) -> Iterator[tuple[str, bytes, Entry]]:
-    """Yield the id, bytes and model of bundles of at most `largest` messages."""
+    """Yield the id, the bytes and the model of each bundle of at most `largest` messages with these numbers."""
     bundles = make_bundles(queue, make_records([b'{"n":%d}' % number for number in numbers], {}), largest)
     for start, (entry_id, data) in zip(range(0, len(numbers), largest), bundles, strict=True):
         pieces = [(number,) for number in numbers[start : start + largest]]
@@ -125,19 +128,19 @@ def make_entries(queue: str, numbers: Sequence[int], largest: int) -> Iterator[t
 
 
 def make_message(queue: str, number: int, delayed: bool) -> tuple[str, bytes, Entry]:
-    """Return the id, bytes and model of a single message, as Dramatiq encodes it."""
+    """Return the id, the bytes in the format of plain Dramatiq, and the model of a message."""
     data = Message(queue, queue, ({"n": number},), {}, {}).encode()
     return new_id(), data, Entry(queue, [(number,)], place=DELAYED if delayed else WAITING)
 
 
 def decode_numbers(entry_id: str, data: bytes) -> list[int]:
-    """Return the numbers in the arguments that a worker decodes from an entry. Raises `ValueError`."""
+    """Return the numbers in the arguments that a worker decodes from an entry. Raises `ValueError` if corrupt."""
     message = decode_bundle(entry_id, data)[0] if EntryId.parse(entry_id).is_bundle else decode_message(data)
     return [int(number) for argument in message.args for number in NUMBER.findall(bytes(argument))]
 
 
 def corrupt(entry_id: str, entry: Entry, data: bytes, how: str) -> bytes:
-    """Return bytes with the same numbers that no worker can decode, and change the model of the entry accordingly."""
+    """Return the bytes of an entry, with the same numbers, so that no worker can decode them; update its model."""
     entry.is_corrupt = True
     if how == "no line breaks" and EntryId.parse(entry_id).is_bundle:
         entry.pieces = [tuple(entry.numbers)]
@@ -151,7 +154,7 @@ def corrupt(entry_id: str, entry: Entry, data: bytes, how: str) -> bytes:
 
 
 def assert_redis_holds(client: redis.Redis, queue: str, entries: dict[str, Entry]) -> None:
-    """Assert that every entry of the queue is in one place in Redis, with its bytes, and that there is nothing else."""
+    """Assert that Redis contains exactly these entries of the queue, each in its place and with its numbers."""
     full = f"{KEY_PREFIX}:{queue}"
     leases = [key.decode() for key in client.keys(f"{KEY_PREFIX}:__acks__.{queue}|*")]
     pipe = client.pipeline()
@@ -178,7 +181,7 @@ def assert_redis_holds(client: redis.Redis, queue: str, entries: dict[str, Entry
 
 
 def assert_counters_match(client: redis.Redis, model: Model) -> None:
-    """Assert that the counters of all minutes add up to what happened."""
+    """Assert that the counters in Redis, added over all minutes, equal those of the model."""
     counted: Counter[bytes] = Counter()
     for minute in client.keys(f"{KEY_PREFIX}:counts:*"):
         counted.update({name: int(amount) for name, amount in client.hgetall(minute).items()})

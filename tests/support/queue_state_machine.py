@@ -1,4 +1,4 @@
-"""Hypothesis state machine that calls the queue scripts in any order, and compares Redis with the queue model."""
+"""Hypothesis state machine that calls the queue scripts in any order and compares Redis with the queue model."""
 
 import sys
 from itertools import count
@@ -41,7 +41,7 @@ MAX_BACKLOGS = st.sampled_from([0, 4, 10**6, 10**6, 10**6])
 
 
 class Queues(machines.RuleBasedStateMachine):
-    """Two queues: a message that the first settles is enqueued in the second."""
+    """State machine of two queues; a message that is settled in `persist` is enqueued in `evaluate`."""
 
     def __init__(self, client: redis.Redis) -> None:
         super().__init__()
@@ -93,14 +93,14 @@ class Queues(machines.RuleBasedStateMachine):
         crash_before_split=st.booleans(),
     )
     def fetch(self, indexes: list[int], max_messages: int, separately: bool, crash_before_split: bool) -> None:
-        """Lease entries, to be settled together or separately."""
+        """Lease entries, which are settled together or separately."""
         for worker in map(self.workers.__getitem__, indexes):
             leased = self.lease(worker, max_messages, splits=not crash_before_split)
             shares = [{entry_id: data} for entry_id, data in leased.items()] if separately else [leased]
             worker.batches += [LeasedBatch(worker.queue, worker.lease, share) for share in shares if share]
 
     def lease(self, worker: ModelWorker, max_messages: int, splits: bool = True) -> dict[str, bytes]:
-        """Call `fetch` until no bundle is to be split; return the leased entries."""
+        """Call the script `fetch` until no bundle has to be split; return the bytes of the leased entries by id."""
         while True:
             state, _, *flat = self.run("fetch", worker.queue, worker.lease, max_messages, worker.is_idle)
             entries = dict(zip(map(bytes.decode, flat[::2]), flat[1::2], strict=True))
@@ -147,7 +147,7 @@ class Queues(machines.RuleBasedStateMachine):
         reply_lost=st.booleans(),
     )
     def settle(self, index: int, nth: int, outcome: str, delay_ms: int, reply_lost: bool) -> None:
-        """Settle a batch. Its worker repeats the call until it has a reply; the lease may be lost by then."""
+        """Settle a batch. The worker repeats a call without a reply, possibly after its lease was recovered."""
         if batches := self.workers[index].batches:
             batch = batches[nth % len(batches)]
             batch.settlement = batch.settlement or make_settlement(batch, outcome, delay_ms)
@@ -166,7 +166,7 @@ class Queues(machines.RuleBasedStateMachine):
             elif settlement.place == DEAD:
                 self.model.dead_letter(entry_id)
             elif any(entry.queue == batch.queue for entry in settlement.follow_ups.values()):
-                del entries[entry_id]  # replaced by its retry
+                del entries[entry_id]  # the retry has the same number
             else:
                 self.model.finish(entry_id)
         if leased:
@@ -174,7 +174,7 @@ class Queues(machines.RuleBasedStateMachine):
 
     @rule(index=WORKER_INDEX, max_messages=st.sampled_from([0, 100]), reply_lost=st.booleans())
     def stop_in_order(self, index: int, max_messages: int, reply_lost: bool) -> None:
-        """Release the leases, isolated entries as isolated; the worker continues with a new lease."""
+        """Release the lease of a worker, which continues with a new lease; isolated entries remain isolated."""
         worker = self.workers[index]
         self.lease(worker, max_messages)
         entries = self.model.entries_in(worker.queue, worker.lease)
@@ -187,12 +187,12 @@ class Queues(machines.RuleBasedStateMachine):
 
     @rule(index=WORKER_INDEX)
     def expire_heartbeat(self, index: int) -> None:
-        """The worker has crashed, or is slow and calls again later, when its leases may have been recovered."""
+        """Expire the heartbeat of a worker that has crashed, or that is slow and may call again after a recovery."""
         self.client.zadd(HEARTBEATS, {self.workers[index].lease: LONG_AGO_MS}, xx=True)
 
     @rule(all_expired=st.booleans())
     def recover(self, all_expired: bool) -> None:
-        """Recover the leases of expired consumers, or of all; in a grace period none is recovered."""
+        """Recover the leases of expired consumers, or of all consumers; in a grace period no lease is recovered."""
         self.is_grace_period |= not all_expired and not self.client.exists(LAST_RECOVERY)
         heartbeats = dict(self.client.zrange(HEARTBEATS, 0, -1, withscores=True))
         result = tuple(self.run("recover", 0 if all_expired else HOUR_MS, MAX_CRASHES, HOUR_MS))
@@ -203,13 +203,13 @@ class Queues(machines.RuleBasedStateMachine):
 
     @rule(is_over=st.booleans())
     def begin_or_end_a_grace_period(self, is_over: bool) -> None:
-        """Redis was unavailable just now, or a while ago."""
+        """End the grace period, or let the next recovery start a grace period, as after an outage of Redis."""
         self.client.delete(GRACE if is_over else LAST_RECOVERY)
         self.is_grace_period = self.is_grace_period and not is_over
 
     @rule(queue=st.sampled_from(QUEUES), times=st.integers(1, 4))
     def crash_workers_one_after_another(self, queue: str, times: int) -> None:
-        """Each worker leases what is next, and crashes."""
+        """Let each of several workers lease the next entry and crash."""
         for _ in range(times):
             self.lease(self.make_worker(queue), 1)
             self.recover(all_expired=True)
@@ -233,8 +233,8 @@ class Queues(machines.RuleBasedStateMachine):
         self.model.assert_nothing_is_lost_or_repeated()
 
     def teardown(self) -> None:
-        """Let a healthy worker settle everything that is left, whatever happened before."""
-        if sys.exc_info()[0] is not None:  # report the step that failed
+        """Check that healthy workers can settle all remaining entries."""
+        if sys.exc_info()[0] is not None:  # a failed step is reported without further checks
             return
         self.begin_or_end_a_grace_period(is_over=True)
         self.recover(all_expired=True)

@@ -1,4 +1,4 @@
-"""Settings of a running Redis, changed for the duration of a test."""
+"""Temporary changes of the settings of a running Redis."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ import redis
 
 @contextmanager
 def configured(client: redis.Redis, **values: Any) -> Iterator[None]:
-    """Change settings of Redis, and restore them when the block ends. Names are written with `_` instead of `-`."""
+    """Change settings of Redis during the block. Keyword arguments have `_` in place of `-`."""
     names = {name.replace("_", "-"): value for name, value in values.items()}
     before = {name: client.config_get(name)[name] for name in names}
     try:

@@ -1,4 +1,4 @@
-"""Events and rules for tests of the engine, and an oracle that sees all events in order of time."""
+"""Events and rules for tests of the rule engine, and an oracle that processes all events in order of time."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ def at(seconds: float) -> datetime:
 
 
 def event(number: int, seconds: float | None = None, **fields: Any) -> Event:
-    """Return error event `number`, by default `number` seconds after noon, received without delay."""
+    """Return an event of type `error` that occurs, and is received, `seconds` after noon; by default `number`."""
     time = at(number if seconds is None else seconds)
     defaults = {
         "event_id": f"00000000-0000-7000-8000-{number:012}",
@@ -34,7 +34,7 @@ def event(number: int, seconds: float | None = None, **fields: Any) -> Event:
 
 
 def row(condition: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
-    """Return the row of a rule, by default more than two errors in ten seconds, without a cooldown."""
+    """Return the row of a rule that by default fires for more than two errors in ten seconds, without a cooldown."""
     defaults = {
         "rule_id": "r1",
         "name": "Many errors",
@@ -49,23 +49,23 @@ def row(condition: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any
 
 
 def rule(condition: dict[str, Any] | None = None, **fields: Any) -> Rule:
-    """Return the compiled rule of `row`."""
+    """Return the compiled rule for the row that `row()` returns for these arguments."""
     return parse_rule(row(condition, **fields))
 
 
 def decide(events: Iterable[Event], window: Window, *rules: Rule) -> Evaluation:
-    """Evaluate the rules on one batch of events."""
+    """Return the evaluation of the rules for one batch of events."""
     return evaluate_batch(list(events), RuleSet(rules), window)
 
 
 def settle(evaluation: Evaluation, window: Window) -> Evaluation:
-    """Start the cooldowns of the firings, as after their anomalies are recorded."""
+    """Start the cooldowns of the firings, as after the recording of their anomalies; return the evaluation."""
     window.start_cooldowns([firing.claim for firing in evaluation.firings if firing.rule.cooldown_seconds])
     return evaluation
 
 
 def fired(events: Iterable[Event], window: Window, *rules: Rule) -> list[int]:
-    """Return the numbers of the events that rules fired for, and start their cooldowns."""
+    """Evaluate the rules, start the cooldowns, and return the numbers of the events for which a rule fired."""
     return [number(firing.event_id) for firing in settle(decide(events, window, *rules), window).firings]
 
 
@@ -74,7 +74,7 @@ def number(event_id: str) -> int:
 
 
 def in_order(events: Sequence[Event], needed: int, seconds: float) -> set[str]:
-    """Return the ids of the events that are the last of `needed` within the seconds before them."""
+    """Return the ids of the events that end a run of `needed` events, by time, that spans less than `seconds`."""
     ordered = sorted(events, key=lambda each: (each.timestamp, each.event_id))
     spans = zip(ordered, ordered[needed - 1 :], strict=False)
     return {last.event_id for first, last in spans if last.timestamp - first.timestamp < timedelta(seconds=seconds)}

@@ -1,4 +1,4 @@
-"""The same events on two paths: one message a call, as in stock Dramatiq, and in bundles and batches."""
+"""Two ways to process the same events: one message per call, as in stock Dramatiq, and bundles and batches."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,12 +20,12 @@ from models.database import connection, database
 from support.pipeline_factory import accept, anomalies, idle
 from support.waiting import until
 
-#: Events that are sent together, and whether they are processed before the next are sent.
+#: Events of one request, and whether these events are processed before the next request.
 Request = tuple[list[bytes], bool]
 
 
 class Outcome(NamedTuple):
-    """Results of a run. `dead`: queue, event id and attempts of each dead letter."""
+    """Results of a run. `dead` contains the queue, the event id and the attempts of each dead letter."""
 
     rows: list[str]
     windows: dict[bytes, Any]
@@ -34,7 +34,7 @@ class Outcome(NamedTuple):
 
 
 class CallRecorder(dramatiq.Middleware):
-    """Records the number of events of each call, and the size of each queue entry."""
+    """Middleware that records the number of events of each call, and the size of each queue entry."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -46,7 +46,7 @@ class CallRecorder(dramatiq.Middleware):
 
 
 def run_single(client: redis.Redis, requests: Sequence[Request], concurrency: int = 2) -> Outcome:
-    """Process all events with EVENTPULSE_BATCH=1: each is an entry of its own, and each call has one."""
+    """Process all events as with EVENTPULSE_BATCH=1: each entry and each call has one event."""
     clear_all_but_rules(client)
     with pytest.MonkeyPatch.context() as patch, batch_size(1):
         for stage in ("persist", "evaluate"):
@@ -59,7 +59,7 @@ def run_single(client: redis.Redis, requests: Sequence[Request], concurrency: in
 
 
 def run_batched(client: redis.Redis, requests: Sequence[Request]) -> Outcome:
-    """Process requests in bundles, and calls with all messages that are waiting; one request must have several."""
+    """Process the events of requests in bundles and batches; at least one call must have several events."""
     clear_all_but_rules(client)
     with running_worker(client) as calls:
         for events, alone in requests:
@@ -72,7 +72,7 @@ def run_batched(client: redis.Redis, requests: Sequence[Request]) -> Outcome:
 
 @contextmanager
 def batch_size(size: int) -> Iterator[None]:
-    """Set what EVENTPULSE_BATCH sets, for ingest and for workers that start in this block."""
+    """Set the batch size, as EVENTPULSE_BATCH does, for ingest and for workers that start during the block."""
     bound, before = runtime.current(), product_broker.batch_size
     product_broker.batch_size = size
     commit = GroupCommit(product_broker, runtime.INGEST_QUEUE, bound.group_commit.marks, size)
@@ -86,7 +86,7 @@ def batch_size(size: int) -> Iterator[None]:
 
 @contextmanager
 def running_worker(client: redis.Redis) -> Iterator[CallRecorder]:
-    """Run a worker and record its calls; when the block ends, wait until every message is settled."""
+    """Run a worker and record its calls; at the end of the block, wait until all messages are settled."""
     calls = CallRecorder()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(product_broker, "middleware", [*product_broker.middleware, calls])
@@ -116,7 +116,7 @@ def read_outcome(client: redis.Redis) -> Outcome:
 
 
 def read_key(client: redis.Redis, key: bytes) -> Any:
-    """Return the value of a key of any type."""
+    """Return the value of a key that is a sorted set, a hash or a set."""
     match client.type(key):
         case b"zset":
             return client.zrange(key, 0, -1, withscores=True)

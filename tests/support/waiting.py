@@ -1,4 +1,4 @@
-"""Waiting for a condition instead of a fixed time."""
+"""Polling of a condition, in place of a wait for a fixed time."""
 
 import time
 from collections.abc import Callable
