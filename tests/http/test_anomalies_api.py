@@ -129,7 +129,7 @@ def test_an_invalid_parameter_is_named_in_the_error(client: TestClient, query: s
     assert (answer.status_code, [error["field"] for error in answer.json["errors"]]) == (400, [field])
 
 
-def test_an_unknown_anomaly_answers_404_and_an_invalid_id_400(client: TestClient) -> None:
+def test_an_unknown_anomaly_gets_404_and_an_invalid_id_400(client: TestClient) -> None:
     assert client.simulate_get(f"/api/v1/anomalies/{uuid4()}").status_code == 404
     answer = client.simulate_get("/api/v1/anomalies/7")
     assert (answer.status_code, answer.json["errors"][0]["field"]) == (400, "anomaly_id")

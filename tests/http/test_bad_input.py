@@ -190,7 +190,7 @@ def test_each_malformed_line_is_listed_with_its_number(ingest_client: TestClient
     assert "line 4" in second["message"]
 
 
-def test_at_most_a_thousand_errors_are_listed(ingest_client: TestClient) -> None:
+def test_at_most_1000_errors_are_listed(ingest_client: TestClient) -> None:
     response = ingest_client.simulate_post("/api/v1/events/batch", json=[{}] * 1_000)
 
     assert len(response.json["errors"]) == 1_000
@@ -213,7 +213,7 @@ def test_a_long_field_name_is_shortened_in_the_error(ingest_client: TestClient) 
         ("/api/v1/events", JSON | {"Content-Encoding": "br"}, {"Accept-Encoding": "gzip"}),
     ],
 )
-def test_an_unsupported_type_is_answered_with_the_supported_ones(
+def test_the_rejection_of_an_unsupported_media_type_lists_the_supported_types(
     ingest_client: TestClient, path: str, headers: dict[str, str], expected: dict[str, str]
 ) -> None:
     response = ingest_client.simulate_post(path, headers=headers, body=VALID)

@@ -67,7 +67,7 @@ def test_a_created_channel_is_returned_with_defaults_and_a_masked_secret(client:
     assert secret(channel) == SECRET
 
 
-def test_no_answer_contains_a_secret(client: TestClient) -> None:
+def test_no_response_contains_a_secret(client: TestClient) -> None:
     channel = add(client)
     answers = [
         client.simulate_get("/api/v1/channels"),
@@ -176,7 +176,7 @@ def test_an_invalid_field_of_a_channel_is_named_in_the_error(
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
-def test_an_unknown_channel_answers_404_and_an_invalid_id_400(client: TestClient, method: str) -> None:
+def test_an_unknown_channel_gets_404_and_an_invalid_id_400(client: TestClient, method: str) -> None:
     assert client.simulate_request(method, f"/api/v1/channels/{uuid4()}", json=SLACK).status_code == 404
     assert client.simulate_request(method, "/api/v1/channels/7", json=SLACK).status_code == 400
     assert client.simulate_post(f"/api/v1/channels/{uuid4()}/test").status_code == 404

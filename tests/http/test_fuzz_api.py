@@ -91,7 +91,7 @@ def ids(client: TestClient) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_valid_requests_are_answered_as_the_document_describes(
+def test_responses_to_valid_requests_conform_to_the_document(
     name: str, client: TestClient, ids: dict[str, str]
 ) -> None:
     if name == CHANNEL_TEST:  # a channel of another kind would send a request to another host
@@ -101,7 +101,7 @@ def test_valid_requests_are_answered_as_the_document_describes(
 
 
 @pytest.mark.parametrize("name", WITH_INPUT)
-def test_invalid_requests_are_rejected_as_the_document_describes(
+def test_responses_to_invalid_requests_conform_to_the_document(
     name: str, client: TestClient, ids: dict[str, str]
 ) -> None:
     fuzz(name, GenerationMode.NEGATIVE, client, ids)

@@ -78,7 +78,7 @@ headers = st.fixed_dictionaries({"Content-Type": kinds}) | st.fixed_dictionaries
 
 @examples(400)
 @given(st.sampled_from(["/api/v1/events", "/api/v1/events/batch"]), body, headers)
-def test_any_body_is_answered_and_every_accepted_event_is_queued(
+def test_every_body_gets_a_response_and_every_accepted_event_is_queued(
     ingest_client: TestClient,
     redis_client: redis.Redis,
     queued: Queued,
@@ -99,7 +99,7 @@ def test_any_body_is_answered_and_every_accepted_event_is_queued(
 
 @examples(100)
 @given(st.sampled_from(["/api/v1/rules", "/api/v1/channels"]), body, headers)
-def test_any_body_of_a_rule_or_channel_is_answered(
+def test_every_body_of_a_rule_or_channel_gets_a_response(
     client: TestClient, path: str, sent: bytes, headers: dict[str, str]
 ) -> None:
     assert_rejected(send(client, path, sent, headers))

@@ -144,7 +144,7 @@ def post(server: Server, path: str, body: Any = None) -> tuple[int, Any]:
     return found
 
 
-def test_a_channel_test_is_delivered_again_and_again(api: Server, webhook: fake_http_server.Server) -> None:
+def test_channel_tests_are_delivered_repeatedly(api: Server, webhook: fake_http_server.Server) -> None:
     """The asyncio loop of the HTTP notifiers works repeatedly in a process that gevent has patched."""
     path = add_channel(api, webhook)
     for _ in range(3):

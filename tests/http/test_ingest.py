@@ -64,7 +64,7 @@ def test_a_batch_is_accepted_in_input_order(
     assert [event["payload"] for event in stored] == [{"n": 1}, {"n": 2}]
 
 
-def test_a_full_batch_of_a_thousand_is_accepted(ingest_client: TestClient, queued: Queued) -> None:
+def test_a_full_batch_of_1000_events_is_accepted(ingest_client: TestClient, queued: Queued) -> None:
     response = ingest_client.simulate_post("/api/v1/events/batch", json=[event()] * 1_000)
 
     assert response.json["count"] == len(queued()) == 1_000
@@ -85,7 +85,7 @@ def test_an_idempotency_key_gives_a_retried_request_the_same_ids(ingest_client: 
     assert UUID(first[0]).version == 5
 
 
-def test_the_same_idempotency_key_with_another_event_loses_nothing(ingest_client: TestClient, queued: Queued) -> None:
+def test_the_same_idempotency_key_with_another_event_loses_no_event(ingest_client: TestClient, queued: Queued) -> None:
     first, second = (
         ingest_client.simulate_post("/api/v1/events", json=event(n=n), headers={"Idempotency-Key": "1"}).json[
             "event_id"

@@ -141,7 +141,7 @@ def test_a_truncated_body_queues_nothing(server: Server, queued: Queued, rest: b
     assert queued() == []
 
 
-def test_clients_that_stop_sending_get_a_408_and_delay_no_other_client(server: Server) -> None:
+def test_clients_that_stop_sending_get_408_and_delay_no_other_client(server: Server) -> None:
     silent = [server.connect() for _ in range(50)]
     for each in silent:
         each.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")

@@ -67,7 +67,7 @@ def test_an_invalid_parameter_is_named_in_the_error(client: TestClient, query: s
 
 
 @pytest.mark.parametrize("window_seconds", [10, 3600])
-def test_both_bounds_of_the_window_are_allowed(client: TestClient, window_seconds: int) -> None:
+def test_the_minimum_and_maximum_window_are_allowed(client: TestClient, window_seconds: int) -> None:
     assert client.simulate_get("/api/v1/metrics", params={"window_seconds": window_seconds}).json["metrics"] == []
 
 

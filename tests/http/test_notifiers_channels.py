@@ -97,7 +97,7 @@ def test_the_live_feed_has_the_documented_frame(redis_client: redis.Redis, notif
     }
 
 
-def test_a_test_is_marked_as_one_in_the_live_feed() -> None:
+def test_a_test_notification_is_marked_in_the_live_feed() -> None:
     assert json.loads(frame(notification(kind="test")))["type"] == "test"
 
 
@@ -105,7 +105,7 @@ def test_a_live_delivery_succeeds_without_a_gateway(notifiers: dict[str, Notifie
     assert notifiers["live"].send(notification(), {}) == Receipt("published, gateways: 0")
 
 
-def test_a_live_delivery_is_tried_again_when_redis_is_unavailable() -> None:
+def test_a_live_delivery_can_be_retried_when_redis_is_unavailable() -> None:
     live = build(redis.Redis.from_url("redis://127.0.0.1:1/0"))["live"]
     with pytest.raises(TryAgain, match=r"^cannot publish to Redis: ConnectionError$"):
         live.send(notification(), {})

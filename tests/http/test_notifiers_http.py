@@ -59,14 +59,14 @@ def test_a_client_works_again_after_a_failure(server: Server, http: HttpClient) 
     assert http.post(server.url, {}).text == "ok"
 
 
-def test_retry_after_in_seconds_is_passed_on(server: Server, http: HttpClient) -> None:
+def test_retry_after_in_seconds_is_reported(server: Server, http: HttpClient) -> None:
     server.behaviour = answer(429, "rate_limited", Retry_After="7")
     with pytest.raises(TryAgain, match=r"status 429 \(rate_limited\)$") as caught:
         http.post(server.url, {})
     assert caught.value.after_seconds == 7
 
 
-def test_retry_after_as_a_date_is_passed_on(server: Server, http: HttpClient) -> None:
+def test_retry_after_as_a_date_is_reported(server: Server, http: HttpClient) -> None:
     later = datetime.now(UTC) + timedelta(seconds=90)
     server.behaviour = answer(503, Retry_After=format_datetime(later, usegmt=True))
     with pytest.raises(TryAgain) as caught:
@@ -75,7 +75,7 @@ def test_retry_after_as_a_date_is_passed_on(server: Server, http: HttpClient) ->
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_a_temporary_status_is_tried_again(server: Server, http: HttpClient, status: int) -> None:
+def test_a_temporary_status_can_be_retried(server: Server, http: HttpClient, status: int) -> None:
     server.behaviour = answer(status, "<html>sorry</html>")
     with pytest.raises(TryAgain, match=f"^the server of the channel responded with status {status}$") as caught:
         http.post(server.url, {})
@@ -149,13 +149,13 @@ def test_only_the_beginning_of_an_endless_body_is_read(server: Server, http: Htt
         pytest.param(b"\x00\xff\x00\xff\r\n\r\n", id="noise"),
     ],
 )
-def test_a_broken_response_is_tried_again(server: Server, http: HttpClient, sent: bytes) -> None:
+def test_a_broken_response_can_be_retried(server: Server, http: HttpClient, sent: bytes) -> None:
     server.behaviour = raw(sent)
     with pytest.raises(TryAgain, match=r"^the connection closed before the response was complete$"):
         http.post(server.url, {})
 
 
-def test_an_unavailable_server_is_tried_again(http: HttpClient) -> None:
+def test_an_unavailable_server_can_be_retried(http: HttpClient) -> None:
     with fake_http_server.running() as server:
         url = server.url
     with pytest.raises(TryAgain, match=r"^cannot connect to the server of the channel$"):

@@ -29,7 +29,7 @@ class Broken(Resource):
         ("POST", "/api/v1/events", 415, "unsupported-media-type", "Unsupported Media Type"),
     ],
 )
-def test_an_error_is_a_problem_with_all_members(
+def test_an_error_response_has_all_members_of_problem_details(
     ingest_client: TestClient, method: str, path: str, status: int, name: str, title: str
 ) -> None:
     response = ingest_client.simulate_request(method, path, headers={"X-Request-ID": "r-1"})
@@ -49,7 +49,7 @@ def test_an_error_is_a_problem_with_all_members(
     }
 
 
-def test_a_method_that_is_not_allowed_is_answered_with_the_allowed_ones(ingest_client: TestClient) -> None:
+def test_the_response_to_a_method_that_is_not_allowed_lists_the_allowed_methods(ingest_client: TestClient) -> None:
     assert "POST" in ingest_client.simulate_delete("/api/v1/events").headers["Allow"]
 
 
@@ -65,7 +65,7 @@ def test_an_unexpected_error_is_logged_and_its_details_are_not_returned(ingest_c
     assert str(logged["exc_info"]) == "hunter2"
 
 
-def test_without_postgresql_queries_answer_503_with_retry_after(redis_url: str, redis_client: redis.Redis) -> None:
+def test_without_postgresql_queries_get_503_with_retry_after(redis_url: str, redis_client: redis.Redis) -> None:
     client = TestClient(create_app(api_settings(redis_url)))
     response = client.simulate_get("/api/v1/events")
 
@@ -75,7 +75,7 @@ def test_without_postgresql_queries_answer_503_with_retry_after(redis_url: str, 
 
 
 @pytest.mark.parametrize("path", ["/api/v1/events", "/api/v1/events/batch"])
-def test_without_redis_nothing_is_accepted(tmp_path: Path, path: str) -> None:
+def test_without_redis_no_event_is_accepted(tmp_path: Path, path: str) -> None:
     client = TestClient(create_app(api_settings(f"unix://{tmp_path}/no.sock")))
     response = client.simulate_post(path, json=event() if path.endswith("events") else [event()])
 
@@ -84,7 +84,7 @@ def test_without_redis_nothing_is_accepted(tmp_path: Path, path: str) -> None:
     assert str(tmp_path) not in response.text
 
 
-def test_above_the_high_water_mark_of_the_backlog_nothing_is_accepted(
+def test_above_the_high_water_mark_of_the_backlog_no_event_is_accepted(
     redis_url: str, redis_client: redis.Redis, queued: Queued
 ) -> None:
     client = TestClient(create_app(api_settings(redis_url, max_backlog=2)))

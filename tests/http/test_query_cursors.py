@@ -50,7 +50,7 @@ def walk(client: TestClient, **params: Any) -> list[list[str]]:
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seconds=st.lists(st.integers(0, 5), max_size=15), limit=st.integers(1, 6))
-def test_the_pages_together_are_the_list_without_gaps_or_repeats(
+def test_the_pages_together_contain_each_event_once_in_order(
     client: TestClient, db: None, seconds: list[int], limit: int
 ) -> None:
     store(seconds)
@@ -60,7 +60,7 @@ def test_the_pages_together_are_the_list_without_gaps_or_repeats(
     assert all(len(page) == limit for page in pages[:-1])
 
 
-def test_events_that_arrive_meanwhile_do_not_shift_the_pages(client: TestClient, db: None) -> None:
+def test_events_that_arrive_between_two_pages_do_not_shift_the_pages(client: TestClient, db: None) -> None:
     store([0, 1, 2, 3])
     page = client.simulate_get("/api/v1/events", params={"limit": 2}).json
     store([0, 1, 2, 3, 9, 9])

@@ -90,7 +90,7 @@ def test_a_deleted_rule_is_not_found(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
-def test_an_unknown_rule_answers_404_and_an_invalid_id_400(client: TestClient, method: str) -> None:
+def test_an_unknown_rule_gets_404_and_an_invalid_id_400(client: TestClient, method: str) -> None:
     assert client.simulate_request(method, f"/api/v1/rules/{uuid4()}", json=RULE).status_code == 404
     answer = client.simulate_request(method, "/api/v1/rules/7", json=RULE)
     assert (answer.status_code, fields_named(answer)) == (400, ["rule_id"])
@@ -160,7 +160,7 @@ def test_if_match_rejects_a_change_of_an_older_version(client: TestClient, metho
     assert answer.status_code in (200, 204)
 
 
-def test_an_if_match_of_a_star_matches_every_version(client: TestClient) -> None:
+def test_if_match_with_an_asterisk_matches_every_version(client: TestClient) -> None:
     assert client.simulate_put(path(add(client)), json=RULE, headers={"If-Match": "*"}).status_code == 200
 
 
@@ -210,7 +210,7 @@ def test_without_redis_a_change_is_still_stored(empty_database: str) -> None:
     assert client.simulate_delete(path(rule)).status_code == 204
 
 
-def test_without_postgresql_rules_answer_503_with_retry_after(ingest_client: TestClient) -> None:
+def test_without_postgresql_requests_for_rules_get_503_with_retry_after(ingest_client: TestClient) -> None:
     answer = ingest_client.simulate_get("/api/v1/rules")
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) >= 1

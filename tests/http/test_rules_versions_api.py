@@ -31,7 +31,7 @@ def test_a_rule_with_warnings_can_be_sent_back(client: TestClient) -> None:
     assert (answer.status_code, answer.json["warnings"]) == (200, rule["warnings"])
 
 
-def test_a_filter_with_too_many_values_is_answered_with_422_and_its_path(client: TestClient, db: None) -> None:
+def test_a_filter_with_too_many_values_is_rejected_with_422_and_its_path(client: TestClient, db: None) -> None:
     def condition(count: int) -> dict[str, Any]:
         return RULE["condition"] | {"filters": {"payload.code": list(range(count))}}
 
@@ -86,7 +86,7 @@ def test_the_versions_of_a_deleted_rule_remain(client: TestClient) -> None:
     assert [version["change"] for version in versions] == ["deleted", "created"]
 
 
-def test_the_versions_of_an_unknown_rule_answer_404_and_an_invalid_id_400(client: TestClient) -> None:
+def test_versions_of_an_unknown_rule_get_404_and_an_invalid_id_400(client: TestClient) -> None:
     assert client.simulate_get(f"/api/v1/rules/{uuid4()}/versions").status_code == 404
     answer = client.simulate_get("/api/v1/rules/7/versions")
     assert (answer.status_code, fields_named(answer)) == (400, ["rule_id"])

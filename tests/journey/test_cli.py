@@ -54,13 +54,13 @@ def test_the_version_is_printed(eventpulse: Run) -> None:
 @pytest.mark.parametrize(
     "arguments", [("nonsense",), ("dlq", "retry"), ("dlq", "list", "-o", "xml"), ("migrate", "up", "x")]
 )
-def test_wrong_usage_is_exit_2(arguments: tuple[str, ...], with_servers: Run) -> None:
+def test_invalid_usage_ends_with_exit_code_2(arguments: tuple[str, ...], with_servers: Run) -> None:
     ended = with_servers(*arguments)
     assert (ended.code, ended.out) == (2, "")
     assert "Error" in ended.err
 
 
-def test_all_wrong_settings_are_listed_and_exit_1(eventpulse: Run) -> None:
+def test_all_invalid_settings_are_listed_with_exit_code_1(eventpulse: Run) -> None:
     for command in ("up", "api", "live", "worker", "scheduler", "migrate", "check", "demo", "bench"):
         ended = eventpulse(command, EVENTPULSE_PORT="x", EVENTPULSE_WORKERS="x")
         assert ended.code == 1
@@ -71,7 +71,7 @@ def test_all_wrong_settings_are_listed_and_exit_1(eventpulse: Run) -> None:
 
 
 @pytest.mark.parametrize("command", ["api", "live", "worker", "scheduler", "migrate", "doctor", "dlq list"])
-def test_without_servers_the_remedy_is_one_line_and_exit_69(command: str, eventpulse: Run) -> None:
+def test_without_servers_the_remedy_is_printed_in_one_line_with_exit_code_69(command: str, eventpulse: Run) -> None:
     ended = eventpulse(*command.split())
     assert ended.code == 69
     assert "start it, or set" in ended.err
@@ -79,7 +79,7 @@ def test_without_servers_the_remedy_is_one_line_and_exit_69(command: str, eventp
 
 
 @pytest.mark.parametrize("command", ["worker", "migrate", "doctor", "dlq list"])
-def test_unavailable_servers_are_one_line_and_exit_69(command: str, eventpulse: Run) -> None:
+def test_unavailable_servers_are_reported_without_secrets_with_exit_code_69(command: str, eventpulse: Run) -> None:
     (closed,) = free_ports(1)
     ended = eventpulse(
         *command.split(),
@@ -92,7 +92,7 @@ def test_unavailable_servers_are_one_line_and_exit_69(command: str, eventpulse: 
     assert "s3cret" not in ended.err
 
 
-def test_the_demo_without_an_api_is_one_line_and_exit_69(eventpulse: Run) -> None:
+def test_the_demo_reports_an_unavailable_api_with_exit_code_69(eventpulse: Run) -> None:
     (closed,) = free_ports(1)
     ended = eventpulse("demo", "--url", f"http://127.0.0.1:{closed}")
     assert ended.code == 69
@@ -134,7 +134,7 @@ def test_migrate_updates_reverts_and_shows_the_schema(eventpulse: Run, redis_url
         admin.close()
 
 
-def test_an_interrupted_command_is_exit_130() -> None:
+def test_an_interrupted_command_ends_with_exit_code_130() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         settings = environ(DATABASE_URL=f"postgresql://127.0.0.1:{silent.getsockname()[1]}/x")
         process = subprocess.Popen(

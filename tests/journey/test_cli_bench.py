@@ -26,7 +26,7 @@ def test_accepted_events_are_counted_and_stored(tmp_path: Path) -> None:
         assert one.returncode == 0, one.stderr
 
 
-def test_rejected_requests_are_counted_and_exit_5(tmp_path: Path) -> None:
+def test_rejected_requests_are_counted_with_exit_code_5(tmp_path: Path) -> None:
     with up(tmp_path, EVENTPULSE_MAX_BACKLOG="1") as running:
         measured = run("bench", "--url", running.url.removesuffix("/api/v1"), "--seconds", "0.5", "-o", "json")
     assert measured.returncode == 5, measured.stderr
@@ -34,7 +34,7 @@ def test_rejected_requests_are_counted_and_exit_5(tmp_path: Path) -> None:
     assert figures["requests answered 503"] > 0
 
 
-def test_without_an_api_it_is_one_line_and_exit_69(eventpulse: Run) -> None:
+def test_an_unavailable_api_is_reported_with_exit_code_69(eventpulse: Run) -> None:
     (closed,) = free_ports(1)
     ended = eventpulse("bench", "--url", f"http://127.0.0.1:{closed}", "--seconds", "0.1")
     assert ended.code == 69

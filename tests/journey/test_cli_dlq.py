@@ -69,12 +69,14 @@ def test_a_dead_letter_is_shown_with_its_message_and_traceback(with_servers: Run
 
 
 @pytest.mark.parametrize("command", ["show", "retry", "purge"])
-def test_a_dead_letter_that_does_not_exist_is_exit_4(command: str, with_servers: Run, letters: list[str]) -> None:
+def test_a_dead_letter_that_does_not_exist_is_reported_with_exit_code_4(
+    command: str, with_servers: Run, letters: list[str]
+) -> None:
     assert with_servers("dlq", command, "none").code == 4
 
 
 @pytest.mark.parametrize("command", ["retry", "purge"])
-def test_nothing_changes_without_confirmation(command: str, with_servers: Run, letters: list[str]) -> None:
+def test_no_dead_letter_changes_without_confirmation(command: str, with_servers: Run, letters: list[str]) -> None:
     declined = with_servers("dlq", command, "--all")
     assert declined.code == 6
     assert "3 dead letters" in declined.err

@@ -82,7 +82,7 @@ def test_a_replica_is_found(with_servers: Run, working: redis.Redis) -> None:
 @pytest.mark.parametrize(
     ("forbidden", "check", "found"), [("config", "durability", "appendfsync unknown"), ("info", "permissions", "info")]
 )
-def test_a_redis_that_does_not_allow_a_command_is_no_failure(
+def test_a_redis_that_does_not_allow_a_command_is_not_a_failure(
     forbidden: str, check: str, found: str, with_servers: Run, working: redis.Redis, tmp_path: Path
 ) -> None:
     working.acl_setuser("guest", enabled=True, passwords=["+secret"], keys=["*"], commands=["+@all", f"-{forbidden}"])
@@ -177,7 +177,7 @@ def test_missing_workers_and_dead_letters_are_found(with_servers: Run, pipeline:
     assert "dead letters: 1; see the reasons: `eventpulse dlq list`" in ended.err
 
 
-def test_an_unavailable_server_is_found_the_other_one_is_checked_and_exit_69(
+def test_an_unavailable_server_is_reported_with_exit_code_69_and_the_other_is_checked(
     with_servers: Run, pipeline: redis.Redis
 ) -> None:
     (closed,) = free_ports(1)

@@ -46,7 +46,7 @@ def _read(terminal: int) -> bytes:
         return b""
 
 
-def test_dead_letters_are_a_table(on_terminal: OnTerminal) -> None:
+def test_dead_letters_are_printed_as_a_table(on_terminal: OnTerminal) -> None:
     code, shown = on_terminal("dlq", "list")
     assert code == 0
     assert "dead_letter_id" in shown
@@ -54,7 +54,7 @@ def test_dead_letters_are_a_table(on_terminal: OnTerminal) -> None:
     assert "\t" not in shown
 
 
-def test_the_answer_no_is_exit_6_and_changes_nothing(on_terminal: OnTerminal) -> None:
+def test_the_answer_no_changes_nothing_and_ends_with_exit_code_6(on_terminal: OnTerminal) -> None:
     code, shown = on_terminal("dlq", "purge", "--all", answer="n\n")
     assert code == 6
     assert "delete 1 dead letter" in shown

@@ -109,7 +109,7 @@ def _other_ports() -> dict[str, str]:
     return {"EVENTPULSE_PORT": str(port), "EVENTPULSE_LIVE_PORT": str(live_port)}
 
 
-def test_a_port_in_use_is_one_line_that_names_the_port_and_the_variable(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_in_one_line_with_the_port_and_the_variable(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for variable, command in (
@@ -129,7 +129,7 @@ def test_a_port_in_use_is_one_line_that_names_the_port_and_the_variable(tmp_path
             assert len(failed.stderr.splitlines()) == 1
 
 
-def test_a_data_folder_that_cannot_be_created_is_one_line(tmp_path: Path) -> None:
+def test_a_data_folder_that_cannot_be_created_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     failed = run("up", EVENTPULSE_DATA_DIR=str(tmp_path / "file" / "data"), **_other_ports())
     assert failed.returncode == 1
@@ -139,7 +139,7 @@ def test_a_data_folder_that_cannot_be_created_is_one_line(tmp_path: Path) -> Non
     assert len(failed.stderr.splitlines()) == 1
 
 
-def test_given_servers_that_are_unavailable_are_one_line_and_exit_69(tmp_path: Path, redis_url: str) -> None:
+def test_given_servers_that_are_unavailable_are_reported_with_exit_code_69(tmp_path: Path, redis_url: str) -> None:
     (closed,) = free_ports(1)
     settings = {"EVENTPULSE_DATA_DIR": str(tmp_path), **_other_ports()}
     unavailable = {

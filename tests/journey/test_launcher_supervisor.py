@@ -56,7 +56,7 @@ def test_a_process_that_exits_is_restarted_each_time(tmp_path: Path, output: Pro
     assert supervisor.stop() == 0
 
 
-def test_every_change_of_state_is_one_line(
+def test_every_change_of_state_is_logged_in_one_line(
     tmp_path: Path, output: ProcessOutput, capsys: pytest.CaptureFixture[str]
 ) -> None:
     starts = tmp_path / "starts"
@@ -70,7 +70,7 @@ def test_every_change_of_state_is_one_line(
     assert lines[2].startswith("worker    │ started (process ")
 
 
-def test_each_line_of_a_process_keeps_its_stream_and_gets_the_name_of_the_process(
+def test_each_output_line_of_a_process_keeps_its_stream_and_gets_the_process_name(
     tmp_path: Path, output: ProcessOutput, capsys: pytest.CaptureFixture[str]
 ) -> None:
     done = tmp_path / "done"
@@ -84,7 +84,7 @@ def test_each_line_of_a_process_keeps_its_stream_and_gets_the_name_of_the_proces
     assert "writer    │ message" in err.splitlines()
 
 
-def test_json_lines_pass_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_lines_are_printed_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
     ProcessOutput(labelled=False, coloured=True).line("api", sys.stderr, '{"event":"x"}')
     assert capsys.readouterr().err == '{"event":"x"}\n'
 

@@ -15,7 +15,7 @@ def test_a_failing_channel_is_paused_for_longer_after_each_failure() -> None:
     assert limiter.acquire("another") == 0
 
 
-def test_a_channel_is_paused_for_the_longest_time_that_it_asked_for() -> None:
+def test_a_channel_is_paused_for_the_longest_requested_time() -> None:
     limiter = ChannelLimiter()
     assert limiter.acquire("channel") == limiter.acquire("channel") == 0
     limiter.record_failure("channel", after_seconds=60)

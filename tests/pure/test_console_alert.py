@@ -36,7 +36,7 @@ def test_an_alert_is_a_few_lines_and_begins_with_the_severity() -> None:
     ]
 
 
-def test_a_test_of_the_channel_is_marked_as_one() -> None:
+def test_a_test_notification_is_marked() -> None:
     assert written(io.StringIO(), kind="test", severity="info").startswith("TEST: ")
 
 
@@ -49,7 +49,7 @@ def test_an_alert_without_a_link_has_the_id_of_the_anomaly() -> None:
     assert "Anomaly: 0193b1a0-0000" in written(io.StringIO(), link=None, window_seconds=0)
 
 
-def test_only_terminals_get_colours_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_terminals_get_colours_unless_the_environment_overrides_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\033[1;31mCRITICAL" in written(Terminal())
     assert "\033" not in written(io.StringIO())
     monkeypatch.setenv("FORCE_COLOR", "1")
@@ -91,7 +91,7 @@ def test_long_lines_end_with_an_ellipsis() -> None:
     assert alert.count("…") == 4
 
 
-def test_a_closed_console_is_tried_again() -> None:
+def test_a_delivery_to_a_closed_console_can_be_retried() -> None:
     stream = io.StringIO()
     stream.close()
     with pytest.raises(TryAgain, match="cannot write to the console: ValueError"):

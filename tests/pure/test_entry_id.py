@@ -15,7 +15,7 @@ from actors.transport.entry_id import EntryId, completed_bundles
         ("1.x*9f3c", EntryId("1.x*9f3c"), 1),
     ],
 )
-def test_an_entry_id_tells_its_bundle_and_position(text: str, parsed: EntryId, size: int) -> None:
+def test_an_entry_id_contains_its_bundle_and_position(text: str, parsed: EntryId, size: int) -> None:
     assert EntryId.parse(text) == parsed
     assert str(parsed) == text
     assert parsed.size == size

@@ -31,7 +31,7 @@ def cgroups(root: Path, membership: str, mounts: list[str], limits: dict[str, st
     return Cgroups(proc, root)
 
 
-def test_version_2_yields_the_limits_of_the_group_and_of_its_parents(tmp_path: Path) -> None:
+def test_version_2_has_the_limits_of_the_group_and_of_its_parents(tmp_path: Path) -> None:
     limits = {
         "app.slice/cpu.max": "150000 100000",
         "app.slice/memory.max": "2000000000",
@@ -44,7 +44,7 @@ def test_version_2_yields_the_limits_of_the_group_and_of_its_parents(tmp_path: P
     assert list(groups.memory_limits()) == [1_000_000_000, 2_000_000_000]
 
 
-def test_version_1_yields_the_limits_of_each_hierarchy(tmp_path: Path) -> None:
+def test_version_1_has_the_limits_of_each_hierarchy(tmp_path: Path) -> None:
     limits = {
         "memory/memory.limit_in_bytes": "9223372036854771712",
         "memory/docker/abc/memory.limit_in_bytes": "536870912",
@@ -82,7 +82,7 @@ def test_without_cgroups_nothing_is_limited(tmp_path: Path) -> None:
     assert list(groups.memory_limits()) == []
 
 
-def test_the_smallest_limit_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_smallest_limit_applies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)), raising=False)
     monkeypatch.setattr(Cgroups, "cpu_quotas", lambda _self: iter([2.5, 4.0]))
     monkeypatch.setattr(Cgroups, "memory_limits", lambda _self: iter([3_000, 2_000]))
@@ -90,6 +90,6 @@ def test_the_smallest_limit_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert machine.memory_bytes() == 2_000
 
 
-def test_a_fraction_of_a_processor_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fraction_of_a_processor_counts_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Cgroups, "cpu_quotas", lambda _self: iter([0.1]))
     assert machine.cpu_count() == 1

@@ -199,7 +199,7 @@ def test_a_firing_without_a_recorded_anomaly_starts_no_cooldown() -> None:
     assert fired([event(5)], window, cool) == []
 
 
-def test_a_redelivered_event_wins_the_cooldown_that_it_has_started() -> None:
+def test_a_redelivered_event_fires_again_within_the_cooldown_that_it_has_started() -> None:
     window, cool = MemoryWindow(), rule(cooldown_seconds=100)
     events = [event(1), event(2), event(3), event(4)]
     assert fired(events, window, cool) == [3]

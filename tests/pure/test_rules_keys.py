@@ -63,7 +63,7 @@ def test_the_suffix_of_a_group_is_that_of_earlier_versions(group: dict[str, Any]
         (PAYLOAD, PAYLOAD | {"required_fields": {"refund": ["amount"], "payment": ["customer.id", "amount"]}}),
     ],
 )
-def test_spellings_of_the_same_condition_share_their_keys(condition: dict[str, Any], same: dict[str, Any]) -> None:
+def test_notations_of_the_same_condition_have_the_same_keys(condition: dict[str, Any], same: dict[str, Any]) -> None:
     assert rule(same).window_key == rule(condition).window_key
 
 

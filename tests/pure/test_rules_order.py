@@ -21,7 +21,7 @@ def test_a_cooldown_suppresses_the_firings_near_another_and_no_others(
     check_cooldown(case, MemoryWindow(), needed, seconds, cooldown)
 
 
-def test_a_window_keeps_no_more_than_a_few_times_what_its_rule_counts() -> None:
+def test_a_window_keeps_at_most_a_few_times_the_counted_events() -> None:
     window = MemoryWindow()
     counted = rule(THRESHOLD | {"value": 9}, window_seconds=3600)
     for start in range(0, 10_000, 500):
@@ -30,7 +30,7 @@ def test_a_window_keeps_no_more_than_a_few_times_what_its_rule_counts() -> None:
     assert len(state.members.order) == len(state.members.times) == 10 + 256
 
 
-def test_a_window_keeps_nothing_older_than_its_width_and_the_lateness() -> None:
+def test_a_window_keeps_no_event_older_than_its_width_and_the_lateness() -> None:
     window, counted = MemoryWindow(), rule(allowed_lateness_seconds=20)
     fired((event(number) for number in range(100)), window, counted)
     (state,) = window._windows.values()

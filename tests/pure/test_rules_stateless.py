@@ -65,7 +65,7 @@ def test_drift_applies_to_events_outside_the_allowed_lateness() -> None:
     assert found.late == 0
 
 
-def test_an_event_of_the_far_future_starts_its_cooldown_at_its_arrival() -> None:
+def test_an_event_in_the_far_future_starts_its_cooldown_at_its_arrival() -> None:
     drift, window = rule(DRIFT, cooldown_seconds=100), MemoryWindow()
     assert fired([event(1, timestamp=YEAR_9999)], window, drift) == [1]
     assert fired([event(2, timestamp=YEAR_9999, received_at=at(50))], window, drift) == []

@@ -45,7 +45,7 @@ def test_an_alert_has_a_title_a_summary_fields_events_and_ids() -> None:
     assert "Event `0193b1a0-0000-7000-8000-00000000000c`" in [*texts(context)]
 
 
-def test_a_test_of_the_channel_is_marked_as_one() -> None:
+def test_a_test_notification_is_marked() -> None:
     body = message(notification(kind="test", severity="info", link=None))
     assert body["text"].startswith("TEST: ")
     assert [*texts(body["blocks"])] == ["*TEST: High error rate*"]

@@ -88,7 +88,9 @@ def test_a_bundle_with_an_unreadable_head_is_dead_lettered_record_by_record(
     assert depth(broker, "stage") == 0
 
 
-def test_bytes_that_are_no_bundle_are_dead_lettered_unchanged(broker: RedisBroker, start_worker: StartWorker) -> None:
+def test_bytes_that_are_not_a_bundle_are_dead_lettered_unchanged(
+    broker: RedisBroker, start_worker: StartWorker
+) -> None:
     declare_stage(broker)
     accept(broker, "stage", Bundle("3*abc", b"\xff\x00 garbage"))
     start_worker(broker)
@@ -110,7 +112,9 @@ def test_an_option_with_blanks_survives_a_split(broker: RedisBroker, start_worke
     assert msgspec.json.decode(dead)["options"]["note"] == 'two "words" \\ \n'
 
 
-def test_the_message_of_a_bundle_of_one_keeps_its_request_id(broker: RedisBroker, start_worker: StartWorker) -> None:
+def test_the_message_of_a_bundle_with_one_message_keeps_its_request_id(
+    broker: RedisBroker, start_worker: StartWorker
+) -> None:
     declare_stage(broker, fails_for=3)
     enqueue(broker, "stage", *number_arguments(3))
     start_worker(broker)

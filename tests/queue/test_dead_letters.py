@@ -37,7 +37,7 @@ def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("pipeline")
-def test_ids_come_oldest_first_in_batches() -> None:
+def test_ids_are_listed_oldest_first_in_batches() -> None:
     for dead_letter_id, age_seconds in (("c", 1), ("a", 5), ("e", 1), ("b", 3), ("d", 1)):
         add(dead_letter_id, age_seconds)
     assert list(dead_letters.ids()) == [["a", "b"], ["c", "d"], ["e"]]
@@ -52,7 +52,7 @@ def test_ids_of_one_queue_are_selected_by_the_server() -> None:
 
 
 @pytest.mark.usefixtures("pipeline")
-def test_a_dead_letter_that_is_added_meanwhile_is_not_visited() -> None:
+def test_a_dead_letter_that_is_added_during_the_iteration_is_not_listed() -> None:
     add("a", 3)
     add("b", 2)
     add("c", 1)
@@ -71,7 +71,7 @@ def test_dead_letters_are_summarised_without_their_messages() -> None:
     assert {letter.message for letter in letters} == {None}
 
 
-def test_a_replay_queues_what_it_can_and_keeps_the_rest(pipeline: redis.Redis) -> None:
+def test_a_replay_keeps_the_dead_letters_that_cannot_be_queued(pipeline: redis.Redis) -> None:
     for dead_letter_id in ("a", "b", "d", "e"):
         add(dead_letter_id)
     add("c", message=b"unreadable")

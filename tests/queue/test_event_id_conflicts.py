@@ -77,7 +77,7 @@ def test_two_contents_for_one_id_in_one_batch_are_a_conflict(pipeline: redis.Red
     ],
     ids=["key order and 1 = 1.0", "large number", "escaped character"],
 )
-def test_equal_json_in_another_spelling_is_no_conflict(
+def test_equal_json_in_another_notation_is_not_a_conflict(
     pipeline: redis.Redis, start_worker: StartWorker, first: str, second: str
 ) -> None:
     sent = event(payload={"x": 0}, received_at="2026-11-20T12:00:00Z")

@@ -117,7 +117,7 @@ def test_an_error_in_the_committing_request_rejects_the_others_of_its_group(
     assert rejections == ["the request that committed this group was interrupted"] * 2
 
 
-def test_a_rejection_holds_for_a_moment_without_calls_to_redis(pipeline: redis.Redis) -> None:
+def test_a_rejection_applies_for_a_moment_without_calls_to_redis(pipeline: redis.Redis) -> None:
     commit = GroupCommit(broker, "persist", HighWaterMarks(backlog=1, redis_memory_percent=80))
     runtime.bind(replace(runtime.current(), group_commit=commit))
     ingest.accept([event()], None)

@@ -30,7 +30,7 @@ def test_a_consumer_that_closes_releases_its_leases(broker: RedisBroker) -> None
     assert broker.client.zcard("eventpulse:__heartbeats__") == 0
 
 
-def test_a_consumer_of_a_stopping_worker_leases_nothing_and_sends_heartbeats(broker: RedisBroker) -> None:
+def test_a_consumer_of_a_stopping_worker_leases_no_message_but_sends_heartbeats(broker: RedisBroker) -> None:
     declare_stage(broker)
     enqueue_numbers(broker, "stage", 1)
     consumer = Consumer(broker, "stage", 100, 1, 20)
@@ -84,7 +84,7 @@ def test_a_message_with_three_crashes_is_dead_lettered(broker: RedisBroker) -> N
     assert queue_is_empty(broker, "stage")
 
 
-def test_a_worker_that_lost_its_lease_settles_nothing(broker: RedisBroker) -> None:
+def test_a_worker_that_lost_its_lease_settles_no_message(broker: RedisBroker) -> None:
     """Another worker processes the messages, so this worker may not acknowledge them or send its outbox."""
 
     @dramatiq.actor(broker=broker, queue_name="next", actor_name="next")

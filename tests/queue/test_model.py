@@ -28,11 +28,11 @@ class RestartedQueues(Queues):
         self.server.start()
 
 
-def test_no_order_of_calls_loses_or_repeats_a_message(redis_client: redis.Redis) -> None:
+def test_no_message_is_lost_or_settled_twice_in_any_order_of_calls(redis_client: redis.Redis) -> None:
     run_state_machine_as_test(lambda: Queues(redis_client), settings=examples(100, stateful_step_count=50))
 
 
-def test_no_restart_of_redis_loses_or_repeats_a_message(tmp_path: Path) -> None:
+def test_no_message_is_lost_or_settled_twice_when_redis_restarts(tmp_path: Path) -> None:
     server = embedded.start_redis(tmp_path / "redis")
     try:
         run_state_machine_as_test(lambda: RestartedQueues(server), settings=examples(10, stateful_step_count=40))

@@ -99,9 +99,7 @@ def test_a_worker_whose_clock_is_ahead_does_not_take_a_claim_of_another_worker(
             assert Delivery.take_overdue() == []
 
 
-def test_a_busy_channel_is_retried_after_the_time_that_it_asked_for(
-    pipeline: redis.Redis, start_worker: StartWorker
-) -> None:
+def test_a_busy_channel_is_retried_after_the_requested_time(pipeline: redis.Redis, start_worker: StartWorker) -> None:
     notifier = ScriptedNotifier(TryAgain("busy", after_seconds=0.05), Receipt("ok"))
     delivery = announce_through(notifier, start_worker, pipeline)
     assert (delivery.status, delivery.attempts, delivery.receipt) == ("delivered", 2, "ok")

@@ -53,9 +53,7 @@ def test_an_event_sent_three_times_is_stored_and_counted_once(pipeline: redis.Re
     assert found.evidence["count"] == 3
 
 
-def test_an_anomaly_has_evidence_and_is_announced_on_every_channel(
-    pipeline: redis.Redis, start_worker: StartWorker
-) -> None:
+def test_an_anomaly_has_evidence_and_is_sent_to_every_channel(pipeline: redis.Redis, start_worker: StartWorker) -> None:
     written = rule(condition={"type": "threshold", "operator": ">", "value": 2, "group_by": ["source"]})
     subscription = pipeline.pubsub()
     subscription.subscribe("eventpulse:live")

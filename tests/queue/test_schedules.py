@@ -34,7 +34,7 @@ def _short_leadership_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler, "LEADERSHIP_INTERVAL_SECONDS", 0.05)
 
 
-def test_the_roll_up_counts_what_happened_to_events_in_a_minute(
+def test_the_roll_up_counts_accepted_stored_evaluated_and_late_events_of_a_minute(
     pipeline: redis.Redis, start_worker: StartWorker
 ) -> None:
     rule()
@@ -184,7 +184,7 @@ def end_leader_connections(database_url: str) -> None:
     connection.close()
 
 
-def test_any_worker_requeues_the_messages_of_a_lost_one(pipeline: redis.Redis) -> None:
+def test_any_worker_requeues_the_messages_of_a_lost_worker(pipeline: redis.Redis) -> None:
     accept(event())
     lost = broker.consume("persist")
     assert next(lost) is not None

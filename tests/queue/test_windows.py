@@ -77,7 +77,7 @@ def test_a_query_has_the_same_results_in_redis_and_in_memory(
 
 @few
 @given(case=arrivals(), needed=needs, seconds=windows)
-def test_workers_together_find_what_one_would_find_in_order(
+def test_several_workers_find_the_same_firings_as_one_worker_in_order(
     redis_client: "redis.Redis", case: Arrivals, needed: int, seconds: int
 ) -> None:
     redis_client.flushdb()
@@ -102,7 +102,7 @@ def test_rules_fire_the_same_with_redis_and_with_memory(
     check_same_answers(case, RedisWindow(redis_client), MemoryWindow(), cooldown)
 
 
-def test_a_window_holds_no_more_than_a_few_times_what_its_rule_counts(redis_client: "redis.Redis") -> None:
+def test_a_window_holds_at_most_a_few_times_the_counted_events(redis_client: "redis.Redis") -> None:
     window, counted = RedisWindow(redis_client), rule(THRESHOLD | {"value": 9}, window_seconds=3600)
     for start in range(0, 10_000, 500):
         fired((event(number, number / 10) for number in range(start, start + 500)), window, counted)
@@ -110,7 +110,7 @@ def test_a_window_holds_no_more_than_a_few_times_what_its_rule_counts(redis_clie
     assert 10 + 256 <= redis_client.zcard(key) < 10 + 256 + 64
 
 
-def test_a_window_holds_nothing_older_than_its_width_and_the_lateness(redis_client: "redis.Redis") -> None:
+def test_a_window_holds_no_event_older_than_its_width_and_the_lateness(redis_client: "redis.Redis") -> None:
     fired((event(number) for number in range(100)), RedisWindow(redis_client), rule(allowed_lateness_seconds=20))
     (key,) = redis_client.keys("eventpulse:window:*")
     assert redis_client.zcard(key) == 30
@@ -167,7 +167,7 @@ def _kind(key: bytes) -> str:
     return "ids" if len(rest) > 3 else kind
 
 
-def test_an_event_of_the_far_future_removes_no_member(redis_client: "redis.Redis") -> None:
+def test_an_event_in_the_far_future_removes_no_member(redis_client: "redis.Redis") -> None:
     window = RedisWindow(redis_client)
     fired([event(1), event(2)], window, rule())
     assert fired([event(9, 10**9, received_at=at(2))], window, rule()) == []
@@ -183,7 +183,7 @@ def test_old_buckets_are_dropped(redis_client: "redis.Redis") -> None:
     assert fired([event(1000 + place, 1000 + place / 10) for place in range(5)], window, counted) == [1003, 1004]
 
 
-def test_scripts_are_loaded_again_into_a_redis_that_lost_them(redis_client: "redis.Redis") -> None:
+def test_scripts_are_loaded_again_after_redis_lost_them(redis_client: "redis.Redis") -> None:
     window = RedisWindow(redis_client)
     fired([event(1), event(2)], window, rule(cooldown_seconds=60))
     redis_client.script_flush()

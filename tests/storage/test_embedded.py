@@ -116,7 +116,7 @@ def test_a_file_in_place_of_a_folder_is_reported(start: Start, tmp_path: Path) -
         start(tmp_path / "file" / "below" / "data")
 
 
-def test_a_postgres_that_cannot_start_is_reported_with_its_reason_and_its_log(tmp_path: Path) -> None:
+def test_a_postgres_that_cannot_start_is_reported_with_the_reason_and_the_log(tmp_path: Path) -> None:
     embedded.start_postgres(tmp_path / "data").stop()
     (tmp_path / "data" / "PG_VERSION").write_text("9.6\n")
     with pytest.raises(EmbeddedServerError, match=r"initialized by PostgreSQL version 9\.6.*its log is .*data\.log"):
@@ -137,7 +137,7 @@ def test_an_unfinished_database_is_created_again(tmp_path: Path, servers: list[D
 
 
 @only_for_root
-def test_as_root_a_home_folder_is_rejected_and_stays_closed() -> None:
+def test_as_root_a_home_folder_is_rejected_and_keeps_its_permissions() -> None:
     home = Path.home()
     before = home.stat().st_mode
     with pytest.raises(datadir.DataDirError, match="as root the data cannot be kept in a home folder"):

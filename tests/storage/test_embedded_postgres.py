@@ -40,7 +40,7 @@ def test_an_ordinary_user_runs_postgres_under_the_same_account(monkeypatch: pyte
 
 
 @only_for_root
-def test_as_root_an_account_that_cannot_be_created_is_announced_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_root_a_failed_creation_of_the_account_is_logged_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres, "ACCOUNT", "no such : name")
     with (
         structlog.testing.capture_logs() as lines,
@@ -52,7 +52,7 @@ def test_as_root_an_account_that_cannot_be_created_is_announced_and_reported(mon
 
 
 @only_for_root
-def test_as_root_programs_in_a_closed_folder_are_copied_and_the_folder_stays_closed(
+def test_as_root_programs_in_a_private_folder_are_copied_and_its_permissions_stay(
     tmp_path: Path, site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = tmp_path / "closed"

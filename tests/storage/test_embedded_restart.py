@@ -85,9 +85,7 @@ def test_a_found_postgres_that_becomes_a_zombie_is_started_again_by_the_supervis
     assert server.exit_status() is None
 
 
-def test_a_process_that_was_given_the_id_of_an_old_postgres_is_left_alone(
-    tmp_path: Path, servers: list[Daemon]
-) -> None:
+def test_a_process_that_has_the_id_of_an_old_postgres_is_not_stopped(tmp_path: Path, servers: list[Daemon]) -> None:
     embedded.start_postgres(tmp_path / "data").stop()
     with subprocess.Popen(["sleep", "60"]) as unrelated:
         lines = [str(unrelated.pid), str(tmp_path / "data"), "1", "5432", str(tmp_path / "data"), "", "1 1", "ready"]
@@ -98,7 +96,7 @@ def test_a_process_that_was_given_the_id_of_an_old_postgres_is_left_alone(
         unrelated.kill()
 
 
-def test_a_process_that_was_given_the_id_of_a_found_server_is_not_stopped(tmp_path: Path) -> None:
+def test_a_process_that_has_the_id_of_a_found_server_is_not_stopped(tmp_path: Path) -> None:
     server = embedded.start_redis(tmp_path / "data")
     server.stop()
     with subprocess.Popen(["sleep", "60"]) as unrelated:
@@ -119,9 +117,7 @@ def test_a_process_that_was_given_the_id_of_a_found_server_is_not_stopped(tmp_pa
         unrelated.kill()
 
 
-def test_a_postgres_whose_backends_are_still_running_is_started_when_they_are_gone(
-    tmp_path: Path, servers: list[Daemon]
-) -> None:
+def test_a_postgres_whose_backends_still_run_is_started_after_they_exit(tmp_path: Path, servers: list[Daemon]) -> None:
     killed = embedded.start_postgres(tmp_path / "data")
     connection = psycopg2.connect(killed.url)
     backend = psutil.Process(connection.info.backend_pid)
@@ -135,7 +131,7 @@ def test_a_postgres_whose_backends_are_still_running_is_started_when_they_are_go
 
 
 @pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGINT], ids=["immediate", "fast"])
-def test_a_postgres_that_is_shutting_down_is_waited_for(
+def test_a_start_waits_for_a_postgres_that_is_shutting_down(
     number: signal.Signals, tmp_path: Path, servers: list[Daemon]
 ) -> None:
     stopping = embedded.start_postgres(tmp_path / "data")
@@ -174,7 +170,7 @@ def test_a_server_that_does_not_answer_is_neither_killed_nor_started_twice(
     assert silent.is_running()
 
 
-def test_a_server_that_is_starting_has_the_time_that_it_needs(
+def test_a_server_that_is_starting_may_exceed_the_time_limit_of_a_silent_server(
     tmp_path: Path, servers: list[Daemon], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """20 reports of a start take longer than the time limit for a server that does not answer."""
@@ -202,7 +198,7 @@ def test_a_server_that_is_starting_has_the_time_that_it_needs(
     assert server.exit_status() is None
 
 
-def test_a_redis_that_loads_its_data_is_found_when_it_has_loaded_them(tmp_path: Path, servers: list[Daemon]) -> None:
+def test_a_redis_that_loads_its_data_is_found_after_the_load(tmp_path: Path, servers: list[Daemon]) -> None:
     first = embedded.start_redis(tmp_path / "redis")
     with redis.Redis.from_url(first.url) as client:
         for number in range(300):

@@ -7,7 +7,7 @@ from models import database
 from schedules.leader import Leadership
 
 
-def test_only_one_of_two_leads(database_url: str) -> None:
+def test_only_one_of_two_schedulers_leads(database_url: str) -> None:
     first, second = Leadership(database_url), Leadership(database_url)
     assert first.acquire()
     assert first.acquire()

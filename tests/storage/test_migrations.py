@@ -54,7 +54,7 @@ def test_a_fresh_database_has_every_migration_pending(scratch: str) -> None:
     assert all(migration.applied is None for migration in migrations.status())
 
 
-def test_up_applies_what_is_pending_once(scratch: str) -> None:
+def test_up_applies_each_pending_migration_once(scratch: str) -> None:
     applied = migrations.up()
     assert applied == [migration.name for migration in migrations.status()]
     assert all(migration.applied for migration in migrations.status())
@@ -69,13 +69,13 @@ def test_down_reverts_the_newest_and_up_applies_it_again(scratch: str) -> None:
     assert migrations.up() == [newest]
 
 
-def test_down_to_the_first_leaves_no_table_behind(scratch: str) -> None:
+def test_down_to_the_first_migration_removes_every_table(scratch: str) -> None:
     applied = migrations.up()
     assert migrations.down(applied[0]) == applied[::-1]
     assert tables(scratch) == set()
 
 
-def test_if_two_processes_migrate_at_the_same_time_one_applies_and_both_succeed(scratch: str) -> None:
+def test_if_two_processes_migrate_at_the_same_time_only_one_applies_migrations(scratch: str) -> None:
     with ThreadPoolExecutor(2) as pool:
         outcomes = list(pool.map(migrate, [scratch, scratch]))
     everything = [migration.name for migration in migrations.status()]

@@ -96,7 +96,7 @@ def test_existing_deliveries_are_not_created_again() -> None:
 
 
 @pytest.mark.usefixtures("db")
-def test_no_channel_makes_no_delivery() -> None:
+def test_without_channels_no_delivery_is_created() -> None:
     assert Delivery.create_missing(record(), []) == []
 
 
@@ -138,7 +138,7 @@ def test_a_success_clears_the_last_error(delivery: Delivery) -> None:
     assert stored(delivery).last_error is None
 
 
-def test_a_dead_delivery_is_claimed_by_its_replay(delivery: Delivery) -> None:
+def test_a_replay_claims_a_dead_delivery(delivery: Delivery) -> None:
     Delivery.update(status="dead").execute()
     assert claim(delivery).status == "sending"
 

@@ -154,7 +154,7 @@ def test_conflicts_have_the_stored_event_and_different_digests(db: None) -> None
     assert [len(digest) for digest in (conflict.stored_digest, conflict.digest)] == [16, 16]
 
 
-def test_another_time_of_receipt_is_no_conflict(db: None) -> None:
+def test_another_arrival_time_is_not_a_conflict(db: None) -> None:
     event_id = uuid4()
     Event.store([encoded(event_id=event_id, timestamp="2026-11-20T13:00:00+01:00")])
     assert Event.conflicts([encoded(event_id=event_id, received_at=NOON + timedelta(seconds=5))]) == []

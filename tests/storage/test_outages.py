@@ -17,13 +17,13 @@ def failure(statement: str) -> peewee.PeeweeException:
     return raised.value
 
 
-def test_a_statement_that_times_out_is_no_outage(empty_database: str) -> None:
+def test_a_statement_that_times_out_is_not_an_outage(empty_database: str) -> None:
     error = failure("SELECT pg_sleep(5)")
     assert database.is_too_slow(error)
     assert not database.is_outage(error)
 
 
-def test_a_programming_error_is_no_outage(empty_database: str) -> None:
+def test_a_programming_error_is_not_an_outage(empty_database: str) -> None:
     error = failure("SELECT 1 / 0")
     assert not database.is_outage(error)
     assert not database.is_too_slow(error)
