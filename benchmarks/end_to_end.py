@@ -144,7 +144,7 @@ def _closed_loop(running: System, seconds: float) -> float:
 
 
 def _wrk(running: System, seconds: float) -> float:
-    """Return the requests per second with wrk, which uses less CPU than our client; all must succeed."""
+    """Return the requests per second with wrk, which uses less CPU than our client; every request must succeed."""
     body = next(load_generator.requests(running.api, 1)).partition(b"\r\n\r\n")[2].decode()
     script = f"""
         wrk.method, wrk.body, wrk.headers["Content-Type"] = "POST", [[{body}]], "application/json"

@@ -54,7 +54,7 @@ def encoded(start: int, count: int) -> list[bytes]:
 
 
 def write_rules() -> None:
-    """Create one rule for each event type; each fires once in ten minutes for each source."""
+    """Create one rule for each event type; each rule fires once in ten minutes for each source."""
     spans = {"window_seconds": 10, "cooldown_seconds": 600, "allowed_lateness_seconds": 3600}
     many = {"type": "threshold", "group_by": ["source"], "operator": ">", "value": ENOUGH_TO_FIRE}
     with database.connection():

@@ -160,7 +160,7 @@ def _missing(sockets: Path, accepted: list[str]) -> set[str]:
 
 
 def _keep_zombies(keep: bool) -> None:
-    """Set whether this process becomes the parent of orphans without reaping them; if not, reap zombies (Linux)."""
+    """Keep orphaned processes as zombies of this process if `keep`; otherwise reap these zombies (Linux only)."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(keep), 0, 0, 0)

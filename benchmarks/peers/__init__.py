@@ -1,1 +1,1 @@
-"""Alternative systems for comparison: each drains the same backlog into the same table."""
+"""Other queue systems for comparison: each drains a backlog of events into the same table."""

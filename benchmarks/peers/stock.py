@@ -21,7 +21,7 @@ def store(event: dict[str, Any]) -> None:
 
 
 def declare(broker: RedisBroker) -> dramatiq.Actor[..., None]:
-    """Declare the actor on this broker and return it."""
+    """Declare and return the actor on this broker."""
     actor: dramatiq.Actor[..., None] = dramatiq.actor(broker=broker)(store)
     return actor
 

@@ -84,8 +84,8 @@ def test_shutdown_does_not_wait_for_idle_connections(redis_url: str, empty_datab
         untouched = server.connect()
         started = time.monotonic()
         server.process.terminate()
-        assert idle.sock.recv(100) == b"", "an unexpected answer"
-        assert time.monotonic() - started < 0.8  # gunicorn itself checks only once a second
+        assert idle.sock.recv(100) == b"", "an unexpected response"
+        assert time.monotonic() - started < 0.8  # gunicorn checks once a second whether the worker must stop
         untouched.close()
         idle.close()
 

@@ -1,4 +1,4 @@
-"""Tests of cursors: the pages of a list."""
+"""Tests of lists that are read page by page with cursors."""
 
 import base64
 import json

@@ -42,7 +42,7 @@ def numbers(client: TestClient, **params: Any) -> list[int]:
 
 @pytest.fixture
 def ten(client: TestClient, db: None) -> TestClient:
-    """Store ten events, one per second, and return a client. Even events are errors; 5 to 9 are from payments."""
+    """Store ten events, one per second, and return a client. Even numbers are errors; 5 to 9 are from payments."""
     for n in range(10):
         store(n, event_type="error" if n % 2 == 0 else "login", source="payments" if n >= 5 else "web")
     return client

@@ -18,7 +18,7 @@ from models.delivery import Delivery
 from models.event import Event
 
 MANY = {"condition": {"type": "threshold", "operator": ">=", "value": 150}}
-#: Rule with a limit above the number of events that each host processes.
+#: Rule that fires only if the events of both hosts are counted together.
 EVERY = {"name": "Every order", "condition": {"type": "threshold", "operator": ">=", "value": 2_000}}
 
 

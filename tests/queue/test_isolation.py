@@ -102,7 +102,7 @@ def test_only_the_message_that_crashes_its_workers_is_dead_lettered(broker: Redi
             worker.ack(batch)
             worker.close()
     assert processed == [0, 2]
-    assert crashes == 4  # two of the bundle, of which one counts for the message, and two of the message alone
+    assert crashes == 4  # two with the bundle, of which one counts for the message, and two with the message alone
     (dead,) = broker.client.hvals("eventpulse:stage.XQ.msgs")
     assert msgspec.json.decode(dead)["args"] == [{"n": 1}]
     assert not broker.client.exists("eventpulse:stage.crashes")

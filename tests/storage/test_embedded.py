@@ -24,7 +24,7 @@ only_for_root = pytest.mark.skipif(os.geteuid() != 0, reason="only the PostgreSQ
 
 @pytest.fixture
 def servers() -> Iterator[list[Daemon]]:
-    """Return a list of servers; stop each of them after the test."""
+    """Return an empty list; after the test, stop the servers that the test has added."""
     started: list[Daemon] = []
     yield started
     for server in started:

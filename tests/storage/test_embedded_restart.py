@@ -34,7 +34,7 @@ print(getattr(embedded, sys.argv[1])(Path(sys.argv[2])).pid)
 
 @pytest.fixture
 def servers() -> Iterator[list[Daemon]]:
-    """Return a list of servers; stop each of them after the test."""
+    """Return an empty list; after the test, stop the servers that the test has added."""
     started: list[Daemon] = []
     yield started
     for server in started:
@@ -173,7 +173,7 @@ def test_a_server_that_does_not_answer_is_neither_killed_nor_started_twice(
 def test_a_server_that_is_starting_may_exceed_the_time_limit_of_a_silent_server(
     tmp_path: Path, servers: list[Daemon], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """20 reports of a start take longer than the time limit for a server that does not answer."""
+    """The start takes longer than the time limit for a server that does not answer."""
     monkeypatch.setattr(daemon, "START_SECONDS", 0.2)
     answers = iter([ServerStartingError("loading")] * 20)
 

@@ -34,7 +34,7 @@ def store_window(*payloads: dict[str, Any]) -> None:
 
 
 def count(**equal: list[Any]) -> int:
-    """Return the number of events of the window with these values by path; write `__` for a dot in a path."""
+    """Return the number of events in the window with one of these values at each path; `__` stands for a dot."""
     paths = {path.replace("__", "."): values for path, values in equal.items()}
     return Event.evidence(paths, NOON - timedelta(seconds=1), NOON + timedelta(seconds=60)).count
 
