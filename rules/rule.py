@@ -1,4 +1,4 @@
-"""A rule, parsed from its row: validated, and ready to be evaluated."""
+"""Validation of rules, and rules in the form in which they are evaluated."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ MAX_LABELS = 32
 
 
 class InvalidRule(Exception):
-    """A rule that does not pass validation; `errors` has a field path and a message for each error."""
+    """Raised when a rule is invalid; `errors` has the path of a field and a message for each error."""
 
     def __init__(self, errors: list[dict[str, str]]) -> None:
         self.errors = errors
@@ -33,7 +33,7 @@ class InvalidRule(Exception):
 
 
 class ConditionField(fields.Field[dict[str, Any]]):
-    """An object that the schema of its `type` loads."""
+    """Field for a condition: an object that is loaded by the schema of its `type`."""
 
     def _deserialize(
         self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
@@ -84,8 +84,8 @@ class RuleSchema(Schema):
 class Rule:
     """A rule that can be evaluated.
 
-    The keys of its windows and cooldowns depend on its id, its condition and `window_seconds`: a change of one of
-    these starts with empty windows. `tests/pure/test_rules_keys.py` pins the keys.
+    The keys of its windows and cooldowns depend on its id, its condition and `window_seconds`: after a change of one of
+    these values its windows are empty. `tests/pure/test_rules_keys.py` checks that the keys stay the same.
     """
 
     rule_id: str
@@ -106,11 +106,11 @@ class Rule:
         object.__setattr__(self, "cooldown_key", f"{KEY_PREFIX}:cooldown:{self.rule_id}:{self.digest}:")
 
     def is_within_lateness(self, age: int) -> bool:
-        """Return whether an event that arrived `age` microseconds after its timestamp may enter a window."""
+        """Return whether a window accepts an event that arrived `age` microseconds after its timestamp."""
         return -CLOCK_SKEW_SECONDS * SECOND <= age <= self.allowed_lateness_seconds * SECOND
 
     def cooldown_claim(self, group_digest: str, members: list[tuple[int, str]]) -> CooldownClaim:
-        """Return the claim of these events of one group, in order of (time, id)."""
+        """Return the cooldown claim of `members`: (time, id) of events of one group, in this order."""
         past_seconds = self.cooldown_seconds + self.allowed_lateness_seconds + CLOCK_SKEW_SECONDS
         return CooldownClaim(
             self.cooldown_key + group_digest,
@@ -122,7 +122,7 @@ class Rule:
 
 
 def parse_rule(row: Mapping[str, Any]) -> Rule:
-    """Return the rule of a row. Raises `InvalidRule` with all errors."""
+    """Return the rule of a row of the table `rules`. Raises `InvalidRule` with all errors of the row."""
     schema = RuleSchema()
     try:
         values = schema.load({name: row[name] for name in schema.fields if name in row})
@@ -146,5 +146,5 @@ def parse_rule(row: Mapping[str, Any]) -> Rule:
 
 
 def digest(text: str) -> str:
-    """Return a short digest of a text, for use in a key."""
+    """Return a digest of a text for use in a key: 24 hexadecimal digits."""
     return blake2b(text.encode(), digest_size=12).hexdigest()

@@ -1,4 +1,4 @@
-"""The scope of a rule: the events it applies to and their groups, by paths into the event."""
+"""Scope of a rule: the events that it applies to, and their groups, defined by paths into the events."""
 
 import json
 import re
@@ -11,18 +11,18 @@ from rules.event import Event
 
 PATH = re.compile(r"event_type|source|(payload|metadata)(\.[^.]+)+")
 SCALARS = (str, int, float, bool, type(None))
-#: The paths that are never missing or null, most selective first: the index of rules starts with one of them.
+#: Paths that are never missing or null. The index of rules uses the first of these paths that a rule filters by.
 INDEX_COLUMNS = ("event_type", "source")
-#: Index entries of one rule. With more combinations of values, the index uses the first filter alone.
+#: Maximum number of index entries of one rule. With more combinations of values, the index uses only the first filter.
 MAX_INDEX_ENTRIES = 10_000
-MAX_EXACT_INTEGER = 2**53  # from here on a double cannot represent every integer
+MAX_EXACT_INTEGER = 2**53  # doubles cannot represent every integer above this one
 
 Getter = Callable[[Event], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class FieldFilter:
-    """The values that a path may have, in the form that `value` returns."""
+    """Filter by the value at a path. `allowed` has the matching values, in the form that `value` returns."""
 
     path: str
     get: Getter
@@ -38,18 +38,18 @@ class FieldFilter:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The events that have one of the listed values at each path of `filters`, grouped by the values at `group_by`.
+    """The events that have one of the listed values at each path of `filters`, grouped by their values at `group_by`.
 
     Values compare as in JSON: true is not 1 and "5" is not 5, but 1 equals 1.0. A missing path has the value null.
     """
 
     filters: Mapping[str, Sequence[Any]]
     group_by: tuple[str, ...]
-    #: Where the index stores the rule: (column, value) for each value of its first filter; (None, None) without one.
+    #: Keys of the rule in the index: (column, value) for each value of its filter by an index column, or (None, None).
     index_keys: tuple[tuple[str | None, str | None], ...] = field(init=False, repr=False)
-    #: The filter by which the index narrows the entries of `index_keys`, if any.
+    #: Second filter that the index uses, if any.
     index_filter: FieldFilter | None = field(init=False, repr=False, compare=False)
-    #: All filters except the one in `index_keys`.
+    #: All filters except the filter in `index_keys`.
     field_filters: tuple[FieldFilter, ...] = field(init=False, repr=False, compare=False)
     _group: tuple[Getter, ...] = field(init=False, repr=False, compare=False)
 
@@ -66,19 +66,19 @@ class Scope:
 
     @classmethod
     def of(cls, filters: Mapping[str, Any], group_by: Iterable[str]) -> Self:
-        """Return the scope of a condition, where a filter is one value or a list of values."""
+        """Return the scope for the fields of a condition, where a filter is one value or a list of values."""
         return cls({path: as_list(wanted) for path, wanted in filters.items()}, tuple(group_by))
 
     def matches(self, event: Event) -> bool:
-        """Return whether an event from the index passes the other filters too."""
+        """Return whether the event passes `field_filters`; the index checks the filter in `index_keys`."""
         return all(each.value(event) in each.allowed for each in self.field_filters)
 
     def values(self, event: Event) -> tuple[Any, ...]:
-        """Return the event's values at the paths of `group_by`, with 1 for 1.0: equal groups have equal text."""
+        """Return the normalized values at the paths of `group_by`, so that equal groups have equal text."""
         return tuple([normalize(get(event)) for get in self._group])
 
     def group(self, values: Sequence[Any]) -> dict[str, Any]:
-        """Return the values of a group by path."""
+        """Return the group with these values, as a mapping from the paths of `group_by`."""
         return dict(zip(self.group_by, values, strict=True))
 
     def equal(self, group: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -106,7 +106,7 @@ def get_path(value: Any, keys: Sequence[str]) -> Any:
     return value
 
 
-#: Encodes equal values as the same JSON text: compact, with sorted keys.
+#: Encoder to compact JSON with sorted keys, so that equal normalized values have the same text.
 canonical_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
@@ -116,7 +116,7 @@ def as_list(wanted: Any) -> list[Any]:
 
 
 def normalize(value: Any) -> Any:
-    """Return an equal JSON value with integers for floats such as 1.0."""
+    """Return an equal JSON value in which floats such as 1.0 are integers."""
     if isinstance(value, str):
         return value
     if isinstance(value, float) and value.is_integer() and abs(value) < MAX_EXACT_INTEGER:
@@ -129,8 +129,8 @@ def normalize(value: Any) -> Any:
 
 
 def _comparable(value: Any) -> Any:
-    """Return an object that is equal where JSON values are: in Python, True equals 1.
+    """Return an object that compares as the JSON value does, because True equals 1 in Python.
 
-    Objects and arrays equal no filter value.
+    Return None for an object or array, which equals no value of a filter.
     """
     return (isinstance(value, bool), value) if isinstance(value, SCALARS) else None

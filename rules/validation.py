@@ -7,8 +7,8 @@ from typing import Any
 def flatten(messages: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """Yield (field path, text) for each error in the `messages` of a `marshmallow.ValidationError`.
 
-    A path has dots, such as "condition.filters.source". An error of a whole object has the path of that object;
-    the path of the outermost object is "".
+    Dots separate the keys of a path, such as "condition.filters.source". An error of a whole object has the path of
+    that object; the path of the outermost object is "".
     """
     if not isinstance(messages, Mapping):
         yield from ((path, str(message)) for message in messages)

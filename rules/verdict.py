@@ -1,4 +1,4 @@
-"""The conclusion of a rule, as text and numbers: the source of an anomaly's message and evidence."""
+"""Verdict of a rule, as text and numbers: the source of an anomaly's message and evidence."""
 
 import json
 from collections.abc import Mapping
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-MAX_VALUE_CHARACTERS = 80  # a client chooses the values of a group: a long one must not fill the alert
+MAX_VALUE_CHARACTERS = 80  # clients choose the values of a group, and a long value must not fill the alert
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A conclusion: `reason` states `observed` and `threshold` as text.
+    """Result of a condition for one event. `reason` states `observed` and `threshold` as text.
 
-    `details` holds further JSON values. Its key "limit", such as "more than 5", is present if `observed` is a
-    lower bound: the caller should then count the events of the window.
+    `details` has further JSON values. Its key "limit", such as "more than 5", is present if `observed` is only a lower
+    bound, so that the caller can count the stored events of the window.
     """
 
     fires: bool
@@ -26,9 +26,10 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The stored events behind a verdict: those in `(after, until]` that have one of the values of each path.
+    """Selection of the stored events behind a verdict: the events in `(after, until]` that match `equal`.
 
-    The value None stands for a path that is missing or null.
+    equal: values by path; an event matches if it has one of the values at each path. The value None matches a path that
+    is missing or null.
     """
 
     equal: dict[str, list[Any]]
@@ -37,17 +38,17 @@ class Selection:
 
 
 def format_number(value: float) -> str:
-    """Return a number without a needless fraction: "5" for 5.0."""
+    """Return the number as text with at most 10 significant digits: "5" for 5.0."""
     return f"{value:.10g}"
 
 
 def format_count(count: float) -> str:
-    """Return a number of events, such as "1 event"."""
+    """Return the number of events as text, such as "1 event"."""
     return f"{format_number(count)} event{'' if count == 1 else 's'}"
 
 
 def format_group(group: Mapping[str, Any]) -> str:
-    """Return the group as a suffix, such as " (source=checkout)"; "" for a rule without groups."""
+    """Return the group as text for the end of a message, such as " (source=checkout)"; "" for a rule without groups."""
     if not group:
         return ""
     return f" ({', '.join(f'{path}={_short(value)}' for path, value in group.items())})"

@@ -1,4 +1,4 @@
-"""Registry of condition types: one file and one line for each."""
+"""Registry of condition types: each type has a file in this folder, and a line in this file."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from rules.conditions.threshold import ThresholdSchema
 from rules.conditions.timestamp_drift import TimestampDriftSchema
 from rules.conditions.zscore import ZScoreSchema
 
-#: The schema of each condition type by its name.
+#: Schema of each condition type, by the name of the type.
 CONDITIONS: dict[str, type[ConditionSchema]] = {
     "threshold": ThresholdSchema,
     "rate_spike": RateSpikeSchema,
@@ -21,6 +21,6 @@ CONDITIONS: dict[str, type[ConditionSchema]] = {
 
 
 def warnings(condition: Mapping[str, Any]) -> list[str]:
-    """Return what an administrator should know about a condition; empty if this version does not support it."""
+    """Return warnings about a condition, for administrators; none if this version does not support its type."""
     schema = CONDITIONS.get(str(condition.get("type")))
     return schema().warnings(condition) if schema else []

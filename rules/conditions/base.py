@@ -1,6 +1,6 @@
-"""The interface of condition types: a stateless one evaluates an event alone, a windowed one the events of a window.
+"""Interface of condition types. Stateless conditions evaluate single events, windowed conditions evaluate windows.
 
-`group_suffix` names the group at the end of a sentence, see `rules.verdict.format_group`.
+`group_suffix` is the group as text at the end of the reason of a verdict, see `rules.verdict.format_group`.
 """
 
 from abc import abstractmethod
@@ -16,7 +16,7 @@ from rules.windows.queries import WindowQuery, WindowResult
 
 
 class Stateless(Protocol):
-    """A condition that needs one event alone."""
+    """A condition that evaluates single events."""
 
     @property
     def windowed(self) -> Literal[False]: ...
@@ -26,7 +26,7 @@ class Stateless(Protocol):
 
 
 class Windowed(Protocol):
-    """A condition that needs the result of its `query` to a shared window."""
+    """A condition that evaluates the results of its `query` to a window, which all workers share."""
 
     @property
     def windowed(self) -> Literal[True]: ...
@@ -37,13 +37,16 @@ class Windowed(Protocol):
 
     @property
     def value_of(self) -> Getter | None:
-        """The function that returns the value of an event in the window; None if each event counts as 1."""
+        """Return the function that returns the value of an event in the window; None if each event counts as 1."""
         ...
 
     def evaluate(self, result: WindowResult, group_suffix: str) -> Verdict: ...
 
     def selection(self, at: int, group: Mapping[str, Any]) -> Selection:
-        """Return the stored events behind a verdict about the window that ends at `at`, in microseconds."""
+        """Return the selection of the stored events behind the verdict for an event with the timestamp `at`.
+
+        `at` is in microseconds since the Unix epoch.
+        """
         ...
 
 
@@ -51,22 +54,22 @@ Condition = Stateless | Windowed
 
 
 class ConditionSchema(Schema):
-    """The fields of one condition type; its field `type` holds the type's name."""
+    """Base class for the fields of a condition type. The field `type` contains the name of the type."""
 
     @abstractmethod
     def build(self, values: Mapping[str, Any]) -> Condition:
-        """Return the condition of loaded values, which include the window and the lateness of the rule in seconds."""
+        """Return the condition for loaded values and for the rule's `window_seconds` and `allowed_lateness_seconds`."""
         ...
 
     def warnings(self, values: Mapping[str, Any]) -> list[str]:  # noqa: ARG002 - for types that override it
-        """Return what an administrator should know about these values; a newer version may have written them."""
+        """Return warnings about these values, for administrators. The values may be invalid in this version."""
         return []
 
     def canonical(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the form of loaded values from which window keys are derived.
+        """Return the canonical form of loaded values, from which window keys are derived.
 
-        Fields at their default are left out, so that a new optional field changes no key. Different spellings of
-        the same meaning have the same form.
+        Fields with their default value are omitted, so that a new optional field changes no key. Values with the same
+        meaning have the same form.
         """
         forms = {name: self._form(name, value) for name, value in values.items()}
         return {name: form for name, form in forms.items() if form != self._default(name)}
@@ -76,7 +79,7 @@ class ConditionSchema(Schema):
         return form(value)
 
     def _default(self, name: str) -> Any:
-        """Return the canonical form of a field's default; for a required field `missing`, which equals no value."""
+        """Return the canonical form of a field's default, or `missing`, which equals no value, if it is required."""
         default = self.fields[name].load_default
         if default is missing:
             return missing

@@ -1,6 +1,6 @@
-"""Fields of rules and conditions, as strict as JSON: "5" is not 5 and 1 is not true.
+"""Fields of rules and conditions. They do not convert between JSON types: "5" is not 5, and 1 is not true.
 
-A field whose value has several spellings of the same meaning has a method `canonical`, see `ConditionSchema`.
+A field has a method `canonical` if different values can have the same meaning, see `ConditionSchema`.
 """
 
 from collections.abc import Mapping
@@ -11,24 +11,25 @@ from marshmallow import ValidationError, fields, validate
 from rules.scope import INDEX_COLUMNS, PATH, SCALARS, as_list, canonical_json, normalize
 
 PATH_ERROR = "Must be event_type, source, payload.<path> or metadata.<path>."
-FILTER_ERROR = "Must be a string, number, boolean or null, or a list of them."
-COLUMN_FILTER_ERROR = "Must be a non-empty string or a list of them."
-#: A window keeps up to four times as many events as its rule counts: a higher limit would need too much of Redis.
+FILTER_ERROR = "Must be a string, number, boolean or null, or a non-empty list of such values."
+COLUMN_FILTER_ERROR = "Must be a non-empty string or a non-empty list of such strings."
+#: Maximum number of events that a rule can count. A window keeps about four times as many events, so that a higher
+#: maximum could need too much memory in Redis.
 MAX_COUNT = 10_000
-#: Values of one filter: the index of rules has an entry for each.
+#: Maximum number of values of one filter: the index of rules has an entry for each value.
 MAX_VALUES = 1_000
 TOO_MANY_VALUES_ERROR = f"Must have at most {MAX_VALUES} values."
 
 
 class BoundedInteger(fields.Integer):
-    """An integer between two bounds, both included; 5.0 is not one."""
+    """Field for an integer from `minimum` to `maximum`, both included; 5.0 is not an integer."""
 
-    def __init__(self, least: int, most: int, **options: Any) -> None:
-        super().__init__(strict=True, validate=validate.Range(least, most), **options)
+    def __init__(self, minimum: int, maximum: int, **options: Any) -> None:
+        super().__init__(strict=True, validate=validate.Range(minimum, maximum), **options)
 
 
 class StrictNumber(fields.Float):
-    """An integer or a float, of the type that was sent."""
+    """Field for a number, which keeps its type: an integer stays an integer."""
 
     def _validated(self, value: Any) -> float:
         if not isinstance(value, int | float):
@@ -38,7 +39,7 @@ class StrictNumber(fields.Float):
 
 
 class StrictBoolean(fields.Boolean):
-    """true or false."""
+    """Field for true or false; "true" and 1 are invalid."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> bool:
         if not isinstance(value, bool):
@@ -47,7 +48,7 @@ class StrictBoolean(fields.Boolean):
 
 
 class EventPath(fields.String):
-    """A path into an event."""
+    """Field for a path into an event."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
         path = super()._deserialize(value, attr, data, **kwargs)
@@ -57,7 +58,7 @@ class EventPath(fields.String):
 
 
 class GroupBy(fields.List[str]):
-    """Paths whose values form the group of an event. Their order and repetitions have no meaning."""
+    """Field for the paths whose values form the group of an event. Order and repetition of paths have no meaning."""
 
     def __init__(self) -> None:
         super().__init__(EventPath(), load_default=list)
@@ -68,7 +69,7 @@ class GroupBy(fields.List[str]):
 
 
 class Filters(fields.Dict):
-    """Paths, each with the value that an event must have there, or with a list of such values."""
+    """Field for filters: a mapping from paths to the value, or the list of values, that matches."""
 
     def __init__(self) -> None:
         super().__init__(load_default=dict)
@@ -84,7 +85,7 @@ class Filters(fields.Dict):
 
     @staticmethod
     def canonical(value: dict[str, Any]) -> dict[str, Any]:
-        """Return each filter as a sorted list of different values."""
+        """Return each filter as a sorted list of the distinct values, as JSON text."""
         texts = {path: {canonical_json(normalize(each)) for each in as_list(wanted)} for path, wanted in value.items()}
         return {path: sorted(wanted) for path, wanted in texts.items()}
 
@@ -96,7 +97,7 @@ def _filter_error(path: Any, wanted: Any) -> str | None:
     if len(values) > MAX_VALUES:
         return TOO_MANY_VALUES_ERROR
     if path in INDEX_COLUMNS:
-        # Every event has an event type and a source, and neither is empty: another value could match no event.
+        # The event type and the source of every event are non-empty strings: other values would match no event.
         valid = all(isinstance(value, str) and value for value in values)
         return None if values and valid else COLUMN_FILTER_ERROR
     return None if values and all(isinstance(value, SCALARS) for value in values) else FILTER_ERROR

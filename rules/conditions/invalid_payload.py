@@ -15,7 +15,10 @@ from rules.verdict import Verdict
 
 @dataclass(frozen=True, slots=True)
 class InvalidPayload:
-    """Fires for an event of a listed type if a required path of its payload is missing or null."""
+    """Condition that fires for an event of a listed type if a required path of its payload is missing or null.
+
+    required: paths by event type; each path is a tuple of keys.
+    """
 
     windowed: ClassVar[Literal[False]] = False
     scope: Scope
@@ -29,7 +32,7 @@ class InvalidPayload:
 
 
 class RequiredFields(fields.Dict):
-    """Event types, each with the paths that its payload must have, in any order."""
+    """Field for a mapping from event types to the paths that their payloads must have, in any order."""
 
     def __init__(self) -> None:
         path = validate.Regexp(r"[^.]+(\.[^.]+)*\Z", error="Must be a path into the payload.")

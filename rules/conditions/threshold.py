@@ -16,7 +16,7 @@ from rules.scope import Scope
 from rules.verdict import Selection, Verdict, format_count, format_number
 from rules.windows.queries import CountWithin, NthWithin, WindowResult
 
-#: Each operator with its comparison and its name in messages.
+#: Comparison of each operator, and its name in messages.
 OPERATORS = {
     ">": (operator.gt, "more than"),
     ">=": (operator.ge, "at least"),
@@ -25,18 +25,18 @@ OPERATORS = {
     "==": (operator.eq, "exactly"),
     "!=": (operator.ne, "other than"),
 }
-#: The operators whose result depends on the order of arrival.
+#: Operators whose result depends on the order in which events arrive.
 ARRIVAL_DEPENDENT = ("<", "<=", "==", "!=")
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """Fires for an event if the number of events in its window compares as required with the limit.
+    """Condition that compares the number of events in the window of an event with the limit `value`.
 
-    The window of an event holds the events of its group in the `window_seconds` that end with it.
-    With > and >= the rule fires for the same events in any order of arrival. With the other operators it counts
-    the events that have arrived so far, and only when an event arrives: it fires while the first events of a group
-    arrive, and it cannot fire while no event arrives.
+    The window of an event contains the events of its group in the `window_seconds` up to its timestamp.
+    With > and >=, the condition fires for the same events in any order of arrival. With the other operators, it is
+    evaluated only when an event arrives, and counts only the events that have arrived: it can fire for the first
+    events of a group, and it cannot fire while no event arrives.
     """
 
     windowed: ClassVar[Literal[True]] = True
@@ -46,7 +46,7 @@ class Threshold:
     value: float
     window_seconds: int
     query: NthWithin | CountWithin
-    #: Name of the counted events in messages.
+    #: Noun for the counted events in messages.
     what: str = "events"
 
     def evaluate(self, result: WindowResult, group_suffix: str) -> Verdict:
@@ -69,7 +69,7 @@ class Threshold:
 def window_query(
     operator: str, value: float, window_seconds: int, allowed_lateness_seconds: int
 ) -> NthWithin | CountWithin:
-    """Return the query that decides `count <operator> value`."""
+    """Return the query whose results suffice to evaluate `count <operator> value`."""
     if operator == ">=":
         return NthWithin.of(max(1, ceil(value)), window_seconds, allowed_lateness_seconds)
     query = NthWithin if operator == ">" else CountWithin

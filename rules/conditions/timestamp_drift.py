@@ -1,4 +1,4 @@
-"""Condition type `timestamp_drift`: an event's timestamp is far from its arrival."""
+"""Condition type `timestamp_drift`: the timestamp of an event is far from its time of arrival."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from rules.verdict import Verdict, format_number
 
 @dataclass(frozen=True, slots=True)
 class TimestampDrift:
-    """Fires for an event whose timestamp is more than `max_drift_seconds` before or after its arrival."""
+    """Condition that fires if a timestamp is more than `max_drift_seconds` before or after the arrival of its event."""
 
     windowed: ClassVar[Literal[False]] = False
     scope: Scope

@@ -1,4 +1,4 @@
-"""Condition type `zscore`: far more events than usual for their group."""
+"""Condition type `zscore`: far more events of a group than usual."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,11 +20,12 @@ RESOLUTION = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class ZScore:
-    """Fires for an event if the count of its bucket is `threshold` standard deviations above the baseline's mean.
+    """Condition that fires if an event's bucket is at least `threshold` standard deviations above the baseline's mean.
 
-    The standard score against a trailing baseline: W. A. Shewhart's control chart (Economic Control of Quality
-    of Manufactured Product, 1931), with the population mean and deviation of the baseline. A deviation below one
-    event is taken as one: otherwise the first extra event after an even flow would fire.
+    The baseline is the `query.baseline` buckets before the bucket of the event. The score is the standard score with
+    the population mean and deviation of the baseline, as in W. A. Shewhart's control chart (Economic Control of
+    Quality of Manufactured Product, 1931). A deviation below one event counts as one event: otherwise the first
+    additional event after constant traffic would fire.
     """
 
     windowed: ClassVar[Literal[True]] = True
@@ -45,7 +46,7 @@ class ZScore:
         return Verdict(score >= self.threshold, reason, score, self.threshold, details)
 
     def selection(self, at: int, group: Mapping[str, Any]) -> Selection:
-        """Return the events of the whole bucket. A bucket includes its start, a selection does not."""
+        """Return the selection of the whole bucket. A bucket includes its start, but a selection excludes it."""
         start = moment(at - at % self.query.size) - RESOLUTION
         return Selection(self.scope.equal(group), start, start + timedelta(seconds=self.bucket_seconds))
 

@@ -1,4 +1,4 @@
-"""Evaluation of rules on a batch of events. The only side effects are those of the window."""
+"""Evaluation of rules on a batch of events. Its only side effects are changes of the window."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from rules.scope import canonical_json
 from rules.verdict import Selection, Verdict, format_group
 from rules.windows.queries import CooldownClaim, Member, Window, WindowResult, WindowUpdate
 
-MAX_REASON_CHARACTERS = 300  # of a fault
+MAX_REASON_CHARACTERS = 300  # in the reason of a fault
 
 T = TypeVar("T")
 
@@ -22,8 +22,8 @@ T = TypeVar("T")
 class Firing:
     """A rule that fires for a group because of the event `event_id`, which may be an event of an earlier batch.
 
-    `selection` finds the stored events behind the verdict; None means the event alone. `claim` starts the cooldown
-    of the group: the caller passes it to `Window.start_cooldowns` after it has recorded the anomaly.
+    `selection` describes the stored events behind the verdict; None means only the event `event_id`. `claim` starts
+    the cooldown of the group: the caller passes it to `Window.start_cooldowns` after it has recorded the anomaly.
     """
 
     rule: Rule
@@ -46,7 +46,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The result for a batch. `late` is the number of events that were too late or too early for a window."""
+    """Result of a batch. `late` is the number of events outside the allowed lateness of at least one of their rules."""
 
     firings: list[Firing]
     faults: list[Fault]
@@ -56,8 +56,8 @@ class Evaluation:
 def evaluate_batch(events: Sequence[Event], rules: RuleSet, window: Window) -> Evaluation:
     """Evaluate the rules that apply to each event, with at most two calls to the window.
 
-    An exception of a rule becomes a `Fault` and does not affect other rules. An exception of the window is raised:
-    the batch can be evaluated again, because evaluation is idempotent.
+    An exception of a rule becomes a `Fault` and does not affect other rules. Exceptions of the window are not caught:
+    the caller can evaluate the batch again, because evaluation is idempotent.
     """
     batch = _Batch()
     for event in events:
@@ -67,7 +67,7 @@ def evaluate_batch(events: Sequence[Event], rules: RuleSet, window: Window) -> E
 
 
 class _Trigger(NamedTuple):
-    """A verdict that fires, with the time and id that order it. `at` is where its cooldown starts."""
+    """A verdict that fires for an event. Its cooldown starts at `at`. Triggers are sorted by `at` and event id."""
 
     at: int
     event_id: str
@@ -77,7 +77,7 @@ class _Trigger(NamedTuple):
 
 @dataclass(slots=True)
 class _Series:
-    """The events of the batch that belong to one rule and group, and the triggers among them."""
+    """The events of the batch that belong to one rule and group, and their triggers."""
 
     rule: Rule
     group: dict[str, Any]
@@ -97,8 +97,8 @@ class _Series:
         condition = self.rule.condition
         in_time = self.rule.is_within_lateness(received - at)
         if not condition.windowed:
-            # The cooldown starts at the arrival of an event with a wrong clock: at the event's own time, an event of
-            # the year 9999 would suppress alerts in that year, and none today.
+            # If the timestamp is outside the allowed lateness, the cooldown starts at the time of arrival: an event of
+            # the year 9999 would otherwise suppress alerts in that year instead of now.
             verdict = condition.evaluate(event, format_group(self.group))
             self._conclude(_Trigger(at if in_time else received, event.event_id, event.timestamp, verdict))
             return True
@@ -130,7 +130,7 @@ class _Series:
         return self.rule.cooldown_claim(self.digest, [(each.at, each.event_id) for each in triggers])
 
     def firings(self, wins: Iterable[bool]) -> list[Firing]:
-        """Return a firing for each trigger that wins the cooldown; `wins` is in the order of `claim`."""
+        """Return a firing for each trigger that no cooldown suppresses: `wins` states it in the order of `claim`."""
         return [
             self._firing(trigger) for trigger, win in zip(sorted(self.triggers.values()), wins, strict=False) if win
         ]
@@ -183,7 +183,10 @@ class _Batch:
         return sorted(firings, key=lambda firing: (firing.occurred_at, firing.event_id))
 
     def _add(self, rule: Rule, event: Event, at: int, received: int) -> bool | None:
-        """Add an event to its series if the rule applies; return False if it does but the event is too late."""
+        """Add an event to its series if the rule applies to it.
+
+        Return False if the event is outside the allowed lateness of a window, None if the rule does not apply.
+        """
         scope = rule.condition.scope
         if not scope.matches(event):
             return None
@@ -195,7 +198,7 @@ class _Batch:
         return series.add(event, at, received)
 
     def _guard(self, rule: Rule, act: Callable[..., T], *arguments: Any) -> T | None:
-        """Call `act`; record an exception as a fault of this rule."""
+        """Call `act` and return its result; record an exception as a fault of the rule and return None."""
         try:
             return act(*arguments)
         except Exception as error:
@@ -204,5 +207,5 @@ class _Batch:
 
 
 def fault_reason(error: Exception) -> str:
-    """Return the reason of a suspension, in one line of bounded length."""
+    """Return the error as one line of at most `MAX_REASON_CHARACTERS`: the reason of a suspension."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:MAX_REASON_CHARACTERS]

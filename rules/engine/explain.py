@@ -1,4 +1,4 @@
-"""The message of an anomaly, as it stands in an alert."""
+"""Message of an anomaly, as shown in alerts."""
 
 from rules.engine.evaluate import Firing
 from rules.verdict import format_count, format_group
@@ -7,13 +7,13 @@ from rules.verdict import format_count, format_group
 def explain(firing: Firing, count: int | None = None) -> str:
     """Return why a rule fired, such as "High error rate: 6 events in 60 s, more than 5 (source=checkout)".
 
-    `count` is the number of stored events in the firing's selection, if known. The message states it if the rule
-    itself knows only a lower bound.
+    `count` is the number of stored events in the selection of the firing, or None. The message contains it if the
+    verdict itself has only a lower bound.
     """
     verdict = firing.verdict
     limit = verdict.details.get("limit")
     if count is None or limit is None:
         return f"{firing.rule.name}: {verdict.reason}"
-    # Retention may have deleted some of the events that the window counted.
+    # `count` is too low if retention has deleted events that the window counted.
     found = format_count(max(count, int(verdict.observed)))
     return f"{firing.rule.name}: {found} in {verdict.details['window_seconds']} s, {limit}{format_group(firing.group)}"

@@ -1,6 +1,6 @@
-"""Index of rules by event type, source and one further filter.
+"""Index of rules by event type or source, and by one further filter.
 
-The cost of a look-up grows with the number of rules that apply to the event, not with the number of all rules.
+The cost of a look-up depends on the number of rules that apply to the event, not on the number of all rules.
 """
 
 from collections import defaultdict
@@ -17,7 +17,7 @@ ANY_EVENT = (None, None)
 
 @dataclass(slots=True)
 class _IndexEntry:
-    """The rules of one index key; those with an `index_filter` by its path and each of its values."""
+    """The rules of one index key. `filtered` has the rules with an `index_filter`, by its path and by its values."""
 
     rules: list[Rule] = field(default_factory=list)
     filtered: dict[str, tuple[FieldFilter, dict[Any, list[Rule]]]] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class _IndexEntry:
 
 
 class RuleSet:
-    """Rules that can be found by an event. `size` is the number of index entries, at most 10,000 for each rule."""
+    """Index of the rules in force. `size` is the number of its entries, at most 10,000 for each rule."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self.size = 0
@@ -45,7 +45,7 @@ class RuleSet:
                 self.size += self._entries[key].add(rule)
 
     def candidates(self, event: Event) -> list[Rule]:
-        """Return the rules that may apply to the event; `Scope.matches` decides."""
+        """Return the rules that may apply to the event; those for which `Scope.matches` returns True do."""
         found: list[Rule] = []
         for key in (("event_type", event.event_type), ("source", event.source), ANY_EVENT):
             if entry := self._entries.get(key):

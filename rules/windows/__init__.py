@@ -1,1 +1,1 @@
-"""Window queries, and windows in memory."""
+"""Window queries, and windows in memory as their model."""

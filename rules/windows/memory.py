@@ -1,4 +1,4 @@
-"""Windows in the memory of one process: for backtests, and the model that the Lua scripts must agree with."""
+"""Windows in the memory of one process: the model with which tests compare the Lua scripts."""
 
 from bisect import bisect_left, insort
 from collections import defaultdict
@@ -19,13 +19,13 @@ from rules.windows.queries import (
 
 @dataclass(slots=True)
 class _Members:
-    """Ids in order of (time, id)."""
+    """Members of a window: `order` has them in order of (time, id), `times` has the time of each id."""
 
     order: list[tuple[int, str]] = field(default_factory=list)
     times: dict[str, int] = field(default_factory=dict)
 
     def add(self, members: Iterable[tuple[int, str]]) -> int:
-        """Add the members with new ids; return their number."""
+        """Add the members whose ids are new; return the number of added members."""
         before = len(self.order)
         for at, member in members:
             if member not in self.times:
@@ -37,11 +37,11 @@ class _Members:
         return bisect_left(self.order, (self.times[member], member))
 
     def before(self, at: int) -> int:
-        """Return the number of members older than this time."""
+        """Return the number of members older than `at`."""
         return bisect_left(self.order, (at,))
 
     def trim(self, horizon: int, keep: int) -> None:
-        """Drop the members up to the horizon, and all but the newest `keep`."""
+        """Delete the members that are not newer than `horizon`, and all but the newest `keep`."""
         old = max(self.before(horizon + 1), len(self.order) - keep)
         for _, member in self.order[:old]:
             del self.times[member]
@@ -50,7 +50,7 @@ class _Members:
 
 @dataclass(slots=True)
 class _Buckets:
-    """The ids in each bucket, and the first bucket that ever had one."""
+    """Ids of the members in each bucket, and the earliest bucket that has had a member."""
 
     first: int | None = None
     ids: dict[int, set[str]] = field(default_factory=dict)
@@ -58,14 +58,14 @@ class _Buckets:
 
 @dataclass(slots=True)
 class _State:
-    """The state of one window; its query uses one of the two."""
+    """State of one window: `members` or `buckets`, depending on the type of its query."""
 
     members: _Members = field(default_factory=_Members)
     buckets: _Buckets = field(default_factory=_Buckets)
 
 
 class MemoryWindow:
-    """A `Window` for one process."""
+    """Implementation of `Window` in memory, for one process."""
 
     def __init__(self) -> None:
         self._windows: defaultdict[str, _State] = defaultdict(_State)
@@ -108,21 +108,21 @@ def _nth_within(window: _State, position: int, update: WindowUpdate, query: NthW
 def _completed(
     window: _Members, position: int, update: WindowUpdate, query: NthWithin, redelivered: bool
 ) -> Iterator[WindowResult]:
-    """Yield a result for each event that the new members have made the last of `needed` within `width`.
+    """Yield a result for each event that has become the last of `needed` within `width` because of the new members.
 
     An event is the last of `needed` within `width` if the member `needed - 1` ranks before it is less than `width`
     older. A new member can change this only for events less than `width` later and at most `needed - 1` ranks later.
-    An event for which it was true without the new members has had its result already.
+    An event that was the last of `needed` without the new members has had its result already.
 
-    Example: needed = 3, width = 10; the window held times 1, 5 and 12; now 3 is added. The order is 1, 3, 5, 12.
+    Example: needed = 3, width = 10. The window has the times 1, 5 and 12, and 3 is added. The order is 1, 3, 5, 12.
 
-    - 3 (rank 1): there is no rank -1, so no result.
-    - 5 (rank 2): rank 0 has time 1, and 1 > 5 - 10: true. Without the new member, which is at rank 2 or before and
-      within the width, the rank to look at is -1: it was not true before. Result.
-    - 12 (rank 3): rank 1 has time 3, and 3 > 12 - 10: true. Without the new member: rank 0, time 1, which is not
-      greater than 2: it was not true before. Result.
+    - 3 (rank 1): rank -1 does not exist, so there is no result.
+    - 5 (rank 2): rank 0 has the time 1, which is greater than 5 - 10. Without the new member, the rank of 5 was 1, and
+      rank -1 does not exist. Therefore there is a result.
+    - 12 (rank 3): rank 1 has the time 3, which is greater than 12 - 10. Without the new member, the rank of 12 was 2,
+      and rank 0 has the time 1, which is not greater than 12 - 10. Therefore there is a result.
 
-    `new` counts the new members up to the event, and `expired` those among them that are older than its window.
+    `new` is the number of new members up to the event, `expired` the number of these that are older than its window.
     """
     new_ids = {member for _, member, _ in update.members}
     order, needed, width = window.order, query.needed, query.width
@@ -141,7 +141,7 @@ def _completed(
 
 
 def _is_within(order: Sequence[tuple[int, str]], rank: int, after: int) -> bool:
-    """Return whether there is a member at this rank and it is younger than `after`."""
+    """Return whether a member at `rank` exists and its time is greater than `after`."""
     return rank >= 0 and order[rank][0] > after
 
 
@@ -187,7 +187,7 @@ def _ids(update: WindowUpdate) -> Iterator[tuple[int, str]]:
     return ((at, member) for at, member, _ in update.members)
 
 
-#: The model of each query: adds the members of an update to the state of its window and returns the results.
+#: Model of each type of query: a function that adds the members of an update to a window and returns the results.
 MODELS: dict[type[WindowQuery], Callable[[_State, int, WindowUpdate, Any], Iterable[WindowResult]]] = {
     NthWithin: _nth_within,
     CountWithin: _count_within,

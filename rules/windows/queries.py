@@ -1,10 +1,10 @@
-"""The protocol of windows: queries, results, and cooldowns.
+"""Interface of windows: queries, results, and cooldowns.
 
-A window holds the events of one rule, condition and group as members `(time, id, value)`. Adding a member again
-changes nothing. Times and durations are integer microseconds.
+A window contains the events of one rule, condition and group as members `(time, id, value)`. Adding a member again has
+no effect. Times and durations are integer microseconds.
 
-A new query needs a struct here and in `QUERIES`, a model in `rules.windows.memory.MODELS` and a Lua script in
-`actors.rule_state.windows.redis_windows.OBSERVE`; a property test compares the two.
+A new query needs a struct in this file and in `QUERIES`, a model in `rules.windows.memory.MODELS` and a Lua script in
+`actors.rule_state.windows.redis_windows.OBSERVE`; a property test compares the model with the script.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import msgspec
 
 from rules.event import SECOND
 
-#: How far in the future the timestamp of an event may be.
+#: Maximum time by which the timestamp of an event in a window may be after its arrival.
 CLOCK_SKEW_SECONDS = 60
 
 #: Time, event id, and the value that the condition gives to the event.
@@ -22,11 +22,11 @@ Member = tuple[int, str, float]
 
 
 class NthWithin(msgspec.Struct, array_like=True, frozen=True):
-    """Query for the events that the new members have made the last of `needed` within `width`. Ignores values.
+    """Query for the events that have become the last of `needed` within `width` because of the new members.
 
-    They are new members, or later members whose window had too few members before. If a new member was stored
-    already, this is a redelivery: the first worker may have crashed before it recorded its results. Then the results
-    are all members that the new ones may ever have completed.
+    These events are new members, or later members whose window had too few members before. If a new member is already
+    stored, it was redelivered, and the first worker may have crashed before it recorded the results. Then the query
+    also returns the events that may have become the last of `needed` in the first delivery. It ignores values.
 
     A window keeps at least the newest `keep` members that are less than `past` older than the newest event.
     """
@@ -43,9 +43,9 @@ class NthWithin(msgspec.Struct, array_like=True, frozen=True):
 
 
 class CountWithin(msgspec.Struct, array_like=True, frozen=True):
-    """Query for the number of members in the `width` that ends with each new one, itself included. Ignores values.
+    """Query for the number of members in the `width` up to each new member, which is included. Ignores values.
 
-    Exact up to `keep`. A window keeps the same members as for `NthWithin`.
+    The number is exact up to `keep`. A window keeps the same members as for `NthWithin`.
     """
 
     width: int
@@ -54,7 +54,7 @@ class CountWithin(msgspec.Struct, array_like=True, frozen=True):
 
     @classmethod
     def of(cls, limit: int, window_seconds: int, allowed_lateness_seconds: int) -> Self:
-        """Return a query that is exact up to `limit`, even for late events."""
+        """Return a query whose numbers are exact up to `limit`, even for late events."""
         past = (window_seconds + allowed_lateness_seconds) * SECOND
         return cls(window_seconds * SECOND, members_kept(limit), past)
 
@@ -62,8 +62,8 @@ class CountWithin(msgspec.Struct, array_like=True, frozen=True):
 class BucketBaseline(msgspec.Struct, array_like=True, frozen=True):
     """Query for the counts of the bucket of each new member and of the `baseline` buckets before it. Ignores values.
 
-    A bucket is `size` long. There is no result until the window is `baseline` buckets old. The window keeps the newest
-    `keep` buckets and drops the others when twice as many exist.
+    `size` is the duration of a bucket. There is no result for the first `baseline` buckets of a window. The window
+    keeps the newest `keep` buckets, and deletes older buckets when it has more than twice as many.
     """
 
     size: int
@@ -82,14 +82,14 @@ QUERIES: tuple[type[WindowQuery], ...] = (NthWithin, CountWithin, BucketBaseline
 
 
 def members_kept(needed: int) -> int:
-    """Return how many members a window keeps so that a late event finds its neighbours."""
+    """Return the number of members that a window keeps, so that the members around a late event still exist."""
     return max(4 * needed, needed + 256)
 
 
 class WindowUpdate(msgspec.Struct):
     """New members of one window, in order of (time, id).
 
-    `newest` is the latest event time of the batch, limited to the time of arrival.
+    `newest` is the latest time of these members; each time is limited to the time of arrival.
     """
 
     key: str
@@ -99,10 +99,10 @@ class WindowUpdate(msgspec.Struct):
 
 
 class WindowResult(msgspec.Struct, array_like=True, frozen=True):
-    """The result for one event; `position` is the index of its update.
+    """Result of a query for one event. `position` is the index of its update, `at` the time of the event.
 
     `count` is the number of members in its window or bucket. `total` and `squares` are the sums of the counts and of
-    the squared counts of its baseline.
+    the squared counts of the buckets in its baseline.
     """
 
     position: int
@@ -114,9 +114,10 @@ class WindowResult(msgspec.Struct, array_like=True, frozen=True):
 
 
 class CooldownClaim(msgspec.Struct, frozen=True):
-    """A request by each event, in order of (time, id), to start the cooldown of its group at its time.
+    """Request of events of one group, in order of (time, id), to start a cooldown at the time of each event.
 
-    Starts that are `past` or more older than the newest are dropped, and all but the newest `keep`.
+    Of the stored starts, those that are `past` or more older than the last event, and all but the newest `keep`, are
+    deleted.
     """
 
     key: str
@@ -127,19 +128,20 @@ class CooldownClaim(msgspec.Struct, frozen=True):
 
 
 class Window(Protocol):
-    """Members of windows and starts of cooldowns, shared by all workers. A call is atomic for each window."""
+    """Store of the members of windows and the starts of cooldowns. A call is atomic for each window."""
 
     def observe(self, updates: Sequence[WindowUpdate]) -> list[WindowResult]:
         """Add the members of all updates to their windows and return the results of their queries."""
         ...
 
     def check_cooldowns(self, claims: Sequence[CooldownClaim]) -> list[list[bool]]:
-        """Return for each event of each claim whether it wins the cooldown: no other winner is less than it away.
+        """Return for each event of each claim whether it may start a cooldown.
 
-        Stores nothing, so that a worker that crashes before it records its anomaly suppresses no other anomaly.
+        It may if no other start, stored or of an earlier event of the claim, is less than one cooldown away. The call
+        stores nothing: if the worker crashes before it records the anomaly, no other anomaly is suppressed.
         """
         ...
 
     def start_cooldowns(self, claims: Sequence[CooldownClaim]) -> None:
-        """Store the start of a cooldown for each event, after its anomaly was recorded."""
+        """Store the start of a cooldown for each event of the claims. Called after the anomalies were recorded."""
         ...

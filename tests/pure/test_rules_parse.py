@@ -63,7 +63,7 @@ def test_an_error_in_a_condition_has_its_path(change: dict[str, Any], field: str
 def test_a_filter_by_event_type_or_source_has_at_most_1000_non_empty_strings(column: str, value: Any) -> None:
     """No event has any other value, and null in the index means a rule without the filter."""
     errors = errors_of(condition=THRESHOLD | {"filters": {column: value}})
-    message = "Must be a non-empty string or a list of them."
+    message = "Must be a non-empty string or a non-empty list of such strings."
     assert errors == {f"condition.filters.{column}": "Must have at most 1000 values." if value is MANY else message}
 
 
