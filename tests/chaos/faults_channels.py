@@ -26,14 +26,17 @@ def reset(connection: socket.socket) -> None:
     connection.close()
 
 
-#: Name of each behaviour: its description, and a function or the name of a method of `fake_http_server.Server`.
+#: By name: the description of the fault, and its behaviour or the name of a method of `fake_http_server.Server`.
 BEHAVIOURS: dict[str, tuple[str, Behaviour | str]] = {
-    "healthy": ("is healthy, like the other", HEALTHY),  # the baseline for the faults
-    "hangs": ("does not respond", "hang"),
-    "500": ("answers 500", fake_http_server.answer(500)),
-    "429": ("answers 429 with Retry-After: 3", fake_http_server.answer(429, Retry_After="3")),
-    "resets": ("resets its connections", reset),
-    "dribbles": ("sends one byte at a time", "drip"),
+    "healthy": ("Both channels are healthy, as a baseline.", HEALTHY),
+    "hangs": ("One of two channels does not respond for 10 s.", "hang"),
+    "500": ("One of two channels responds with 500 for 10 s.", fake_http_server.answer(500)),
+    "429": (
+        "One of two channels responds with 429 and `Retry-After: 3` for 10 s.",
+        fake_http_server.answer(429, Retry_After="3"),
+    ),
+    "resets": ("One of two channels resets its connections for 10 s.", reset),
+    "byte-by-byte": ("One of two channels sends one byte at a time for 10 s.", "drip"),
 }
 
 
@@ -86,11 +89,11 @@ def record_delays(context: Context, healthy: Webhook, alerts: Mapping[str, Expec
 FAULTS = [
     Fault(
         f"webhook-{how}",
-        f"For 10 s one of two channels {words}.",
+        description,
         ChannelFault(how),
         Size(1, 3_000, 100.0),
         Size(1, 1_000, 100.0),
         idle_within=150,
     )
-    for how, (words, _) in BEHAVIOURS.items()
+    for how, (description, _) in BEHAVIOURS.items()
 ]

@@ -128,21 +128,21 @@ def message(actor: str, event_id: str) -> dict[str, Any]:
 FAULTS = [
     Fault(
         "undecodable",
-        "One in a hundred entries of the persist and evaluate queues is unreadable.",
+        "One in a hundred entries of the queues `persist` and `evaluate` is unreadable.",
         undecodable,
         Size(1, 50_000),
         Size(1, 2_000),
     ),
     Fault(
         "crashing-event",
-        "Every worker that leases one certain event is killed.",
+        "Every worker that leases a certain event is killed.",
         kill_every_holder,
         Size(1, 20_000, 200.0),
         Size(1, 2_000, 200.0),
     ),
     Fault(
         "other-versions",
-        "Messages in the format of plain Dramatiq, with unknown fields, and for an unknown actor.",
+        "Messages in the format of plain Dramatiq, with unknown fields, and for an unknown actor are queued.",
         other_versions,
         Size(1, 5_000),
         Size(1, 2_000),

@@ -139,14 +139,14 @@ FAULTS = [
     ),
     *(
         Fault(
-            f"postgres-{what}-disk-full",
-            f"The disk of PostgreSQL's {what} is full for 20 s.",
+            f"postgres-{disk}-disk-full",
+            f"The disk with the {contents} of PostgreSQL is full for 20 s.",
             fill_disk,
             Size(1, 10_000),
             Size(1, 2_000),
-            disk=what,
+            disk=disk,
             counted_from="the disk has space",
         )
-        for what in ("data", "log")
+        for disk, contents in (("data", "data"), ("log", "write-ahead log"))
     ),
 ]

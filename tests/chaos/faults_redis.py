@@ -174,7 +174,7 @@ FAULTS = [
     ),
     Fault(
         "redis-full",
-        "Junk fills Redis up to maxmemory during a backlog, and is deleted.",
+        "Junk data fills Redis up to `maxmemory` during a backlog, and is then deleted.",
         fill,
         Size(1, 10_000),
         Size(1, 2_000),
@@ -182,7 +182,7 @@ FAULTS = [
     ),
     Fault(
         "redis-overflow",
-        "The workers are suspended until accepted events fill Redis up to maxmemory.",
+        "The workers are suspended until accepted events fill Redis up to `maxmemory`.",
         overflow,
         Size(1, 20_000, 2_000),
         Size(1, 4_000, 2_000),

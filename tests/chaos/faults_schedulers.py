@@ -34,7 +34,7 @@ def suspend_leader(context: Context) -> None:
 FAULTS = [
     Fault(
         "scheduler-sigkill",
-        "The leading one of two schedulers and a worker are killed.",
+        "The leading scheduler and a worker are killed.",
         kill_leader,
         Size(10, 10_000),
         Size(1, 2_000),
@@ -44,7 +44,7 @@ FAULTS = [
     ),
     Fault(
         "scheduler-suspended",
-        "The leading one of two schedulers is suspended (SIGSTOP) for 30 s, and a worker is killed.",
+        "The leading scheduler is suspended (SIGSTOP) for 30 s, and a worker is killed.",
         suspend_leader,
         Size(1, 10_000),
         Size(1, 2_000),

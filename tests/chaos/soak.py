@@ -74,7 +74,7 @@ def _rss(name: str, pid: int) -> dict[str, float]:
 FAULTS = [
     Fault(
         "soak",
-        "A third of the maximum load for the length of `--soak-minutes`.",
+        "The load is a third of the maximum for `--soak-minutes` minutes.",
         soak,
         Size(1, 10_000, 4_500.0),
         Size(1, 10_000, 4_500.0),
