@@ -1,1 +1,1 @@
-"""Delivery of one notification to one channel, without any use of the database or the queue."""
+"""Delivery of a notification to a channel. This package uses neither the database nor the queues."""

@@ -8,20 +8,20 @@ from typing import Any, Literal, Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notification:
-    """Everything that a channel needs to announce one anomaly, or to show that it works.
+    """Content of the announcement of one anomaly, or of the test of a channel.
 
     kind: `alert` for an anomaly, `test` for a test of the channel.
     subject_key: identifies what the notification is about: `anomaly:<anomaly_id>` or `channel:<channel_id>`.
         Notifications with the same key belong together.
     severity: `critical`, `warning` or `info`.
     message: one line that begins with the rule's name.
-    observed, threshold: display text, such as `6` and `> 5`.
+    observed, threshold: texts for display, such as `6` and `> 5`.
     window_seconds: 0 for a rule without a window.
     group: field names and values that the rule groups by; empty for a rule without groups.
     evidence: one line for each sample event.
     occurred_at, detected_at: times with a time zone.
-    link: URL of the anomaly.
-    runbook_url: URL of the instructions for handling this alert.
+    link: URL of the anomaly, or None.
+    runbook_url: URL of the instructions for handling this alert, or None.
     """
 
     kind: Literal["alert", "test"]
@@ -47,8 +47,8 @@ class Notification:
 class Receipt:
     """Confirmation of a successful delivery.
 
-    text: short summary of the channel's response, for people.
-    reference: id of the message or request at the channel's provider, for later requests about it.
+    text: short summary of the channel's response, for display.
+    reference: id of the message or request at the channel's provider, or None.
     """
 
     text: str
@@ -58,7 +58,7 @@ class Receipt:
 class TryAgain(Exception):
     """Temporary failure: a later attempt may succeed.
 
-    after_seconds: delay that the channel asked for; None if it asked for none.
+    after_seconds: delay that the channel requested, or None.
     """
 
     def __init__(self, reason: str, after_seconds: float | None = None) -> None:

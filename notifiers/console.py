@@ -17,7 +17,7 @@ MAX_EVIDENCE_LINES = 3
 
 
 class Console:
-    """Notifier that writes to `stream`; by default to the `sys.stdout` of the moment of sending."""
+    """Notifier that writes to `stream`; by default, to the value of `sys.stdout` at the time of sending."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
@@ -30,8 +30,8 @@ class Console:
             if use_colour(stream):
                 first = f"{COLOURS.get(notification.severity, '')}{first}{RESET}"
             alert = "\n    ".join([first, *others]) + "\n"
-            # One write, so that the lines of alerts from several threads do not mix.
-            # A character that the stream cannot encode becomes an escape: … becomes \u2026 in ASCII.
+            # A single write, so that the lines of alerts from several threads do not mix. Characters that the stream
+            # cannot encode are escaped: … becomes \u2026 in ASCII.
             stream.write(alert.encode(encoding, "backslashreplace").decode(encoding))
             stream.flush()
         except (OSError, ValueError) as error:  # ValueError: the stream is closed

@@ -17,11 +17,11 @@ import msgspec
 
 from notifiers.base import TryAgain, Undeliverable
 
-#: Time limit for connecting, sending and reading together.
+#: Maximum duration of a whole request: connecting, sending and reading.
 TOTAL_SECONDS = 10.0
-#: Longest delay that a channel may ask for.
+#: Maximum delay that a channel can request.
 MAX_RETRY_AFTER_SECONDS = 3600.0
-#: The rest of the body is not read.
+#: Maximum number of bytes of a response body that are read.
 MAX_RESPONSE_BYTES = 1000
 HEADERS = {
     "Content-Type": "application/json",
@@ -43,7 +43,7 @@ class Response(NamedTuple):
 class HttpClient:
     """Client that posts from any thread, over pooled connections.
 
-    The requests run on an event loop in a thread of their own: only there can a whole request be limited in time.
+    The requests run on an event loop in a separate thread, because asyncio can limit the duration of a whole request.
     The timeouts of blocking sockets apply to each read, so a server that sends single bytes could occupy a thread
     without limit. The loop starts with the first request, because a thread does not survive a fork.
     """
@@ -57,8 +57,9 @@ class HttpClient:
     def post(self, url: str, message: Mapping[str, Any]) -> Response:
         """Post the message as JSON and return the 2xx response.
 
-        Raises `TryAgain` on 408, 429, 5xx, timeouts and broken connections, `Undeliverable` on any other status.
-        Redirects are not followed: they would send the alert to a server that no admin has configured.
+        Raises `TryAgain` on 408, 429, 5xx, timeouts and broken connections, and `Undeliverable` on any other status or
+        an invalid URL. Redirects are not followed: they would send the alert to a server that no administrator has
+        configured.
         """
         content = msgspec.json.encode(message)
         try:
@@ -66,7 +67,7 @@ class HttpClient:
         except TimeoutError:
             raise TryAgain(f"no response within {self._total_seconds:g} s") from None
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError, OverflowError):
-            raise Undeliverable("the URL of the channel is not valid") from None
+            raise Undeliverable("the URL of the channel is invalid") from None
         except httpx.ConnectError:
             raise TryAgain("cannot connect to the server of the channel") from None
         except httpx.TransportError:
@@ -91,7 +92,7 @@ class HttpClient:
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         with self._start_lock:
             if self._loop is None:
-                logging.getLogger("httpx").setLevel(logging.WARNING)  # at level INFO it logs every URL
+                logging.getLogger("httpx").setLevel(logging.WARNING)  # at level INFO, httpx logs every URL
                 self._client = httpx.AsyncClient(timeout=None)  # noqa: S113 - _post limits the whole request
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._loop.run_forever, name="notifiers-http", daemon=True).start()
@@ -101,7 +102,7 @@ class HttpClient:
 def failure(response: Response, now: datetime) -> TryAgain | Undeliverable:
     """Return the exception for a response other than 2xx."""
     reason = f"the server of the channel responded with status {response.status}"
-    # Only an error code such as Slack's `no_service` is quoted: any other text may repeat the URL.
+    # Only an error code such as `no_service` of Slack is quoted: other texts can contain the URL.
     if re.fullmatch(r"[a-z]+(_[a-z]+)+", response.text.strip()):
         reason += f" ({response.text.strip()})"
     if response.status in (REQUEST_TIMEOUT, TOO_MANY_REQUESTS) or response.status >= 500:
@@ -110,7 +111,7 @@ def failure(response: Response, now: datetime) -> TryAgain | Undeliverable:
 
 
 def retry_after_seconds(header: str | None, now: datetime) -> float | None:
-    """Return the delay that a Retry-After header asks for, from 0 to 3,600 seconds; None if it asks for none.
+    """Return the delay of a Retry-After header, limited to 0 to 3,600 seconds; None if it is missing or invalid.
 
     The header contains seconds or a date (RFC 9110, section 10.2.3).
     """

@@ -1,4 +1,4 @@
-"""What a module must export to add a kind of channel."""
+"""Definition of a kind of channel, which its module exports as `KIND`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ class NotifierContext:
 
 @dataclass(frozen=True, slots=True)
 class ChannelKind:
-    """A kind of channel. Its module exports one as `KIND`, which `notifiers.registry` lists.
+    """A kind of channel, listed in `notifiers.registry`.
 
     name: value of the field `kind` of a channel.
     settings_schema: validates the settings of a channel of this kind.
-    build: makes the notifier, whose `send` is called by many threads.
+    build: creates the notifier; several threads call its `send`.
     """
 
     name: str
@@ -38,7 +38,7 @@ class ChannelKind:
 
     @property
     def secrets(self) -> frozenset[str]:
-        """Return the names of the settings that are never shown."""
+        """Return the names of the settings that are secret."""
         fields = self.settings_schema().fields
         return frozenset(name for name, field in fields.items() if isinstance(field, Secret))
 

@@ -1,4 +1,4 @@
-"""Live channels: anomalies for the clients of the WebSocket gateway, through Redis Pub/Sub."""
+"""Live channels: announcements to the clients of the WebSocket gateways, through Redis Pub/Sub."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ LIVE_CHANNEL = "eventpulse:live"
 class Live:
     """Notifier that publishes to the gateways.
 
-    Without a gateway the delivery succeeds all the same: the live feed shows only current anomalies and stores none.
+    The delivery succeeds even without a gateway: the live feed shows only current anomalies and stores none.
     """
 
     def __init__(self, client: redis.Redis) -> None:

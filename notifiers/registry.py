@@ -1,4 +1,4 @@
-"""All kinds of channels. A new kind is a module with a `KIND`, an import and a line in this file."""
+"""All kinds of channels. A new kind needs a module with a `KIND`, and an import and a line in this file."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,9 +26,9 @@ def build(context: NotifierContext) -> dict[str, Notifier]:
 
 
 def public_settings(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a channel with the secrets masked; all values if the kind is unknown.
+    """Return the settings of a channel with the secrets masked, or with all values masked if the kind is unknown.
 
-    References to the environment are not secret.
+    References to environment variables are not masked.
     """
     secrets = KINDS[kind].secrets if kind in KINDS else settings.keys()
     return {name: MASK if name in secrets and not is_reference(value) else value for name, value in settings.items()}

@@ -1,4 +1,4 @@
-"""Secret settings of channels, which may refer to a variable of the environment as `env:NAME`."""
+"""Secret settings of channels, which can refer to an environment variable as `env:NAME`."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,29 +12,29 @@ REFERENCE = "env:"
 
 
 def is_reference(value: object) -> bool:
-    """Return whether the value refers to a variable of the environment."""
+    """Return whether the value refers to an environment variable."""
     return isinstance(value, str) and value.startswith(REFERENCE)
 
 
 def resolve(value: str, environment_secrets: Mapping[str, str | None]) -> str:
-    """Return the secret: the value itself, or that of the variable it refers to.
+    """Return the value, or the value of the environment variable that it refers to.
 
-    Raises `Undeliverable` if the variable is not set, or is not offered to channels.
+    Raises `Undeliverable` if the variable is not set or not available to channels.
     """
     if not is_reference(value):
         return value
     name = value.removeprefix(REFERENCE)
     secret = environment_secrets.get(name)
     if secret is None:
-        raise Undeliverable(f"{name} is not set")
+        raise Undeliverable(f"environment variable {name} is not set")
     return secret
 
 
 class Secret(fields.String):
-    """Field for a secret, or for the name of an environment variable that contains it.
+    """Field for a secret, or for a reference to an environment variable that contains the secret.
 
-    `check` validates a secret that is given in full. A reference may only name a variable in `CHANNEL_SECRETS`:
-    any other could send, for example, the password of the database to a host chosen by the caller.
+    `check` validates a secret that is not a reference. A reference may only name a variable in `CHANNEL_SECRETS`:
+    other references could send, for example, the database password to a host that a client chooses.
     """
 
     def __init__(self, *, check: Callable[[str], Any], **options: Any) -> None:

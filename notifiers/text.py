@@ -1,12 +1,12 @@
-"""Text that all channels share."""
+"""Texts that are the same in all text channels."""
 
 import unicodedata
 
 from notifiers.base import Notification
 
 ELLIPSIS = "…"
-#: Unicode categories of control characters, invisible formatting such as writing direction, lone surrogates, and
-#: separators of lines and paragraphs.
+#: Unicode categories of control characters, invisible formatting characters such as direction marks, lone surrogates,
+#: and separators of lines and paragraphs.
 UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 #: Zero-width non-joiner and joiner: invisible, but parts of ordinary words and emoji.
 JOINERS = "\u200c\u200d"
@@ -29,26 +29,26 @@ def one_line(text: str, max_characters: int) -> str:
 
 
 def headline(notification: Notification) -> str:
-    """Return the notification in one sentence."""
+    """Return the label and the message of a notification as one line."""
     return f"{label(notification)}: {notification.message or notification.rule_name}"
 
 
 def label(notification: Notification) -> str:
-    """Return the word that a notification begins with: `TEST`, or the severity of the alert."""
+    """Return the first word of a notification: `TEST`, or the severity of the alert."""
     return "TEST" if notification.kind == "test" else notification.severity.upper()
 
 
 def delay_text(notification: Notification) -> str:
-    """Return ` (3 min later)` if the anomaly was detected a minute or more after its event, else an empty string.
+    """Return text such as ` (3 min later)` if an anomaly was detected a minute or more after its event, else "".
 
-    The cause is a backlog, or an event that arrived late.
+    The cause of such a delay is a backlog, or an event that arrived late.
     """
     minutes = int((notification.detected_at - notification.occurred_at).total_seconds()) // 60
     return f" ({duration_text(minutes * 60)} later)" if minutes > 0 else ""
 
 
 def duration_text(seconds: int) -> str:
-    """Return the duration in the largest unit that needs no fraction: `45 s`, `5 min`, `2 h`."""
+    """Return the duration in the largest unit that needs no fraction, such as `45 s`, `5 min` or `2 h`."""
     for size, unit in ((3600, "h"), (60, "min")):
         if seconds >= size and seconds % size == 0:
             return f"{seconds // size} {unit}"

@@ -1,1 +1,1 @@
-"""Periodic jobs, and the election of the one scheduler that runs them."""
+"""Periodic jobs, and the election of the scheduler that runs them."""

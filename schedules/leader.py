@@ -1,8 +1,8 @@
 """Election of the leading scheduler: the leader holds an advisory lock in PostgreSQL.
 
-The lock belongs to a connection that is used for nothing else. PostgreSQL releases it when the connection ends, so a
-scheduler that exits, crashes or loses PostgreSQL no longer leads. A connection pooler in transaction mode would break
-this, because it shares one connection between clients.
+The lock belongs to a connection that is used for nothing else. PostgreSQL releases the lock when the connection ends,
+so a scheduler that exits, crashes or loses PostgreSQL no longer leads. The election does not work through a connection
+pooler in transaction mode, because the pooler shares a connection between clients.
 """
 
 import psycopg2
@@ -10,12 +10,12 @@ import psycopg2.extensions
 
 from models.database import KEEPALIVE, SERVER_KEEPALIVE
 
-#: An arbitrary number that all schedulers of all versions must share.
+#: Key of the advisory lock: an arbitrary number, which must be the same in all versions.
 ADVISORY_LOCK = 7_307_309_102
 
 
 class Leadership:
-    """Claim of one scheduler to the leadership. `acquire` must be called repeatedly, also while leading."""
+    """Leadership of one scheduler. `acquire` must be called repeatedly, also while the scheduler leads."""
 
     def __init__(self, database_url: str) -> None:
         self._url = database_url
@@ -32,7 +32,8 @@ class Leadership:
             if self._connection is None:
                 self._connection = self._connect()
             with self._connection.cursor() as cursor:
-                # PostgreSQL grants a lock again to the connection that holds it; closing the connection releases it.
+                # PostgreSQL grants the lock again to the connection that holds it. `release` closes the connection,
+                # which releases the lock even if it was granted several times.
                 cursor.execute("SELECT pg_try_advisory_lock(%s)", (ADVISORY_LOCK,))
                 row = cursor.fetchone()
         except psycopg2.Error as error:

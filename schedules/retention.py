@@ -1,4 +1,4 @@
-"""Deletion of rows that are older than the settings allow, in batches small enough not to disturb other queries."""
+"""Deletion of rows that are older than the retention settings, in small batches that do not delay other queries."""
 
 from datetime import timedelta
 
@@ -10,32 +10,35 @@ from models.database import connection, database
 log = structlog.get_logger()
 
 BATCH_ROWS = 5_000
-#: Each table has an index on its column.
+#: Deletes one batch of the rows of a table whose time is before a limit. Each of the tables has an index on the column.
 DELETE = """
     DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {column} < %s LIMIT %s))
 """
 
 
 def drop_old_events(days: int) -> int:
-    """Delete events received more than `days` ago and return their number; 0 days: keep all.
+    """Delete events received more than `days` ago and return their number; with 0 days, keep all events.
 
-    The time in an event itself is set by its client, and may be far in the future.
+    The timestamp of an event is not used, because the client sets it, and it may be far in the future.
     """
     return _delete_older_than(days, "events", "received_at")
 
 
 def drop_old_anomalies(days: int) -> int:
-    """Delete anomalies detected more than `days` ago, and their deliveries; return their number; 0 days: keep all."""
+    """Delete anomalies detected more than `days` ago, and their deliveries; with 0 days, keep all anomalies.
+
+    Return the number of deleted anomalies.
+    """
     return _delete_older_than(days, "anomalies", "detected_at")
 
 
 def drop_old_dead_letters(days: int) -> int:
-    """Delete dead letters that are more than `days` old and return their number; 0 days: keep all."""
+    """Delete dead letters that are more than `days` old and return their number; with 0 days, keep all of them."""
     return _delete_older_than(days, "dead_letters", "dead_lettered_at")
 
 
 def drop_old_throughput(days: int) -> int:
-    """Delete the throughput of minutes more than `days` ago and return their number; 0 days: keep all."""
+    """Delete the rows of minutes more than `days` ago and return their number; with 0 days, keep all rows."""
     return _delete_older_than(days, "throughput", "minute")
 
 

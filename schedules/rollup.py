@@ -12,7 +12,7 @@ from models.database import connection
 from models.delivery import Delivery
 from models.throughput import Throughput
 
-#: Past minutes that each roll-up includes, because no scheduler may have been running then.
+#: Number of past minutes that each roll-up includes, in case no scheduler was running at the time.
 LOOK_BACK_MINUTES = 60
 COUNTED_IN_REDIS = ("accepted", "persisted", "evaluated", "late", "conflicting", "dead")
 
@@ -20,8 +20,8 @@ COUNTED_IN_REDIS = ("accepted", "persisted", "evaluated", "late", "conflicting",
 def roll_up() -> int:
     """Store the counts of the current minute and of the past hour, and return the number of rows.
 
-    A new row replaces the old one of its minute. Past minutes without any count get no row. Raises
-    `redis.RedisError` or `peewee.PeeweeException` if a server is unavailable.
+    The counts replace the existing row of their minute. No row is stored for a past minute whose counts are all 0.
+    Raises `redis.RedisError` or `peewee.PeeweeException` if a server is unavailable.
     """
     this_minute = now().replace(second=0, microsecond=0)
     minutes = [this_minute - timedelta(minutes=back) for back in range(LOOK_BACK_MINUTES, -1, -1)]

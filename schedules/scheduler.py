@@ -1,4 +1,4 @@
-"""Scheduler process: runs the periodic jobs while it leads, and otherwise waits for the leadership."""
+"""Scheduler process, which runs the periodic jobs while it leads, and otherwise waits for the leadership."""
 
 import signal
 import threading
@@ -20,16 +20,16 @@ from schedules.timetable import PeriodicJob, timetable
 
 log = structlog.get_logger()
 
-#: Time between two attempts to acquire or confirm the leadership.
+#: Interval between attempts to acquire or confirm the leadership.
 LEADERSHIP_INTERVAL_SECONDS = 2.0
-#: Time that running jobs have to finish at shutdown. The next leader repeats a job that was interrupted.
+#: Maximum duration of a shutdown. The next leader repeats a job that the end of the process interrupted.
 SHUTDOWN_SECONDS = 1.5
 
 
 def run(settings: ConnectedSettings) -> int:
     """Run the periodic jobs while leading, until SIGTERM or SIGINT; return 0.
 
-    Raises `PreflightError` if a server would lose events.
+    Raises `PreflightError` if a preflight check has a fatal finding.
     """
     preflight.ensure_ready(settings, migrations.pending)
     runtime.setup(settings, name="scheduler")
@@ -78,8 +78,8 @@ def _log_postgresql(error: str | None) -> None:
 
 
 def _start(jobs: Mapping[str, PeriodicJob]) -> BackgroundScheduler:
-    """Start a thread for each job; all jobs run for the first time immediately."""
-    # The jobs are kept in memory: a job store that schedulers share would run each job twice.
+    """Start a scheduler with a thread for each job; each job runs for the first time immediately."""
+    # The job store is in memory: a job store that several schedulers shared would run each job twice.
     scheduler = BackgroundScheduler(executors={"default": ThreadPoolExecutor(len(jobs))}, timezone=UTC)
     for name, job in jobs.items():
         scheduler.add_job(
@@ -97,7 +97,7 @@ def _start(jobs: Mapping[str, PeriodicJob]) -> BackgroundScheduler:
 
 
 def _log_exceptions(name: str, run: Callable[[], object]) -> Callable[[], None]:
-    """Return a function that calls `run` and logs its exceptions, so that the job runs again at its next time."""
+    """Return a function that calls `run` and logs its exceptions, so that a failed job runs again at its next time."""
 
     def run_and_log() -> None:
         try:

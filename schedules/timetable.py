@@ -1,4 +1,4 @@
-"""All periodic jobs. A new job is a function in a module of its own, and one line in this file."""
+"""All periodic jobs. A new job needs a function in a separate module, and a line in this file."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from schedules.rollup import roll_up
 
 @dataclass(frozen=True, slots=True)
 class PeriodicJob:
-    """A function and the time between two of its runs. A run may come late, or be repeated, without harm."""
+    """A function and the interval between its runs. The function must allow late and repeated runs."""
 
     every_seconds: float
     run: Callable[[], object]
@@ -22,13 +22,13 @@ class PeriodicJob:
 def timetable(settings: Settings) -> dict[str, PeriodicJob]:
     """Return all periodic jobs by their names."""
     return {
-        # Restores the rules in a Redis that lost its data, and publishes a change that the API could not publish.
+        # Publishes the rules again if Redis lost its data or the API could not publish a change.
         "publish_rules": PeriodicJob(5, rulebook.publish),
-        # Announces an anomaly whose worker crashed after recording it and before queueing its notifications.
+        # Queues the notifications of an anomaly again if the worker crashed after recording the anomaly.
         "requeue_overdue_deliveries": PeriodicJob(5, overdue_deliveries.requeue),
-        # Evaluates events that were stored, but whose evaluation was lost.
+        # Queues stored events again if their evaluation was lost.
         "requeue_stale_events": PeriodicJob(10, pending_evaluations.requeue),
-        # Moves dead letters from Redis to PostgreSQL, where operators see them.
+        # Moves dead letters from Redis to PostgreSQL, where `eventpulse dlq` reads them.
         "reconcile_dead_letters": PeriodicJob(2, dead_letters.reconcile),
         "roll_up_throughput": PeriodicJob(10, roll_up),
         "drop_old_events": PeriodicJob(600, partial(retention.drop_old_events, settings.event_retention_days)),

@@ -1,1 +1,1 @@
-"""Slack channels: the incoming webhook and the layout of its messages."""
+"""Slack channels: the notifier for incoming webhooks, and the layout of its messages."""

@@ -25,7 +25,7 @@ ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
 def message(notification: Notification) -> dict[str, Any]:
-    """Return the JSON body for an incoming webhook. Slack shows `text` in notifications of the phone and desktop."""
+    """Return the JSON body for an incoming webhook. Slack shows `text` in the notifications of phones and desktops."""
     return {
         "text": escaped(headline(notification), MAX_MESSAGE_CHARACTERS),
         "blocks": [_section(_title(notification))],
@@ -40,7 +40,7 @@ def message(notification: Notification) -> dict[str, Any]:
 def escaped(text: str, max_characters: int) -> str:
     """Return the text as one line with `& < >` escaped, cut to at most `max_characters` but not inside an escape.
 
-    Without the escapes a payload could mention a whole channel (`<!channel>`) or insert a link.
+    Without the escapes, a payload could mention a whole channel (`<!channel>`) or insert a link.
     """
     safe = one_line(text, max_characters).translate(ESCAPES)
     if len(safe) <= max_characters:
@@ -86,18 +86,18 @@ def _context(notification: Notification) -> Iterator[str]:
 
 
 def _code(text: str, max_characters: int) -> str:
-    """Return text that may stand between backticks, where Slack formats nothing."""
+    """Return the text escaped for use between backticks, where Slack applies no formatting."""
     return escaped(text.replace("`", "'"), max_characters)
 
 
 def _link(url: str, text: str) -> str:
-    """Return a link with this text, which is already escaped; only the text if the URL is too long for Slack."""
+    """Return a link with `text`, which must be escaped; return only `text` if the URL is too long for Slack."""
     target = url.replace("|", "%7C").translate(ESCAPES)
     return f"<{target}|{text}>" if len(target) <= MAX_URL_CHARACTERS else text
 
 
 def _local_time(time: datetime) -> str:
-    """Return a time that Slack shows in the reader's time zone, and in UTC where it cannot."""
+    """Return a time that Slack shows in the reader's time zone, or in UTC if Slack cannot format dates."""
     return f"<!date^{int(time.timestamp())}^{{date_short_pretty}} {{time_secs}}|{display_utc(time)}>"
 
 
@@ -106,5 +106,5 @@ def _section(text: str) -> dict[str, Any]:
 
 
 def _text(text: str) -> dict[str, Any]:
-    # verbatim: otherwise Slack turns words such as @here into mentions, and URLs into links.
+    # `verbatim`: otherwise Slack converts words such as @here into mentions, and URLs into links.
     return {"type": "mrkdwn", "text": text, "verbatim": True}

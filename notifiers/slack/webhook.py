@@ -39,8 +39,7 @@ class SlackSettings(marshmallow.Schema):
 class Slack:
     """Notifier that posts to an incoming webhook.
 
-    Slack accepts one message per second and channel. Above that it responds 429 with the time to wait, which the
-    exception `TryAgain` carries.
+    Slack accepts one message per second for each channel. It rejects more with status 429 and a `Retry-After` header.
     """
 
     def __init__(self, http: HttpClient, environment_secrets: Mapping[str, str | None]) -> None:
@@ -51,15 +50,15 @@ class Slack:
         url = resolve(settings["webhook_url"], self._environment_secrets)
         response = self._http.post(url, blocks.message(notification))
         if response.text.strip() != "ok":
-            # A login page has status 200 too, and so has an error of Slack's Web API (`"ok": false`).
-            raise Undeliverable("the response is not that of a Slack webhook")
+            # A login page and an error of Slack's Web API (`"ok": false`) also have the status 200.
+            raise Undeliverable("the response is not from a Slack webhook")
         return Receipt("Slack responded ok", reference=_request_id(response))
 
 
 def _request_id(response: Response) -> str | None:
-    """Return the id of the request at Slack, which its support asks for; None if there is no valid one.
+    """Return the id of the request at Slack, for enquiries to Slack's support; None if it is missing or invalid.
 
-    A server that is not Slack could repeat the URL in the header, and the URL is a secret.
+    The id is validated, because a server other than Slack could return the URL, which is a secret, in this header.
     """
     request_id: str | None = response.headers.get("X-Slack-Req-Id")
     return request_id if request_id and re.fullmatch(r"[0-9A-Za-z-]{1,64}", request_id) else None

@@ -50,7 +50,7 @@ def test_a_variable_that_is_not_set_or_not_offered_is_undeliverable(
     notifiers: dict[str, Notifier], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "http://127.0.0.1:1/s3cr3t")
-    with pytest.raises(Undeliverable, match=f"^{name} is not set$"):
+    with pytest.raises(Undeliverable, match=f"^environment variable {name} is not set$"):
         notifiers["slack"].send(notification(), {"webhook_url": f"env:{name}"})
 
 
@@ -76,7 +76,7 @@ def test_a_response_that_is_not_from_a_webhook_is_undeliverable(
     server: Server, notifiers: dict[str, Notifier], body: str
 ) -> None:
     server.behaviour = answer(200, body)
-    with pytest.raises(Undeliverable, match="not that of a Slack webhook"):
+    with pytest.raises(Undeliverable, match="not from a Slack webhook"):
         notifiers["slack"].send(notification(), {"webhook_url": server.url})
 
 

@@ -164,7 +164,7 @@ def test_an_unavailable_server_can_be_retried(http: HttpClient) -> None:
 
 @pytest.mark.parametrize("url", ["gopher://example.test/", "http://", "http://a:b"])
 def test_an_invalid_url_is_undeliverable(http: HttpClient, url: str) -> None:
-    with pytest.raises(Undeliverable, match=r"^the URL of the channel is not valid$"):
+    with pytest.raises(Undeliverable, match=r"^the URL of the channel is invalid$"):
         http.post(url, {})
 
 
