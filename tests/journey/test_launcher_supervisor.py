@@ -126,7 +126,9 @@ def test_a_process_that_does_not_stop_in_time_is_killed_with_its_children(
     )
 
 
-def test_the_first_signal_requests_a_stop_and_the_second_one_kills(tmp_path: Path, output: ProcessOutput) -> None:
+def test_the_first_signal_requests_a_stop_and_the_second_signal_kills_the_processes(
+    tmp_path: Path, output: ProcessOutput
+) -> None:
     ready = tmp_path / "ready"
     script = f"trap '' TERM; echo x >>{ready}; while :; do sleep 0.01; done"
     supervisor = Supervisor([Phase([unit("stubborn", script, output)], grace_seconds=60)], output)

@@ -22,5 +22,5 @@ def test_an_entry_id_contains_its_bundle_and_position(text: str, parsed: EntryId
     assert parsed.is_bundle == (text == "100*9f3c")
 
 
-def test_a_bundle_is_complete_with_its_only_message() -> None:
+def test_a_bundle_of_one_message_is_complete() -> None:
     assert completed_bundles(["5*a", "1.1*b", "2.3*c", "d"]) == ["5*a", "1*b", "2.3*c", "d"]

@@ -9,7 +9,7 @@ from rules.windows.memory import MemoryWindow
 
 @settings(max_examples=300, deadline=None)
 @given(arrivals(), needs, windows)
-def test_any_order_of_arrival_has_the_firings_of_the_order_of_time(case: Arrivals, needed: int, seconds: int) -> None:
+def test_firings_do_not_depend_on_the_order_of_arrival(case: Arrivals, needed: int, seconds: int) -> None:
     check_any_order(case, MemoryWindow(), needed, seconds)
 
 

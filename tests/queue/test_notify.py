@@ -193,7 +193,7 @@ def test_a_delivery_whose_message_was_lost_is_requeued(pipeline: redis.Redis, st
     assert the_delivery().receipt == "second"
 
 
-def test_an_outage_during_the_claim_leaves_no_claim_behind(
+def test_an_outage_during_the_claim_rolls_the_claim_back(
     pipeline: redis.Redis, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PostgreSQL becomes unavailable after the UPDATE of the claim and before the anomaly is read."""

@@ -93,7 +93,7 @@ def test_an_unreadable_message_is_dead_lettered_and_the_others_run(
     assert broker.client.hgetall("eventpulse:stage.XQ.msgs") == {b"garbage": b"\xff not JSON"}
 
 
-def test_a_message_that_an_actor_sends_leaves_with_the_acknowledgement(
+def test_a_message_that_an_actor_sends_is_enqueued_with_the_acknowledgement(
     broker: RedisBroker, start_worker: StartWorker
 ) -> None:
     stored_before_ack: list[int] = []
@@ -111,7 +111,7 @@ def test_a_message_that_an_actor_sends_leaves_with_the_acknowledgement(
     assert stored_before_ack == [0]
 
 
-def test_a_failed_attempt_sends_nothing(broker: RedisBroker, start_worker: StartWorker) -> None:
+def test_a_failed_attempt_sends_no_message(broker: RedisBroker, start_worker: StartWorker) -> None:
     attempts = iter(range(10))
     follow_up, received = declare_next(broker)
 
@@ -128,7 +128,7 @@ def test_a_failed_attempt_sends_nothing(broker: RedisBroker, start_worker: Start
 
 
 @pytest.mark.parametrize("failures", [1, 2])
-def test_a_step_that_meets_an_outage_repeats_only_its_own_messages(
+def test_a_step_that_is_repeated_after_an_outage_sends_each_message_once(
     broker: RedisBroker, start_worker: StartWorker, failures: int
 ) -> None:
     attempts: list[str] = []

@@ -98,7 +98,7 @@ def test_a_migration_waits_for_the_process_that_holds_the_lock(scratch: str) -> 
         assert waiter.result(timeout=60) == [migration.name for migration in migrations.status()]
 
 
-def test_a_slack_channel_keeps_its_reference_to_the_environment(scratch: str) -> None:
+def test_the_migration_of_a_slack_channel_keeps_its_reference_to_the_environment(scratch: str) -> None:
     migrations.up()
     migrations.down("0007_environment_references")
     with database.connection():

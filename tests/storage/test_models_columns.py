@@ -32,7 +32,7 @@ def test_every_table_has_its_model(db: None) -> None:
     assert set(database.get_tables()) - {"schema_migration", "rulebook"} == {row._meta.table_name for row in ROWS}
 
 
-def test_every_time_is_kept_with_its_zone(db: None) -> None:
+def test_every_time_column_has_a_time_zone(db: None) -> None:
     for row in ROWS:
         types = {column.name: column.data_type for column in database.get_columns(row._meta.table_name)}
         assert not [name for name, kind in types.items() if kind == "timestamp without time zone"], row

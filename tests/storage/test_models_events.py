@@ -111,7 +111,7 @@ def test_evidence_selects_by_column_and_by_paths_into_the_payload(db: None) -> N
     assert count(metadata__region=["eu"]) == 0
 
 
-def test_none_selects_missing_fields_and_null(db: None) -> None:
+def test_a_null_value_selects_missing_fields_and_null(db: None) -> None:
     store_window({"card": {"kind": None}}, {"card": "visa"}, {}, {"card": {"kind": "visa"}})
     assert count(payload__card__kind=[None]) == 3
     assert count(payload__card__kind=[None, "visa"]) == 4
