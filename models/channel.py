@@ -1,4 +1,4 @@
-"""Channels: the places where anomalies are announced."""
+"""Channels, to which anomalies are announced."""
 
 from typing import Any, Self
 
@@ -34,7 +34,7 @@ class Channel(Row):
     def change(self, **fields: Any) -> bool:
         """Store new values as the next version; return False if another change was stored first.
 
-        Raises `peewee.IntegrityError` if another channel has the name.
+        Raises `peewee.IntegrityError` if another channel has the new name.
         """
         new = {**fields, "version": self.version + 1, "updated_at": now()}
         return bool(Channel.update(**new).where(*self._unchanged()).execute())

@@ -94,7 +94,7 @@ class Rule(Row):
         return cls(rule_id=rule_id, version=version)._apply(update, "suspended", reason)
 
     def _apply(self, statement: Any, change: str, reason: str | None = None) -> bool:
-        """Run an UPDATE or DELETE on this version of the rule and record it; return whether it still existed."""
+        """Run an UPDATE or DELETE on this version of the rule; return whether it still existed."""
         with database.atomic():
             _lock_rulebook()
             same = (Rule.rule_id == self.rule_id, Rule.version == self.version)

@@ -68,7 +68,7 @@ class TryAgain(Exception):
 
 
 class Undeliverable(Exception):
-    """Permanent failure: the channel rejected the notification, and another attempt would fail too."""
+    """Permanent failure: another attempt would fail too. Usually the channel rejected the notification."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

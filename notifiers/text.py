@@ -1,4 +1,4 @@
-"""Texts that are the same in all text channels."""
+"""Texts that Slack and console channels share."""
 
 import unicodedata
 

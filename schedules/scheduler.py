@@ -79,7 +79,7 @@ def _log_postgresql(error: str | None) -> None:
 
 def _start(jobs: Mapping[str, PeriodicJob]) -> BackgroundScheduler:
     """Start a scheduler with a thread for each job; each job runs for the first time immediately."""
-    # The job store is in memory: a job store that several schedulers shared would run each job twice.
+    # The job store is in memory: with a store that several schedulers share, each job would run more than once.
     scheduler = BackgroundScheduler(executors={"default": ThreadPoolExecutor(len(jobs))}, timezone=UTC)
     for name, job in jobs.items():
         scheduler.add_job(

@@ -1,4 +1,4 @@
-"""Condition type `threshold`: compare the number of events in a window with a limit."""
+"""Condition type `threshold`: comparison of the number of events in a window with a limit."""
 
 import operator
 from collections.abc import Mapping
@@ -69,7 +69,7 @@ class Threshold:
 def window_query(
     operator: str, value: float, window_seconds: int, allowed_lateness_seconds: int
 ) -> NthWithin | CountWithin:
-    """Return the query whose results suffice to evaluate `count <operator> value`."""
+    """Return the window query for the condition `count <operator> value`."""
     if operator == ">=":
         return NthWithin.of(max(1, ceil(value)), window_seconds, allowed_lateness_seconds)
     query = NthWithin if operator == ">" else CountWithin

@@ -46,7 +46,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Result of a batch. `late` is the number of events outside the allowed lateness of at least one of their rules."""
+    """Result of the evaluation of a batch. `late` is the number of events outside the allowed lateness of a rule."""
 
     firings: list[Firing]
     faults: list[Fault]
@@ -130,7 +130,7 @@ class _Series:
         return self.rule.cooldown_claim(self.digest, [(each.at, each.event_id) for each in triggers])
 
     def firings(self, wins: Iterable[bool]) -> list[Firing]:
-        """Return a firing for each trigger that no cooldown suppresses: `wins` states it in the order of `claim`."""
+        """Return a firing for each trigger that no cooldown suppresses; `wins` has a bool for each event of `claim`."""
         return [
             self._firing(trigger) for trigger, win in zip(sorted(self.triggers.values()), wins, strict=False) if win
         ]

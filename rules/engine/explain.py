@@ -5,7 +5,7 @@ from rules.verdict import format_count, format_group
 
 
 def explain(firing: Firing, count: int | None = None) -> str:
-    """Return why a rule fired, such as "High error rate: 6 events in 60 s, more than 5 (source=checkout)".
+    """Return a message such as "High error rate: 6 events in 60 s, more than 5 (source=checkout)".
 
     `count` is the number of stored events in the selection of the firing, or None. The message contains it if the
     verdict itself has only a lower bound.

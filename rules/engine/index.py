@@ -45,7 +45,7 @@ class RuleSet:
                 self.size += self._entries[key].add(rule)
 
     def candidates(self, event: Event) -> list[Rule]:
-        """Return the rules that may apply to the event; those for which `Scope.matches` returns True do."""
+        """Return the rules that may apply to the event; the caller must check them with `Scope.matches`."""
         found: list[Rule] = []
         for key in (("event_type", event.event_type), ("source", event.source), ANY_EVENT):
             if entry := self._entries.get(key):

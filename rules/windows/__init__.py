@@ -1,1 +1,1 @@
-"""Window queries, and windows in memory as their model."""
+"""Interface of windows, and an implementation in memory as the model for tests."""

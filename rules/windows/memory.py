@@ -108,11 +108,11 @@ def _nth_within(window: _State, position: int, update: WindowUpdate, query: NthW
 def _completed(
     window: _Members, position: int, update: WindowUpdate, query: NthWithin, redelivered: bool
 ) -> Iterator[WindowResult]:
-    """Yield a result for each event that has become the last of `needed` within `width` because of the new members.
+    """Yield a result for each event that ends a run because of the new members; see `NthWithin`.
 
-    An event is the last of `needed` within `width` if the member `needed - 1` ranks before it is less than `width`
-    older. A new member can change this only for events less than `width` later and at most `needed - 1` ranks later.
-    An event that was the last of `needed` without the new members has had its result already.
+    An event ends a run if the member `needed - 1` ranks before it is less than `width` older. A new member can change
+    this only for events less than `width` later and at most `needed - 1` ranks later. An event that ended a run
+    without the new members has had its result already.
 
     Example: needed = 3, width = 10. The window has the times 1, 5 and 12, and 3 is added. The order is 1, 3, 5, 12.
 

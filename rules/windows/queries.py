@@ -22,11 +22,11 @@ Member = tuple[int, str, float]
 
 
 class NthWithin(msgspec.Struct, array_like=True, frozen=True):
-    """Query for the events that have become the last of `needed` within `width` because of the new members.
+    """Query for the events that end a run because of the new members: `needed` consecutive members within `width`.
 
-    These events are new members, or later members whose window had too few members before. If a new member is already
-    stored, it was redelivered, and the first worker may have crashed before it recorded the results. Then the query
-    also returns the events that may have become the last of `needed` in the first delivery. It ignores values.
+    These events are new members, or later members that ended no run before. If a new member is already stored, it was
+    redelivered, and the first worker may have crashed before it recorded the results. Then the query also returns the
+    events that may have ended a run because of the first delivery. The query ignores values.
 
     A window keeps at least the newest `keep` members that are less than `past` older than the newest event.
     """
@@ -143,5 +143,5 @@ class Window(Protocol):
         ...
 
     def start_cooldowns(self, claims: Sequence[CooldownClaim]) -> None:
-        """Store the start of a cooldown for each event of the claims. Called after the anomalies were recorded."""
+        """Store the start of a cooldown for each event of the claims; must be called after its anomaly was recorded."""
         ...
