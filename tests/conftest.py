@@ -19,7 +19,7 @@ from eventpulse.local import embedded
 from models import database, migrations
 
 TEMPORARY = pytest.StashKey[str]()
-#: Parts of the paths of test files that measure time.
+#: Parts of the paths of the test files whose tests measure time.
 TIMED = ("/faults/", "/http/test_gevent_worker.py", "/journey/test_launcher", "/journey/test_rolling_restart.py")
 #: Tables with rows that the migrations insert.
 KEPT_TABLES = ["channels", "rulebook", "schema_migration"]
@@ -46,7 +46,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Put all temporary files of this run, and of the processes that it starts, into one folder, which is deleted.
+    """Put all temporary files of this run, and of the processes that it starts, into one folder.
 
     With pytest-xdist, the controller creates the folder; its workers inherit TMPDIR and get a `basetemp` in the folder.
     """

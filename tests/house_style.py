@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 SUFFIXES = {".py", ".lua", ".md", ".toml", ".cfg", ".yml", ".example", ""}
 #: Paths that are not checked: this list and its test, names in earlier schemas, and the license.
 SKIPPED = ("tests/house_style.py", "tests/pure/test_house_style.py", "models/migrations/", "LICENSE")
-#: Regular expressions for words, separated by blanks, and their replacements.
+#: Regular expressions of words, and their replacements. A blank also matches `_` and `-`.
 REPLACEMENTS = {
     "afresh|anew": "again",
     "at once": "immediately, or: at the same time",

@@ -88,7 +88,7 @@ def run(fault: Fault, name: str, arguments: argparse.Namespace) -> Record:
 
 
 def system_factory(fault: Fault, name: str) -> Any:
-    """Return the function whose context manager starts the system with this name for a fault."""
+    """Return the context manager function that starts the system `name` for a fault."""
     if name == "eventpulse":
         return fault.system_factory or eventpulse_system
     from chaos.stock_system import stock_system  # imported on demand: gunicorn and others are optional

@@ -43,13 +43,13 @@ class Audit:
     duplicate_deliveries: int = 0
     #: Maximum time in seconds from the recording of an anomaly until a channel accepted its alert.
     slowest_alert: float | None = None
-    #: Delivery of the alert with this maximum time.
+    #: Recorded delivery of the slowest alert.
     slowest_delivery: RecordedDelivery | None = None
     violations: dict[str, int] = field(default_factory=lambda: dict.fromkeys(VIOLATIONS, 0))
     samples: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, violation: str, ids: Set[Any] | Mapping[Any, int]) -> None:
-        """Add violations of one kind: one for each id of a set, or the number in the mapping for each id."""
+        """Add violations of one kind: one for each id in a set, or the number for each id in a mapping."""
         count = sum(ids.values()) if isinstance(ids, Mapping) else len(ids)
         self.violations[violation] += count
         if count:

@@ -32,7 +32,7 @@ class Size(NamedTuple):
 
 @dataclass
 class Context:
-    """System that processes traffic. `notes` contains additional results of a fault: numbers, texts, lists."""
+    """System under test, the client that sends events, and the results of a fault that the audit does not measure."""
 
     system: Any
     client: RecordingClient
@@ -40,12 +40,13 @@ class Context:
     rng: random.Random
     size: Size
     is_short: bool
+    #: Additional results by name: numbers, texts and lists.
     notes: dict[str, Any] = field(default_factory=dict)
     #: Ids of the events that are expected to become dead letters.
     expected_dead: set[str] = field(default_factory=set)
 
     def expect(self, problem: str, holds: bool) -> None:
-        """Record `problem` as a broken promise, unless `holds`."""
+        """Record `problem` as a broken promise if `holds` is false."""
         if not holds:
             self.notes.setdefault("broken", []).append(problem)
 
@@ -81,7 +82,7 @@ class Context:
         return self.recoveries.record_injection(f"SIGKILL of a {unit}")
 
     def kill_busy_worker(self) -> Injection:
-        """Kill a worker that holds leases, or a random worker if none is found in `BUSY_SECONDS` (SIGKILL)."""
+        """Kill a worker that holds leases, or a random worker if no leases are found (SIGKILL)."""
         state = getattr(self.system, "state", None)
         deadline = time.monotonic() + BUSY_SECONDS
         while state and time.monotonic() < deadline:
@@ -90,7 +91,7 @@ class Context:
                 self.wait(0.05)
                 before = state.leased()
                 self.wait(0.1)
-                # The other workers have acknowledged their leases by now: these belong to the suspended worker.
+                # The other workers have acknowledged their leases by now: a remaining lease is that of this worker.
                 if before & state.leased():
                     os.kill(pid, signal.SIGKILL)
                     return self.recoveries.record_injection("SIGKILL of a busy worker")

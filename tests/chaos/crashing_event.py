@@ -22,7 +22,7 @@ OBSERVE_SECONDS, OBSERVE_SECONDS_SHORT = 600.0, 150.0
 
 
 def kill_every_holder(context: Context) -> None:
-    """Kill each worker that leases the event. The INSERT of the worker waits for an open transaction."""
+    """Kill each worker that leases the event, while an open transaction blocks the INSERT of the event."""
     state, marked = state_of(context.system), str(UUID(int=context.rng.getrandbits(128), version=4))
     context.expected_dead.add(marked)
     neighbours, killed_at = Neighbours(state), []

@@ -100,7 +100,7 @@ class EventPulseSystem:
         return not self.processes["scheduler"] or bool(self.state.rows(leader))
 
     def stop_all(self) -> None:
-        """Stop every process and its children, the API first; suspended processes are resumed before."""
+        """Resume suspended processes, then stop every process and its children, the API first."""
         for unit in ("api", "scheduler", "worker"):
             for supervised in self.processes[unit]:
                 for process in (supervised.process, *_children(supervised.process)):
@@ -132,7 +132,7 @@ def eventpulse_system(
     """
     with ExitStack() as undo:
         folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)))
-        folder.chmod(0o755)  # if this process is root, PostgreSQL runs as another user
+        folder.chmod(0o755)  # the user of PostgreSQL must be able to enter the folder
         redis = embedded.start_redis(folder / "redis")
         undo.callback(stop_server_process, redis)
         set_fsync(redis, fsync)

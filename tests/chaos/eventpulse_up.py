@@ -52,7 +52,7 @@ def eventpulse_up(**settings: str) -> Iterator[EventPulseUp]:
     """
     with ExitStack() as undo:
         folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)))
-        folder.chmod(0o755)  # if this process is root, PostgreSQL runs as another user
+        folder.chmod(0o755)  # the user of PostgreSQL must be able to enter the folder
         redis = embedded.start_redis(folder / "data" / "redis")
         undo.callback(stop_server_process, redis)
         postgres = embedded.start_postgres(folder / "data" / "postgres")

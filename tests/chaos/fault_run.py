@@ -16,7 +16,7 @@ from chaos.traffic import traffic
 from support.waiting import until
 
 WARM_UP_SECONDS = 1.0
-#: Maximum wait for an idle stock system in the short form; a system that is not idle then needs at least 10 minutes.
+#: Maximum wait for an idle stock system in the short form, because a complete wait may take 10 minutes or more.
 STOCK_SHORT_IDLE_SECONDS = 25.0
 
 

@@ -14,7 +14,7 @@ from support import fake_http_server
 from support.waiting import until
 
 Behaviour = Callable[[socket.socket], None]
-#: Upper limit of the 95th percentile of the time from the recording of an anomaly to its alert in the healthy channel.
+#: Maximum of the 95th percentile of the time from the recording of an anomaly to its alert in the healthy channel.
 MAX_P95_SECONDS = 2.0
 #: Maximum wait for the alerts of the healthy channel after the fault.
 WAIT_SECONDS = 10.0
@@ -26,7 +26,7 @@ def reset(connection: socket.socket) -> None:
     connection.close()
 
 
-#: By name: the description of the fault, and its behaviour or the name of a method of `fake_http_server.Server`.
+#: Description and behaviour of each fault; a text is the name of a method of `fake_http_server.Server`.
 BEHAVIOURS: dict[str, tuple[str, Behaviour | str]] = {
     "healthy": ("Both channels are healthy, as a baseline.", HEALTHY),
     "hangs": ("One of two channels does not respond for 10 s.", "hang"),

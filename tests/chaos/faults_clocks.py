@@ -24,7 +24,7 @@ def jump_ahead(context: Context) -> None:
         os.kill(shifted.process.pid, clock.JUMP)
         context.recoveries.record_injection("the clock jumps")
     context.wait(3 if context.is_short else 60)
-    # The process is restarted whenever it ends.
+    # A worker that ends is restarted: a single start shows that the worker did not end.
     context.notes["starts"] = shifted.starts
     context.expect("the worker with the wrong clock ended", shifted.starts == 1)
 

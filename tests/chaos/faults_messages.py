@@ -77,14 +77,14 @@ def other_versions(context: Context) -> None:
     kept = until(lambda: state.rows("SELECT message FROM dead_letters WHERE event_id = %s", unknown), 20)
     context.notes["kept_unchanged"] = json.loads(bytes(kept[0][0]))["args"] == messages[unknown]["args"]
     context.expect("the message for an unknown actor is not kept unchanged", context.notes["kept_unchanged"])
-    with misbehaving_webhook(context):
+    with failing_webhook(context):
         notification = until(lambda: delayed_notification(context), 60) or b""
     read: Message[Any] = Message(**JSONEncoder().decode(notification))
     context.expect("Dramatiq cannot read our message", (read.queue_name, read.actor_name) == ("notify", "notify"))
 
 
 @contextmanager
-def misbehaving_webhook(context: Context) -> Iterator[None]:
+def failing_webhook(context: Context) -> Iterator[None]:
     """Let the server of the first channel respond with 500 during the block."""
     server = context.system.webhooks[0].server
     server.behaviour = fake_http_server.answer(500)

@@ -9,7 +9,7 @@ from chaos.context import Context, Fault, Size, kill_server, percentile, stop_se
 LOOP_SECONDS = 10.0
 #: Texts in the log of PostgreSQL when a write fails or is incomplete because the disk is full.
 DISK_FULL_TEXTS = ("No space left on device", "Check free disk space")
-#: Maximum p99 of ingest during an outage: the p99 before the outage times this factor, plus these seconds.
+#: Factor and seconds for the maximum p99 of ingest during an outage: p99 before the outage * factor + seconds.
 MAX_FACTOR, MAX_EXTRA_SECONDS = 2.0, 0.05
 
 

@@ -1,4 +1,4 @@
-"""Faults of Redis: it is killed, stopped, suspended or full, or its reply is lost."""
+"""Faults of Redis: it is killed, stopped, suspended or full, or a reply is lost."""
 
 import time
 from contextlib import suppress
@@ -45,7 +45,7 @@ class Suspend:
 
 
 def fill(context: Context) -> None:
-    """Fill Redis with junk during a backlog, then only delete the junk: EventPulse must recover by itself."""
+    """Fill Redis with junk during a backlog, then delete the junk. EventPulse must recover without other changes."""
     workers = context.system.pids("worker")
     with redis.Redis.from_url(context.system.redis.url) as client:
         for pid in workers:

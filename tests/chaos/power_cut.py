@@ -48,7 +48,7 @@ EXT4_IOC_SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32) in the ext4 header of Li
 NO_LOG_FLUSH = struct.pack("I", 2)
 REQUEST_EVENTS = 100
 WRITERS = 4
-#: Minimum and maximum time of the cut, in seconds after the first event: `everysec` has synced the file before.
+#: Minimum and maximum time of the power cut in seconds after the first event, so that `everysec` has synced once.
 EARLIEST_CUT, LATEST_CUT = 2.0, 4.0
 
 
@@ -150,7 +150,7 @@ def cut_once(mode: str, rate: float, folder: Path, cut_after: float) -> Cut:
 
 
 def shut_down(mount_point: Path) -> float:
-    """Shut down the mounted file system without a flush; return its monotonic time. Raises `Unsupported`."""
+    """Shut down the file system without a flush; return the monotonic time of the call. Raises `Unsupported`."""
     handle = os.open(mount_point, os.O_RDONLY)
     try:
         at = time.monotonic()

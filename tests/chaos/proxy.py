@@ -68,7 +68,7 @@ class Proxy(socketserver.ThreadingTCPServer):
             self._ends.discard(end)
 
     def end(self) -> None:
-        """Close all connections."""
+        """Close all connections of the proxy."""
         self._closing.set()
         self.thaw()
         with self._lock:

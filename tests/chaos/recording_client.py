@@ -70,7 +70,7 @@ class RecordingClient:
             thread.start()
 
     def stop(self) -> None:
-        """Wait for the pending requests, and send no more requests."""
+        """Stop sending requests, and wait for the pending requests."""
         self._stopping.set()
         for thread in self._threads:
             thread.join()

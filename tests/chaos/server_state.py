@@ -75,7 +75,7 @@ class Leases:
 
 
 class ServerState:
-    """Access to the Redis and the PostgreSQL of an EventPulse. Methods raise an error of `UNAVAILABLE` in an outage."""
+    """Access to the Redis and PostgreSQL of EventPulse. Methods raise one of the `UNAVAILABLE` errors in an outage."""
 
     def __init__(self, redis_url: str, database_url: str) -> None:
         self.redis_url, self.database_url = redis_url, database_url

@@ -76,7 +76,7 @@ def small_disk(mebibytes: int) -> Iterator[SmallDisk | None]:
     Yield None if this process may not mount.
     """
     with tempfile.TemporaryDirectory(prefix="chaos-disk-") as folder:
-        Path(folder).chmod(0o755)  # if this process is root, PostgreSQL runs as another user
+        Path(folder).chmod(0o755)  # the user of PostgreSQL must be able to enter the folder
         path = Path(folder) / "disk"
         path.mkdir()
         options = f"size={mebibytes}m,mode=0755"

@@ -203,7 +203,7 @@ def stock_system(
     with ExitStack() as undo:
         temporary = tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)
         folder = Path(undo.enter_context(temporary))
-        folder.chmod(0o755)  # if this process is root, PostgreSQL runs as another user
+        folder.chmod(0o755)  # the user of PostgreSQL must be able to enter the folder
         redis_server = embedded.start_redis(folder / "redis")
         undo.callback(stop_server_process, redis_server)
         set_fsync(redis_server, fsync)

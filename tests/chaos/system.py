@@ -20,7 +20,7 @@ class EventLocations(NamedTuple):
     dead: set[str]
     #: Number of waiting, delayed and leased messages by event id.
     in_progress: Counter[str]
-    #: Ids of the events that are leased by a lost or unknown worker; ids of entries without events.
+    #: Ids of the events, or of unreadable entries, that are leased by a lost or unknown worker.
     stranded: set[str]
 
 

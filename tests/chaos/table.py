@@ -31,7 +31,7 @@ STOCK_VIOLATIONS = {"duplicate_anomalies": "evaluated twice", "lost": "not store
 
 
 def table(paths: Iterable[Path]) -> str:
-    """Return the records of these files as a Markdown table; records replace those of earlier files."""
+    """Return the records of these files as a Markdown table; a record replaces the same one of an earlier file."""
     records: dict[str, dict[str, Record]] = {}
     for path in paths:
         for record in json.loads(path.read_text())["records"]:

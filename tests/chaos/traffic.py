@@ -46,8 +46,8 @@ COOLDOWN_RULE: dict[str, Any] = {
         "value": 30,
     },
 }
-#: Maximum number of alerts per second, and its maximum product with the events per second: for the evidence of an
-#: alert, the events of a minute are read.
+#: Maximum of the alerts per second, and of the alerts per second times the events per second: the evidence of an
+#: alert is read from the events of a minute.
 MAX_ALERTS_PER_SECOND, ALERTS_TIMES_EVENTS = 5.0, 3_000.0
 
 

@@ -20,7 +20,7 @@ ZSCORE = {"type": "zscore", "bucket_seconds": 5, "baseline_buckets": 2, "thresho
 
 @dataclass(frozen=True)
 class Arrivals:
-    """Batches of events. The worker of a `lost` batch crashes before it is recorded; the batch is redelivered."""
+    """Batches of events. The worker of a `lost` batch crashes before recording the batch, which is redelivered."""
 
     events: list[Event]
     batches: list[list[Event]]
@@ -91,7 +91,7 @@ def check_cooldown(arrivals: Arrivals, window: Window, needed: int, window_secon
 
 
 def check_same_answers(arrivals: Arrivals, one: Window, other: Window, cooldown_seconds: int) -> None:
-    """Check that two windows cause the same firings for rules of every window query."""
+    """Check that rules of every window query have the same firings with both windows."""
     thresholds = [
         rule(THRESHOLD | {"operator": operator}, rule_id=operator, cooldown_seconds=cooldown_seconds)
         for operator in (">", ">=", "<", "<=", "==", "!=")

@@ -17,7 +17,7 @@ SECONDS = 10.0
 
 @contextlib.asynccontextmanager
 async def running_gateway(redis_url: str, **options: float) -> AsyncIterator[tuple[Gateway, str]]:
-    """Run a gateway during the block; yield the gateway, which has subscribed, and its `host:port`."""
+    """Run a gateway during the block; yield it and its `host:port` when it has subscribed to Redis."""
     gateway = Gateway(redis_url, **options)  # type: ignore[arg-type] # whole numbers, too
     async with gateway.listening("127.0.0.1", 0) as server:
         await until(lambda: gateway.subscribed)

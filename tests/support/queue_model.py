@@ -21,7 +21,7 @@ NUMBER = re.compile(rb'"n": ?(\d+)')
 
 CORRUPTIONS = ("head", "last record", "no line breaks", "another line")
 
-#: Places of an entry, besides the names of leases.
+#: Places of an entry that is not leased. The place of a leased entry is the name of its lease.
 WAITING, ISOLATED, DELAYED, DEAD = "waiting", "isolated", "delayed", "dead"
 
 

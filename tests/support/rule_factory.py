@@ -19,7 +19,7 @@ def at(seconds: float) -> datetime:
 
 
 def event(number: int, seconds: float | None = None, **fields: Any) -> Event:
-    """Return an event of type `error` that occurs, and is received, `seconds` after noon; by default `number`."""
+    """Return an event of type `error`, which occurs and is received `seconds` (by default `number`) after noon."""
     time = at(number if seconds is None else seconds)
     defaults = {
         "event_id": f"00000000-0000-7000-8000-{number:012}",
