@@ -50,7 +50,7 @@ def test_a_conflicting_event_is_logged_counted_and_kept_whole_as_a_dead_letter(
     assert msgspec.json.decode(bytes(letter.message))["args"] == [msgspec.json.decode(conflicting)]
     (logged,) = [entry for entry in logs if entry["event"] == "event_id_conflict"]
     assert logged["stored_digest"] != logged["digest"]
-    assert f"stored digest {logged['stored_digest']}, this digest {logged['digest']}" in letter.error
+    assert f"stored digest {logged['stored_digest']}, digest of this event {logged['digest']}" in letter.error
     roll_up()
     with connection():
         assert Event.select().count() == 3
