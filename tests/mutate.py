@@ -120,7 +120,9 @@ def load() -> list[Mutant]:
 def main(arguments: Sequence[str]) -> int:
     """Test the chosen mutants, print the results, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", metavar="TEXT", help="only guards that contain one of these texts")
+    parser.add_argument(
+        "--only", nargs="+", metavar="TEXT", help="only guards with one of these texts in their name or path"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="number of mutants that are tested in parallel")
     options = parser.parse_args(arguments)
     chosen = [

@@ -55,13 +55,13 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m chaos",
-        description="Inject faults into running systems and check that no event is lost.",
+        description="Inject faults into running systems and audit their events, anomalies and deliveries.",
     )
     parser.add_argument("--only", nargs="+", default=["*"], metavar="NAME", help="fault names; * matches any text")
     parser.add_argument("--systems", default="eventpulse,stock", help="systems under test, separated by commas")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="seed of events and injection times")
     parser.add_argument("--short", action="store_true", help="fewer injections and events")
-    parser.add_argument("--soak-minutes", type=float, default=10.0, help="duration of the soak test")
+    parser.add_argument("--soak-minutes", type=float, default=10.0, help="duration of the soak test in minutes")
     parser.add_argument("--json", type=Path, default=Path(f"chaos-{time.strftime('%Y%m%d-%H%M%S')}.json"))
     parser.add_argument("--list", action="store_true", help="list the faults and exit")
     return parser.parse_args()
