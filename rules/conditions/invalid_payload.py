@@ -27,7 +27,7 @@ class InvalidPayload:
     def evaluate(self, event: Event, group_suffix: str) -> Verdict:
         required = self.required[event.event_type]
         missing = [".".join(keys) for keys in required if get_path(event.payload, keys) is None]
-        reason = f"payload lacks {', '.join(missing) or 'nothing'}{group_suffix}"
+        reason = f"required fields missing from the payload: {', '.join(missing) or 'none'}{group_suffix}"
         return Verdict(bool(missing), reason, len(missing), 0, {"missing": missing})
 
 

@@ -24,9 +24,9 @@ class TimestampDrift:
     def evaluate(self, event: Event, group_suffix: str) -> Verdict:
         drift = (microseconds(event.timestamp) - microseconds(event.received_at)) / SECOND
         fires = abs(drift) > self.max_drift_seconds
-        direction = "ahead of" if drift > 0 else "behind"
+        direction = "after" if drift > 0 else "before"
         limit = f"{'' if fires else 'not '}more than {format_number(self.max_drift_seconds)} s"
-        reason = f"event time {format_number(abs(drift))} s {direction} its arrival, {limit}{group_suffix}"
+        reason = f"timestamp {format_number(abs(drift))} s {direction} the arrival, {limit}{group_suffix}"
         return Verdict(fires, reason, abs(drift), self.max_drift_seconds, {"drift_seconds": drift})
 
 

@@ -41,7 +41,7 @@ class ZScore:
         deviation = sqrt(length * result.squares - result.total**2) / length
         score = (result.count - mean) / max(deviation, 1)
         found = f"{format_count(result.count)} in {self.bucket_seconds} s"
-        reason = f"{found}, {score:.1f} deviations above the usual {mean:.1f}{group_suffix}"
+        reason = f"{found}, {score:.1f} standard deviations above the mean of {mean:.1f}{group_suffix}"
         details = {"count": result.count, "mean": mean, "deviation": deviation, "bucket_seconds": self.bucket_seconds}
         return Verdict(score >= self.threshold, reason, score, self.threshold, details)
 

@@ -28,7 +28,11 @@ YEAR_9999 = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 )
 def test_a_payload_without_a_required_field_fires(payload: dict[str, Any], missing: str | None) -> None:
     found = decide([event(1, event_type="payment", payload=payload)], MemoryWindow(), PAYLOAD).firings
-    reasons = [] if missing is None else [f"payload lacks {missing} (event_type=payment, source=shop)"]
+    reasons = (
+        []
+        if missing is None
+        else [f"required fields missing from the payload: {missing} (event_type=payment, source=shop)"]
+    )
     assert [firing.verdict.reason for firing in found] == reasons
 
 
@@ -41,16 +45,19 @@ def test_the_evidence_of_an_invalid_payload_is_the_event_alone() -> None:
     assert firing.selection is None
     assert firing.group == {"event_type": "refund", "source": "shop"}
     assert (firing.verdict.observed, firing.verdict.details) == (1, {"missing": ["amount"]})
-    assert explain(firing) == "Many errors: payload lacks amount (event_type=refund, source=shop)"
+    assert (
+        explain(firing)
+        == "Many errors: required fields missing from the payload: amount (event_type=refund, source=shop)"
+    )
 
 
 @pytest.mark.parametrize(
     ("seconds", "reason"),
     [
         (70, None),
-        (69.5, "event time 30.5 s behind its arrival, more than 30 s (source=shop)"),
+        (69.5, "timestamp 30.5 s before the arrival, more than 30 s (source=shop)"),
         (130, None),
-        (130.25, "event time 30.25 s ahead of its arrival, more than 30 s (source=shop)"),
+        (130.25, "timestamp 30.25 s after the arrival, more than 30 s (source=shop)"),
     ],
 )
 def test_drift_is_measured_in_both_directions(seconds: float, reason: str | None) -> None:

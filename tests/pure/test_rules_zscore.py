@@ -41,7 +41,7 @@ def test_a_larger_deviation_needs_a_higher_count() -> None:
         {"count": 14, "mean": 4, "deviation": 3.266, "bucket_seconds": 10}, rel=1e-3
     )
     assert firing.verdict.observed == pytest.approx(3.06, rel=1e-2)
-    assert explain(firing, 14) == "Many errors: 14 events in 10 s, 3.1 deviations above the usual 4.0"
+    assert explain(firing, 14) == "Many errors: 14 events in 10 s, 3.1 standard deviations above the mean of 4.0"
 
 
 def test_a_redelivered_event_does_not_count_twice() -> None:
