@@ -1,1 +1,1 @@
-"""The HTTP API, and the live gateway."""
+"""HTTP API and WebSocket gateway."""

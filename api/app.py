@@ -1,4 +1,4 @@
-"""The HTTP API on one screen: every route, every middleware, every error."""
+"""WSGI application of the HTTP API: its routes, its middleware and its error handlers."""
 
 import falcon
 import falcon.media
@@ -19,12 +19,12 @@ from api.resources.rules import RulesResource
 from api.resources.throughput import ThroughputResource
 from eventpulse.settings import ConnectedSettings, Settings
 
-#: A request waits for at most two calls to Redis, the one in progress and its own; after that it is answered with 503.
+#: A request waits for at most two calls to Redis, the call in progress and its own; then the response is 503.
 REDIS_TIMEOUT_SECONDS = 0.45
 
 
 def routes(settings: Settings) -> list[Route]:
-    """Return every route. A name such as `one` is the suffix of the responders that answer at that subpath."""
+    """Return every route. The name of a subpath, such as `one`, is the suffix of its responders."""
     document = DocumentResource()
     document.routes = [
         *mount("/api/v1/events", EventsResource(settings), batch="/batch", one="/{event_id}"),
@@ -43,7 +43,7 @@ def routes(settings: Settings) -> list[Route]:
 
 
 def create_app(settings: ConnectedSettings) -> problems.App:
-    """Return the WSGI application. It connects to Redis and PostgreSQL on first use."""
+    """Return the WSGI application, which connects to Redis and PostgreSQL on first use."""
     runtime.setup(settings, "api", redis_timeout_seconds=REDIS_TIMEOUT_SECONDS)
     app: problems.App = falcon.App(middleware=[RequestLog(), DatabaseConnection()])
     # msgspec encodes UUIDs and times, so rows need no conversion.

@@ -1,7 +1,7 @@
-"""gevent worker for gunicorn with cooperative psycopg2 and prompt shutdown of idle connections.
+"""gevent worker for gunicorn, with cooperative psycopg2 and immediate shutdown of idle connections.
 
-Each request runs in a greenlet, as synchronous code. A request that waits for a slow client, Redis or PostgreSQL does
-not block the others, and no threads compete for the interpreter lock.
+Each request runs as synchronous code in a greenlet. A request that waits for a slow client, Redis or PostgreSQL does
+not block other requests, and no threads compete for the interpreter lock.
 """
 
 import sys
@@ -20,21 +20,21 @@ from gunicorn.http.errors import ParseException
 from gunicorn.workers.ggevent import GeventWorker
 from psycopg2 import extensions
 
-#: The unread remainder of a body is drained up to this size and for this long; then the connection is closed.
+#: Maximum size and time for draining the unread part of a body; beyond either of them the connection is closed.
 MAX_DRAINED_BYTES = 64 * 1024
 DRAIN_SECONDS = 0.5
-#: Wait for the next request of a connection during shutdown: long enough for a request that has already arrived.
+#: Time to wait for the next request of a connection during shutdown, so that a request that has arrived is served.
 SHUTDOWN_KEEPALIVE_SECONDS = 0.1
 
 
 class Worker(GeventWorker):  # type: ignore[misc] # gunicorn is untyped
-    """Worker that closes idle connections at shutdown, and connections whose client sends an endless body."""
+    """Worker that closes idle connections at shutdown, and connections whose unread body is too large to drain."""
 
     def init_process(self) -> None:
         self._clients: dict[Any, socket] = {}
         self._idle: set[socket] = set()
-        # peewee creates locks and thread-local state when it is imported: gevent must patch these first. The parent
-        # process must not import it either, because a fork inherits its modules.
+        # gevent must patch locks and thread-local state before peewee creates them at import. The parent process must
+        # not import peewee either, because a fork inherits its modules.
         assert "peewee" not in sys.modules, "peewee was imported before the fork"
         # The preflight check imports ssl before the patch. Of the modules that gevent warns about, only redis.asyncio
         # keeps unpatched names, and the API does not use it.
@@ -51,7 +51,7 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn is untyped
             del self._clients[connection]
 
     def timeout_ctx(self) -> "_Idle":
-        """Return the context of the wait for the next request of a connection."""
+        """Return the context in which a connection waits for its next request."""
         return _Idle(self._idle, self._clients[gevent.getcurrent()], self._keepalive)
 
     def _keepalive(self) -> gevent.Timeout:
@@ -61,19 +61,19 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn is untyped
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         super().handle_request(listener_name, req, sock, addr)
         if not _drain(req.body):
-            raise StopIteration  # closes the connection
-        sock.settimeout(None)  # removes the timeout that a failed read may have left
+            raise StopIteration  # gunicorn closes the connection
+        sock.settimeout(None)  # a failed read may leave its timeout
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
         for client in list(self._idle):
-            # Shut down a dup: gevent raises if the awaited socket itself is shut down.
+            # A duplicate, because gevent raises an error if the socket that a greenlet waits for is shut down.
             with suppress(OSError), fromfd(client.fileno(), client.family, client.type) as duplicate:
                 duplicate.shutdown(SHUT_RDWR)
 
 
 def _drain(body: Any) -> bool:
-    """Drain up to `MAX_DRAINED_BYTES` of an unread body; return whether it is exhausted."""
+    """Read and discard up to `MAX_DRAINED_BYTES` of an unread body; return whether its end was reached."""
     left = MAX_DRAINED_BYTES
     with suppress(OSError, ParseException, gevent.Timeout), gevent.Timeout(DRAIN_SECONDS):
         while left > 0:
@@ -85,7 +85,7 @@ def _drain(body: Any) -> bool:
 
 
 class _Idle:
-    """Context that lists a client as idle while its next request is awaited, with a timeout."""
+    """Context, with a timeout, in which a connection waits for its next request and is listed as idle."""
 
     def __init__(self, idle: set[socket], client: socket, timeout: Callable[[], gevent.Timeout]) -> None:
         self._idle = idle
@@ -94,7 +94,7 @@ class _Idle:
 
     def __enter__(self) -> None:
         self._idle.add(self._client)
-        # After the client is listed: a shutdown that begins here finds it, an earlier one shortens the timeout.
+        # Only after the client is listed: a shutdown closes listed clients and shortens the timeouts of later ones.
         self._timeout = self._make_timeout()
         self._timeout.__enter__()
 
@@ -105,9 +105,9 @@ class _Idle:
 
 
 def wait(connection: extensions.connection) -> None:
-    """Run other greenlets until PostgreSQL has answered.
+    """Run other greenlets until a call to PostgreSQL is complete.
 
-    Raises `OperationalError` if a connection takes too long: the driver's own timeout has no effect here.
+    Raises `OperationalError` if connecting takes too long: the timeout of the driver has no effect here.
     """
     from models.database import CONNECT_TIMEOUT_SECONDS  # imports peewee, so only after the patch
 

@@ -1,4 +1,4 @@
-"""Middleware of every request: its id, its log line, and a database connection where the resource needs one."""
+"""Middleware of every request: request id, log line, and a connection to PostgreSQL if the resource needs one."""
 
 import logging
 import re
@@ -17,15 +17,16 @@ from models.database import database, is_outage
 log = structlog.get_logger()
 debugging = logging.getLogger(__name__)
 
-#: After PostgreSQL was found unavailable, requests fail for this long without another attempt to connect.
+#: Time after a failed attempt to connect during which requests fail without another attempt.
 OUTAGE_HOLD_SECONDS = 1.0
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 class RequestLog:
-    """Gives each request an id, the client's own if it is valid, returns it in the answer, and logs the request.
+    """Middleware that gives each request an id, returns the id in the response, and logs the request.
 
-    Resources find the id as `req.context.request_id`; every log line of the request contains it.
+    A valid `X-Request-ID` of the client is used as the id. Resources read it from `req.context.request_id`; every log
+    line of the request contains it.
     """
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -34,13 +35,13 @@ class RequestLog:
         req.context.request_id = request_id
         req.context.started = perf_counter()
         resp.set_header("X-Request-ID", request_id)
-        structlog.contextvars.clear_contextvars()  # the requests of one connection share a context
+        structlog.contextvars.clear_contextvars()  # the requests of one connection share the context of structlog
         structlog.contextvars.bind_contextvars(request_id=request_id)
 
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, resource: Resource | None, _succeeded: bool
     ) -> None:
-        # Thousands of ingest requests a second, or dashboards that poll, would fill the log.
+        # Successful requests of ingest and of dashboards would fill the log.
         routine = (req.method == "GET" or _applies("routine", resource, req)) and resp.status_code < 400
         if routine and not debugging.isEnabledFor(logging.DEBUG):
             return
@@ -50,9 +51,9 @@ class RequestLog:
 
 
 class DatabaseConnection:
-    """Opens a PostgreSQL connection for each request, unless its resource sets `needs_database` to False.
+    """Middleware that opens a connection to PostgreSQL for each request whose resource has `needs_database`.
 
-    A resource that does not need the database never waits for PostgreSQL.
+    Requests to other resources never wait for PostgreSQL.
     """
 
     def __init__(self) -> None:
@@ -63,7 +64,10 @@ class DatabaseConnection:
         req.context.connected = _applies("needs_database", resource, req) and self._connect()
 
     def _connect(self) -> bool:
-        """Connect. During an outage one request at a time tries; the requests behind it fail with the same answer."""
+        """Connect to PostgreSQL; return whether this call opened the connection.
+
+        During an outage only one request at a time tries to connect; the requests that wait for it get a 503 as well.
+        """
         with self._lock:
             if monotonic() < self._unavailable_until:
                 raise problems.unavailable("PostgreSQL is unavailable")
@@ -80,6 +84,6 @@ class DatabaseConnection:
 
 
 def _applies(trait: str, resource: Resource | None, req: falcon.Request) -> bool:
-    """Return whether a resource has a trait for the method of this request."""
+    """Return whether `trait`, an attribute of the resource, applies to the method of this request."""
     value = getattr(resource or Resource, trait)
     return value if isinstance(value, bool) else req.method in value

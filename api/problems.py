@@ -1,6 +1,6 @@
-"""Errors as RFC 9457 problem details: one table maps each exception to an answer.
+"""Errors as RFC 9457 problem details: one table maps each exception to a response.
 
-`type` is `/problems/` and the title in lower case: a stable name for programs.
+`type` is `/problems/` and the title in lower case: a stable name that programs can compare.
 """
 
 import random
@@ -26,16 +26,16 @@ from rules import validation
 log = structlog.get_logger()
 
 App = falcon.App[falcon.Request, falcon.Response]
-Error = dict[str, Any]  # {"field", "message"}, and "index" for an event of a batch
+Error = dict[str, Any]  # with the keys "field" and "message", and "index" for an event of a batch
 
-#: Most errors in one answer, so that hostile input cannot make an answer larger than the request.
+#: Maximum number of errors in one response, so that hostile input cannot make the response larger than the request.
 MAX_ERRORS = 1_000
 MAX_FIELD_CHARACTERS = 200
 RETRY_AFTER_SLOW_QUERY_SECONDS = 30
 
 
 class Problem(falcon.HTTPError):
-    """An error answer. `errors` name the fields that are invalid."""
+    """Error response. Each item of `errors` names an invalid field."""
 
     def __init__(
         self,
@@ -51,12 +51,12 @@ class Problem(falcon.HTTPError):
 
 
 def field_error(field: str, message: str) -> Error:
-    """Return the error of one field."""
+    """Return an item of `errors` for one field."""
     return {"field": field, "message": message}
 
 
 def invalid(errors: Sequence[Error], title: str = "Invalid request", status: int = HTTPStatus.BAD_REQUEST) -> Problem:
-    """Return a 400, or another `status`, that names each invalid field: the first `MAX_ERRORS` of them."""
+    """Return a problem with status 400, or `status`, that lists the invalid fields, at most `MAX_ERRORS` of them."""
     detail = f"{len(errors)} error{'s' if len(errors) != 1 else ''}; see errors"
     if len(errors) > MAX_ERRORS:
         detail = f"More than {MAX_ERRORS} errors; the first {MAX_ERRORS} are in errors"
@@ -64,12 +64,12 @@ def invalid(errors: Sequence[Error], title: str = "Invalid request", status: int
 
 
 def too_large(detail: str, errors: Sequence[Error]) -> Problem:
-    """Return a 413."""
+    """Return a problem with status 413."""
     return Problem(413, detail, title="Too large", errors=errors)
 
 
 def unsupported(header: str, message: str, accepted: dict[str, str]) -> Problem:
-    """Return a 415 for an unsupported request header; the headers `accepted` list the supported values."""
+    """Return a problem with status 415 for a request header. The response headers `accepted` list its supported values."""
     return Problem(
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         f"The {header} of the request is not supported",
@@ -79,26 +79,29 @@ def unsupported(header: str, message: str, accepted: dict[str, str]) -> Problem:
 
 
 def unavailable(detail: str, retry_after: float = RETRY_AFTER_SECONDS) -> Problem:
-    """Return a 503 with a `Retry-After` of about `retry_after` seconds, randomized to spread the retries."""
+    """Return a problem with status 503 and a `Retry-After` that is randomized around `retry_after` seconds."""
     seconds = max(1, round(retry_after * random.uniform(0.5, 1.5)))  # noqa: S311 - spreads load, protects no secret
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(seconds)})
 
 
 def flatten(messages: Any, root: str = "body") -> Iterator[Error]:
-    """Yield the errors of a `marshmallow.ValidationError`: field names are dotted paths, `root` is the whole value."""
+    """Yield an item of `errors` for each message of a `marshmallow.ValidationError`.
+
+    Field names are dotted paths; `root` is the field name for the whole value.
+    """
     for path, message in validation.flatten(messages):
         yield field_error(printable(path) or root, message)
 
 
 def printable(name: str) -> str:
-    """Return a name from the request in printable form: escaped where it is not text, and shortened."""
+    """Return a name from the request with unprintable characters escaped, and shortened."""
     shown = name.encode("utf-8", "backslashreplace").decode()
     shown = re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\x{ord(found[0]):02x}", shown)
     return shown if len(shown) <= MAX_FIELD_CHARACTERS else f"{shown[:MAX_FIELD_CHARACTERS]}…"
 
 
 def install(app: App) -> None:
-    """Answer every error of the application with a problem."""
+    """Register the error handlers of the application, which respond with problems."""
     app.set_error_serializer(_serialize)
     for exception, translate in TABLE.items():
         app.add_error_handler(exception, _handler(translate))
@@ -163,7 +166,7 @@ def _serialize(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPErr
     try:
         resp.data = msgspec.json.encode(problem)
     except UnicodeEncodeError:
-        # A name from the request was not escaped with `printable`: answer without it rather than fail.
+        # A name from the request was not escaped with `printable`: respond without it, because an error would follow.
         log.error("problem_not_printable", title=title)
         resp.data = msgspec.json.encode({**problem, "detail": title, "errors": []})
 

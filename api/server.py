@@ -1,4 +1,4 @@
-"""The HTTP API behind gunicorn: a parent process that listens, and worker processes with many greenlets each."""
+"""Server of the HTTP API: a gunicorn parent process, and worker processes that handle requests in greenlets."""
 
 import socket
 from typing import Any
@@ -14,10 +14,10 @@ from eventpulse.settings import ConnectedSettings
 
 log = structlog.get_logger()
 
-#: Concurrent connections of a worker: a slow client occupies a greenlet, not a thread.
+#: Maximum number of concurrent connections of one worker process; a connection occupies a greenlet, not a thread.
 CONNECTIONS = 1_000
 GRACE_SECONDS = 2
-KEEPALIVE_SECONDS = 75  # longer than reverse proxies keep idle connections, so the proxy closes first
+KEEPALIVE_SECONDS = 75  # longer than the timeout of reverse proxies, so that the proxy closes idle connections first
 
 
 def run(settings: ConnectedSettings) -> int:
@@ -26,18 +26,18 @@ def run(settings: ConnectedSettings) -> int:
     Raises `PortError` if the address is in use, and `PreflightError` if Redis could lose events.
     """
     ports.ensure_free(settings.host, settings.port, "EVENTPULSE_PORT")
-    # Ingest does not need PostgreSQL.
+    # Only Redis is checked, because ingest does not need PostgreSQL.
     preflight.ensure(preflight.check_redis(settings.redis_url, settings.max_redis_memory_percent))
-    gunicorn.http.wsgi.SERVER = "EventPulse"  # hides the server software in the Server header
+    gunicorn.http.wsgi.SERVER = "EventPulse"  # the header `Server` must not name the server software
     try:
         _Server(settings).run()
-    except SystemExit as end:  # raised by gunicorn's parent process when it stops
+    except SystemExit as end:  # raised by the parent process of gunicorn when it stops
         return end.code if isinstance(end.code, int) else 0
     return 0
 
 
 class _Logger(gunicorn.glogging.Logger):  # type: ignore[misc] # gunicorn is untyped
-    """gunicorn's loggers without their own handlers, so that their records go to the application's log."""
+    """Loggers of gunicorn without handlers of their own, so that their records go to the log of the application."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
@@ -59,9 +59,9 @@ class _Server(gunicorn.app.base.BaseApplication):  # type: ignore[misc] # gunico
             "worker_connections": CONNECTIONS,
             "keepalive": KEEPALIVE_SECONDS,
             "graceful_timeout": GRACE_SECONDS,
-            # The kernel balances connections over the workers; with a shared socket one worker could get all of them.
+            # One socket for each worker: a single worker could accept all connections of a shared socket.
             "reuse_port": hasattr(socket, "SO_REUSEPORT"),
-            "control_socket_disable": True,  # all installations of a user would share the path in the home folder
+            "control_socket_disable": True,  # by default all installations of a user share a path in the home folder
             "logger_class": _Logger,
             "loglevel": "warning",  # `api_ready` reports the start
             "when_ready": self._ready,

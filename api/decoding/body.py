@@ -15,23 +15,23 @@ from api import problems
 from api.decoding import lenient_json
 
 CHUNK_BYTES = 64 * 1024
-#: Longest wait for the next bytes of a body.
+#: Maximum number of seconds to wait for the next bytes of a body.
 IDLE_SECONDS = 5.0
-#: Longest time for a whole body.
+#: Maximum number of seconds to read a whole body.
 BODY_SECONDS = 30.0
-GZIP = 16 + zlib.MAX_WBITS  # zlib then expects a gzip header and verifies the checksum at the end
+GZIP = 16 + zlib.MAX_WBITS  # 16: zlib expects a gzip header and verifies the checksum at the end
 
 
 class Stream(Protocol):
-    """A readable body."""
+    """Request body that can be read."""
 
     def read(self, size: int) -> bytes:
-        """Return at most `size` bytes; none at the end."""
+        """Return at most `size` bytes, or no bytes at the end of the body."""
         ...
 
 
 def read(req: falcon.Request, max_bytes: int) -> bytes:
-    """Return the body of a request, decompressed.
+    """Return the decompressed body of a request.
 
     Raises `problems.Problem`: 413 above `max_bytes`, 415 for an encoding other than gzip, 400 for an incomplete or
     damaged body, 408 for a body that arrives too slowly.
@@ -54,7 +54,7 @@ def read(req: falcon.Request, max_bytes: int) -> bytes:
 
 
 def read_json(req: falcon.Request, max_bytes: int) -> Any:
-    """Return the JSON value of a request. Raises `problems.Problem` as `read` does, and 400 if it is not JSON."""
+    """Return the JSON value of a body. Raises `problems.Problem` as `read` does, and 400 if the body is not JSON."""
     return lenient_json.parse_single(read(req, max_bytes))[0]
 
 
@@ -82,18 +82,18 @@ def _chunks(req: falcon.Request, declared: int | None, max_bytes: int) -> Iterat
 
 @contextmanager
 def _idle_timeout(req: falcon.Request) -> Iterator[None]:
-    """Limit the wait for each read from the client's connection."""
+    """Limit the time of each read from the client's connection during the block."""
     connection: socket | None = req.env.get("gunicorn.socket")
     if connection is None:
         yield
         return
     connection.settimeout(IDLE_SECONDS)
     yield
-    connection.settimeout(None)  # kept after a failure: the server then drains a part of the remaining body
+    connection.settimeout(None)  # not after a failure: the server drains a part of the body with the timeout
 
 
 def _decompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Decompress at most one chunk at a time; a body may consist of several gzip members (RFC 1952, 2.2)."""
+    """Yield the decompressed body in chunks; a body may consist of several gzip members (RFC 1952, 2.2)."""
     member = zlib.decompressobj(GZIP)
     started = False
     try:

@@ -1,6 +1,6 @@
-"""Fast decoding of events: typed decoders first, the schema only to explain what they rejected.
+"""Fast decoding of events: typed decoders, and the schema only to explain why a body was rejected.
 
-Both accept the same events; a property test checks that. The schema is the contract.
+The decoders and the schema accept the same events, as a property test checks. The schema is the contract.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,12 +30,12 @@ from eventpulse.settings import Settings
 #: Namespace of the UUIDv5 ids that are derived from an Idempotency-Key. Changing it changes the ids of retries.
 IDEMPOTENCY_NAMESPACE = UUID("4a3f8f0e-64b1-4d0b-9f0e-2f6f4b1f1c55")
 
-#: Most bytes that the server adds to an event: its id, empty objects and `received_at`.
+#: Maximum number of bytes that the server adds to an event: the id, empty objects and `received_at`.
 ADDED_BYTES = 128
 
 
 class IncomingEvent(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """An event as clients send it; the fields are encoded in this order."""
+    """Event in a request body. The fields are encoded for the queue in this order."""
 
     event_id: UUID | None = None
     event_type: Name
@@ -46,17 +46,17 @@ class IncomingEvent(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Envelope(msgspec.Struct, forbid_unknown_fields=True):
-    """A batch as an object with the field `events`."""
+    """Batch in the form of an object with the field `events`."""
 
     events: list[IncomingEvent]
 
 
 @dataclass(frozen=True, slots=True)
 class BodyFormat:
-    """How a body contains its events.
+    """Format of a request body that contains events.
 
-    `decode` reads valid events fast. `parse` returns JSON values of any shape, so that errors can be explained.
-    The errors of a batch have an index.
+    `decode` returns valid events, fast. `parse` returns JSON values of any shape, so that errors can be explained.
+    `is_batch`: whether each error contains the index of its event.
     """
 
     decode: Callable[[bytes], list[IncomingEvent]]
@@ -115,7 +115,7 @@ def decode(body: bytes, body_format: BodyFormat, limits: Settings, idempotency_k
 
 
 def finalize(events: list[IncomingEvent], idempotency_key: str | None) -> ValidEvents:
-    """Complete and encode events. Raises `ValueError` for what only the schema rejects: depth, NUL, years."""
+    """Complete and encode events. Raises `ValueError` for deep nesting, NUL and years that only the schema rejects."""
     suffix = b',"received_at":%b}' % _encode(datetime.now(UTC))
     ids: list[UUID] = []
     encoded: list[bytes] = []
@@ -124,7 +124,7 @@ def finalize(events: list[IncomingEvent], idempotency_key: str | None) -> ValidE
         if event.event_id is None:
             event.event_id = uuid7() if idempotency_key is None else derived_id(idempotency_key, index, event)
         text = _encode(event)
-        # Counting brackets is cheap and rules out deep nesting; two belong to the event and to its other object.
+        # Few brackets exclude deep nesting, and counting is fast. Two belong to the event and its other object.
         if text.count(b"{") + text.count(b"[") > MAX_DEPTH + 2 and (
             is_nested_too_deeply(event.payload) or is_nested_too_deeply(event.metadata)
         ):
@@ -137,12 +137,12 @@ def finalize(events: list[IncomingEvent], idempotency_key: str | None) -> ValidE
 
 
 def derived_id(idempotency_key: str, index: int, event: IncomingEvent) -> UUID:
-    """Return the id of an event without one: a UUIDv5 of the key, the index in the body and a digest of the event.
+    """Return a UUIDv5 of the key, the index in the body and a digest of the event.
 
-    The same request gives the same ids. Another event under the same key gets another id, so it is stored as well.
-    The identity of the caller, when requests have one, must become a part of this name.
+    A repeated request gets the same ids. Another event with the same key gets another id, so that it is stored too.
+    If requests are authenticated in future, the caller's identity must be a part of the name.
     """
-    digest = blake2b(_encode_canonical(event), digest_size=16).hexdigest()  # the id and received_at are not set yet
+    digest = blake2b(_encode_canonical(event), digest_size=16).hexdigest()  # no `event_id` and `received_at` yet
     return uuid5(IDEMPOTENCY_NAMESPACE, f"{index}:{idempotency_key}:{digest}")
 
 
@@ -167,7 +167,7 @@ def _event_too_large(oversized: list[int], body_format: BodyFormat, limits: Sett
 def _explain(values: list[Any], body_format: BodyFormat, rejection: Exception) -> problems.Problem:
     errors = list(islice(_errors(values, body_format), problems.MAX_ERRORS + 1))
     if not errors:
-        # A field that is given twice: the parser keeps the last value, so the schema finds no error.
+        # A field occurs twice in the object: the parser keeps its last value, so the schema finds no error.
         errors = [problems.field_error("event", str(rejection))]
     return problems.invalid(errors, "Invalid event")
 

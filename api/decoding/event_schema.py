@@ -1,4 +1,4 @@
-"""The contract of an event: which values are valid, and the messages for those that are not."""
+"""Schema of an event: the validation of its fields, and the messages for invalid values."""
 
 import math
 import re
@@ -13,7 +13,7 @@ from marshmallow import RAISE, Schema, ValidationError, fields
 
 MAX_DEPTH = 32
 MAX_NAME_CHARACTERS = 255
-#: Most issues that are listed for one object.
+#: Maximum number of errors in the response for one object.
 MAX_ISSUES = 100
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -23,7 +23,7 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_CHARACTERS)
 
 
 def to_utc(time: datetime) -> datetime:
-    """Return the time in UTC. Raises `ValueError` outside the years 1970 to 9999."""
+    """Return the time in UTC. Raises `ValueError` if the year is not between 1970 and 9999."""
     try:
         in_utc = time.astimezone(UTC)
     except OverflowError:
@@ -51,7 +51,7 @@ def json_issues(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[
 
 
 def is_nested_too_deeply(value: dict[str, Any] | list[Any], levels: int = MAX_DEPTH) -> bool:
-    """Return whether objects and arrays are nested more than `levels` times, as `json_issues` checks, but faster."""
+    """Return whether objects and arrays are nested more than `levels` deep: the check of `json_issues`, but faster."""
     inner = value.values() if isinstance(value, dict) else value
     return levels == 0 or any(is_nested_too_deeply(each, levels - 1) for each in inner if isinstance(each, dict | list))
 
@@ -65,7 +65,7 @@ def text_issues(text: str) -> Iterator[str]:
 
 
 class NameField(fields.String):
-    """A string of 1 to 255 characters."""
+    """Field for a string of 1 to 255 characters."""
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
         try:
@@ -78,7 +78,7 @@ class NameField(fields.String):
 
 
 class IdField(fields.UUID):
-    """A UUID."""
+    """Field for a UUID."""
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> UUID:
         try:
@@ -88,7 +88,7 @@ class IdField(fields.UUID):
 
 
 class TimestampField(fields.AwareDateTime):
-    """An ISO-8601 time with a zone, converted to UTC."""
+    """Field for an ISO 8601 time with a time zone; the value is converted to UTC."""
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> datetime:
         try:
@@ -100,7 +100,7 @@ class TimestampField(fields.AwareDateTime):
 
 
 class ObjectField(fields.Dict):
-    """A JSON object that PostgreSQL can store."""
+    """Field for a JSON object that PostgreSQL can store."""
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -114,7 +114,7 @@ class ObjectField(fields.Dict):
 
 
 class EventSchema(Schema):
-    """One event, as clients send it."""
+    """Schema of one event in a request body."""
 
     class Meta:
         unknown = RAISE
@@ -124,7 +124,7 @@ class EventSchema(Schema):
     event_id = IdField(
         allow_none=True,
         load_default=None,
-        metadata={"description": "generated if absent; an event with a known id is accepted, and stored once"},
+        metadata={"description": "id, generated if absent; a duplicate of a stored event is accepted, but not stored"},
     )
     event_type = NameField(required=True)
     source = NameField(required=True)

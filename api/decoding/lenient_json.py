@@ -1,7 +1,7 @@
-"""Lenient JSON parser for rejected requests: it accepts what `decode` rejects, so that the schema can name the field.
+"""Lenient JSON parser for rejected requests, so that the schema can name the invalid field.
 
-NaN, Infinity, numbers out of range and lone surrogates become values. Nesting that is too deep for the parser is cut
-to a depth that is still too deep for an event.
+NaN, Infinity, numbers out of range and lone surrogates, which `decode` rejects, become values. A text that is nested too deeply for the parser
+is cut at a depth that the schema still rejects.
 """
 
 import json
@@ -13,17 +13,17 @@ from typing import Any
 from api import problems
 from api.decoding.event_schema import MAX_DEPTH
 
-#: Deeper than any valid batch: an event in an array in an object.
+#: Nesting depth at which a text is cut; greater than the depth of any valid batch (an event in an array in an object).
 PARSED_DEPTH = MAX_DEPTH + 8
-MAX_DIGITS = 4_300  # of an integer with its sign, as the fast decoder counts them
+MAX_DIGITS = 4_300  # Maximum length of an integer; the sign counts as a digit, as in the fast decoder.
 
-# An unterminated string matches up to the end of the text: a retry at each of its quotes would take quadratic time.
+# An unterminated string matches up to the end of the text: a search from each of its quotes would take quadratic time.
 TOKEN = re.compile(r'"[^"\\]*+(?:\\.?[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """Text that is not JSON, and the reason."""
+    """Reason why a text is not JSON."""
 
     reason: str
 
@@ -47,12 +47,12 @@ def parse(text: bytes, location: str = "") -> Any:
 
 
 def parse_single(body: bytes) -> list[Any]:
-    """Return the value of a body in a list. Raises `problems.Problem` if it is not JSON."""
+    """Return a list with the value of the body. Raises `problems.Problem` if the body is not JSON."""
     return [_well_formed(parse(body))]
 
 
 def parse_batch(body: bytes) -> list[Any]:
-    """Return the values of an array, or of an object with `events`. Raises `problems.Problem` for anything else."""
+    """Return the items of an array, or of `events` in an object. Raises `problems.Problem` for any other body."""
     batch = _well_formed(parse(body))
     errors: list[problems.Error] = []
     if isinstance(batch, dict):

@@ -1,1 +1,1 @@
-"""The WebSocket gateway, a process of its own."""
+"""WebSocket gateway, which runs as a separate process."""

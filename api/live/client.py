@@ -1,4 +1,4 @@
-"""One WebSocket client of the live gateway, with its queue of frames."""
+"""WebSocket client of the live gateway, with its queue of frames."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
-#: Longest close handshake; after that the connection is aborted.
+#: Maximum duration of the close handshake; after that the connection is aborted.
 CLOSE_SECONDS = 2.0
 
 log = structlog.get_logger()
@@ -17,8 +17,8 @@ log = structlog.get_logger()
 class LiveClient:
     """Client with a bounded queue. A client that does not read its frames is disconnected and delays no other client.
 
-    max_frames: capacity of the queue.
-    stall_seconds: longest time to send one frame.
+    max_frames: maximum number of frames in the queue.
+    stall_seconds: maximum time to send one frame.
     """
 
     def __init__(self, connection: ServerConnection, max_frames: int, stall_seconds: float) -> None:
@@ -62,7 +62,7 @@ class LiveClient:
                     return
 
     async def _receive(self) -> None:
-        """Read and ignore messages: pongs and close frames are only processed while reading."""
+        """Read and discard messages, because pongs and close frames are only processed during a read."""
         with contextlib.suppress(ConnectionClosed):
             async for _ in self._connection:
                 pass

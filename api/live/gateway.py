@@ -1,7 +1,7 @@
-"""The live gateway: a process that forwards anomalies from Redis Pub/Sub to every open WebSocket.
+"""Live gateway: a process that forwards anomalies from Redis Pub/Sub to every open WebSocket.
 
-It is separate from the API, so that open dashboards do not slow down ingest. Frames are not stored: a client that was
-disconnected reads `GET /anomalies`.
+The gateway is separate from the API, so that open dashboards do not slow down ingest. Frames are not stored: a client
+that was disconnected must read `GET /anomalies`.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ from eventpulse.settings import Settings
 from notifiers.live import LIVE_CHANNEL
 
 PING_SECONDS = 30.0
-#: Most frames that wait for one client; above that the client is disconnected.
+#: Maximum number of frames in the queue of one client; a client that exceeds it is disconnected.
 CLIENT_FRAMES = 100
 MAX_CLIENTS = 1_000
-#: Largest message from a client. Messages are ignored; control frames must fit.
+#: Maximum size of a message from a client: enough for control frames, because other messages are ignored.
 MAX_CLIENT_BYTES = 1_024
-#: Redis is pinged after this time without a message; after the same time again the subscription counts as lost.
+#: Time without a message from Redis after which Redis is pinged; after the same time again the subscription is lost.
 REDIS_SILENCE_SECONDS = 5.0
-#: Pauses between attempts to subscribe.
+#: First and maximum pause between two attempts to subscribe.
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 5.0
 
@@ -41,7 +41,7 @@ log = structlog.get_logger()
 
 
 def run(settings: Settings, redis_url: str) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code. Raises `PortError` if the address is not available."""
+    """Serve until SIGTERM or SIGINT; return the exit code. Raises `PortError` if the gateway cannot use its address."""
     ports.ensure_free(settings.host, settings.live_port, "EVENTPULSE_LIVE_PORT")
     asyncio.run(_serve_until_stopped(settings, redis_url))
     return 0
@@ -58,7 +58,7 @@ async def _serve_until_stopped(settings: Settings, redis_url: str) -> None:
 
 
 class Gateway:
-    """One subscription to Redis, and the clients that its messages are forwarded to.
+    """Subscription to Redis, and the clients to which its messages are forwarded.
 
     `subscribed`: whether the subscription is established.
     """
@@ -82,13 +82,13 @@ class Gateway:
 
     @contextlib.asynccontextmanager
     async def listening(self, host: str, port: int) -> AsyncIterator[Server]:
-        """Accept clients and stay subscribed inside the block; at its end clients get the close code 1001."""
+        """Accept clients and stay subscribed during the block; close the connections with code 1001 at its end."""
         server = await serve(
             self._serve_client,
             host,
             port,
             process_request=self._check_request,
-            compression=None,  # frames are small, and a compressor for each client takes much memory
+            compression=None,  # frames are small, and a compressor for each client needs much memory
             ping_interval=self._ping_seconds,
             ping_timeout=self._ping_seconds,
             close_timeout=CLOSE_SECONDS,
@@ -98,7 +98,7 @@ class Gateway:
             async with asyncio.TaskGroup() as background:
                 subscription = background.create_task(self._stay_subscribed())
                 yield server
-                # Repeat: redis-py swallows a cancellation that coincides with one of its timeouts.
+                # Cancel repeatedly, because redis-py discards a cancellation that coincides with a timeout.
                 while not subscription.done():
                     subscription.cancel()
                     await asyncio.wait([subscription], timeout=0.1)
@@ -110,7 +110,7 @@ class Gateway:
                 client.abort()
 
     def _check_request(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Return the answer to an HTTP request; None to open a WebSocket."""
+        """Return the response to an HTTP request, or None to open a WebSocket."""
         match request.path.partition("?")[0]:
             case "/ws" if not _is_same_origin(request):
                 return connection.respond(HTTPStatus.FORBIDDEN, "Cross-origin requests are not allowed.\n")
@@ -136,7 +136,7 @@ class Gateway:
             self.clients.discard(client)
 
     async def _stay_subscribed(self) -> None:
-        """Subscribe again whenever the subscription is lost."""
+        """Subscribe to Redis, and subscribe again whenever the subscription is lost."""
         failures = 0
         while True:
             try:
@@ -150,13 +150,13 @@ class Gateway:
             await asyncio.sleep(backoff_seconds(failures, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS))
 
     async def _forward(self) -> None:
-        """Forward frames until the subscription is lost. Raises the `redis.RedisError` or `OSError` that ended it."""
+        """Forward frames until the subscription is lost. Raises `redis.RedisError` or `OSError` then."""
         silence = self._redis_silence_seconds
         redis_client = redis.asyncio.Redis.from_url(
             self._redis_url,
             socket_timeout=silence,
             socket_connect_timeout=silence,
-            retry=Retry(NoBackoff(), 0),  # _stay_subscribed retries: redis-py would hide that the subscription is lost
+            retry=Retry(NoBackoff(), 0),  # with its own retries, redis-py would hide that the subscription is lost
         )
         async with redis_client, redis_client.pubsub() as subscription:
             await subscription.subscribe(LIVE_CHANNEL)
@@ -176,11 +176,11 @@ class Gateway:
                 elif message["type"] == "message":
                     for client in self.clients:
                         client.enqueue(message["data"])
-                    # redis-py returns the messages of a burst without yielding: let the clients send meanwhile.
+                    # redis-py returns the messages of a burst without yielding, so let other tasks send frames.
                     await asyncio.sleep(0)
 
 
 def _is_same_origin(request: Request) -> bool:
-    """Return whether `Origin`, if present, matches `Host`: browsers let pages of any host open a WebSocket."""
+    """Return whether `Origin` is absent or matches `Host`, because browsers let a page of any host open a WebSocket."""
     origin = request.headers.get("Origin")
     return origin is None or urlsplit(origin).hostname == urlsplit(f"//{request.headers.get('Host', '')}").hostname

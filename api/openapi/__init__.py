@@ -1,1 +1,1 @@
-"""The OpenAPI document, assembled from the routes and the descriptions beside each resource."""
+"""OpenAPI document, generated from the routes and the description of each resource."""

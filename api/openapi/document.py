@@ -1,4 +1,4 @@
-"""`/api/v1/openapi.json`: the routes, the operations of each resource, and the schemas that check requests."""
+"""`/api/v1/openapi.json`: the operations of every route, and the schemas of requests and responses."""
 
 import re
 from functools import cached_property
@@ -21,13 +21,13 @@ API_VERSION = "1.0"
 IF_MATCH = {
     "in": "header",
     "name": "If-Match",
-    "description": "the ETag of the version to change; a newer version is answered with 412",
+    "description": "ETag of the version to change; the response is 412 if a newer version is stored",
     "schema": {"type": "string"},
 }
 
 
 class DocumentResource(Resource):
-    """`GET /api/v1/openapi.json`. `routes` are the routes to describe."""
+    """`GET /api/v1/openapi.json`. `routes`: the routes that the document describes."""
 
     operations = {"on_get": Operation("Get this document", {"type": "object"})}
     needs_database = False
@@ -83,13 +83,13 @@ def _failure(status: int) -> dict[str, Any]:
 
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:
-    """Describe the variables of a path; all of them are ids."""
+    """Return the descriptions of the variables of a path; every variable is an id."""
     names = re.findall(r"{(\w+)}", path)
     return [{"in": "path", "name": name, "required": True, "schema": UUID} for name in names]
 
 
 def _schema_name(schema: type[Schema] | Schema) -> str:
-    """Return the name of a request schema: `RuleSchema` becomes RuleInput, or RulePatch if all fields are optional."""
+    """Return the name of a request schema: for `RuleSchema`, RuleInput or, if all fields are optional, RulePatch."""
     kind = schema if isinstance(schema, type) else type(schema)
     partial = isinstance(schema, Schema) and schema.partial
     return kind.__name__.removesuffix("Schema") + ("Patch" if partial else "Input")

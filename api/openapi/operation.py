@@ -1,4 +1,4 @@
-"""Descriptions of operations and routes. Each resource describes its own operations."""
+"""OpenAPI descriptions of operations, which each resource contains, and routes."""
 
 import re
 from collections.abc import Mapping
@@ -18,14 +18,15 @@ Body = JsonSchema | Schema | type[Schema]
 
 @dataclass(frozen=True)
 class Operation:
-    """One method of one path.
+    """Description of one method of one path.
 
-    summary: one sentence for the reader of the document.
-    answer: JSON schema of a successful answer; None for an answer without a body.
-    status: status of a successful answer.
+    summary: one sentence, without a full stop.
+    answer: JSON schema of the body of a successful response; None if it has no body.
+    status: HTTP status of a successful response.
     query: schema that checks the query string.
-    body: schema of the request body, by media type; `example` is one of them.
-    failures: statuses of the errors.
+    body: schema of the request body, by media type.
+    example: example of a request body.
+    failures: HTTP statuses of the possible errors.
     """
 
     summary: str
@@ -38,12 +39,12 @@ class Operation:
 
 
 class Resource:
-    """Base of the Falcon resources of the API, which describe themselves.
+    """Base class of the Falcon resources of the API, with the description of their operations.
 
-    operations: descriptions by the name of the responder, for example `on_get` or, with a suffix, `on_get_one`.
-    schemas: JSON schemas of its answers by name, for `ref`.
+    operations: operation by name of the responder, such as `on_get` or, with a suffix, `on_get_one`.
+    schemas: JSON schemas of responses by name, for `ref`.
     needs_database: whether requests need a connection to PostgreSQL, or the methods that do.
-    routine: whether successful requests are logged at level debug, or the methods for which they are.
+    routine: whether successful requests are logged at level debug, as all GET requests are; or the methods for which.
     """
 
     operations: ClassVar[Mapping[str, Operation]]
@@ -53,34 +54,34 @@ class Resource:
 
 
 class Route(NamedTuple):
-    """A path, its resource, and the suffix of the responders that answer it."""
+    """Path, its resource, and the suffix of the responders for this path."""
 
     path: str
     resource: Resource
     suffix: str = ""
 
     def operations(self) -> dict[str, Operation]:
-        """Return the operations at this path by their method in lower case."""
+        """Return the operations of this path, by method in lower case."""
         found = {RESPONDER.fullmatch(name): operation for name, operation in self.resource.operations.items()}
         return {match[1]: operation for match, operation in found.items() if match and match[2] == self.suffix}
 
 
 def mount(path: str, resource: Resource, **subpaths: str) -> list[Route]:
-    """Return the routes of a resource: `path`, and each subpath for the responders whose suffix is its name."""
+    """Return the routes of a resource: `path` and each subpath, whose name is the suffix of its responders."""
     return [Route(path, resource), *(Route(path + subpath, resource, suffix) for suffix, subpath in subpaths.items())]
 
 
 def listing(summary: str, name: str, query: type[Schema], *failures: int) -> Operation:
-    """Describe a list of pages of the schema `name`."""
+    """Return the description of a paged list of rows with the schema `name`."""
     return Operation(summary, page_of(name), query=query, failures=tuple(sorted((400, 503, *failures))))
 
 
 def reading(summary: str, name: str) -> Operation:
-    """Describe reading one row of the schema `name`."""
+    """Return the description of reading one row with the schema `name`."""
     return Operation(summary, ref(name), failures=(400, 404, 503))
 
 
 def writing(summary: str, name: str, body: Body, example: Any, *failures: int, status: int = 200) -> Operation:
-    """Describe a request with a JSON body that answers a row of the schema `name`."""
+    """Return the description of a request with a JSON body whose response is a row with the schema `name`."""
     failures = tuple(sorted((400, 413, 415, 503, *failures)))
     return Operation(summary, ref(name), status, body={JSON: body}, example=example, failures=failures)

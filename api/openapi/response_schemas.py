@@ -1,4 +1,4 @@
-"""Building blocks of JSON schemas for answers, and the schemas that every resource shares."""
+"""Functions that build JSON schemas of responses, and the schemas that every resource uses."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -29,17 +29,17 @@ COLUMNS: dict[type[peewee.Field], JsonSchema] = {
 
 
 def object_of(properties: Mapping[str, JsonSchema]) -> JsonSchema:
-    """Return the schema of an object that always has all of these properties."""
+    """Return the schema of an object in which all of these properties are required."""
     return {"type": "object", "properties": dict(properties), "required": list(properties)}
 
 
 def nullable(schema: JsonSchema) -> JsonSchema:
-    """Return the schema of a value that may be null."""
+    """Return a copy of `schema` that also allows null."""
     return {**schema, "type": [schema["type"], "null"]}
 
 
 def array(items: JsonSchema) -> JsonSchema:
-    """Return the schema of an array."""
+    """Return the schema of an array with these items."""
     return {"type": "array", "items": items}
 
 
@@ -49,17 +49,17 @@ def choice(*values: str) -> JsonSchema:
 
 
 def ref(name: str) -> JsonSchema:
-    """Return a reference to the schema of this name."""
+    """Return a reference to the schema with this name."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def page_of(name: str) -> JsonSchema:
-    """Return the schema of a page of rows of the schema `name`."""
+    """Return the schema of a page of rows with the schema `name`."""
     return object_of({"data": array(ref(name)), "pagination": ref("Pagination")})
 
 
 def row(model: type[Row], hidden: Collection[str] = (), **more: JsonSchema) -> JsonSchema:
-    """Return the schema of a row: the columns of the table except the `hidden` ones, and `more` properties."""
+    """Return the schema of a row: the columns of the table without the `hidden` ones, and the properties in `more`."""
     fields = {name: field for name, field in model._meta.fields.items() if name not in hidden}
     columns = {
         name: nullable(COLUMNS[type(field)]) if field.null else COLUMNS[type(field)] for name, field in fields.items()
@@ -79,14 +79,14 @@ SHARED_SCHEMAS: dict[str, JsonSchema] = {
     },
     "Problem": {
         "type": "object",
-        "description": "an error, as problem details (RFC 9457)",
+        "description": "error, as problem details (RFC 9457)",
         "properties": {
             "type": STRING,
             "title": STRING,
             "status": INTEGER,
             "detail": STRING,
             "instance": STRING,
-            "request_id": STRING | {"description": "the X-Request-ID of the answer, which is also in the server log"},
+            "request_id": STRING | {"description": "X-Request-ID of the response, which is also in the server log"},
             "errors": array(ref("FieldError")),
         },
         "required": ["type", "title", "status", "detail", "instance", "request_id"],

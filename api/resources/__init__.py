@@ -1,1 +1,1 @@
-"""The resources of the HTTP API: each file has one noun with its query schema and its OpenAPI operations."""
+"""Resources of the HTTP API: one file for each, with its query schema and its OpenAPI operations."""

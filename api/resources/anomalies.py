@@ -1,4 +1,4 @@
-"""Anomalies, and their deliveries to channels."""
+"""Resource of anomalies and of their deliveries to channels."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from models.delivery import Delivery
 NEWEST_FIRST = (Anomaly.detected_at, Anomaly.anomaly_id)
 FILTERS = {"rule_id": Anomaly.rule_id, "severity": Anomaly.severity, "event_id": Anomaly.event_id}
 
-#: Columns that only workers use: deduplication, cooldowns and claims.
+#: Columns for deduplication, cooldowns and claims, which only workers use.
 INTERNAL = {"dedupe_key", "series", "cooldown_anchor", "anomaly", "due_at"}
 
 
@@ -27,11 +27,11 @@ class AnomalyQuery(Period):
 
     rule_id = IdField()
     severity = fields.String(validate=validate.OneOf(SEVERITIES))
-    event_id = IdField(metadata={"description": "the event that triggered the rule"})
+    event_id = IdField(metadata={"description": "id of the event that triggered the rule"})
 
 
 class AnomaliesResource(Resource):
-    """`/api/v1/anomalies` and `/api/v1/anomalies/{anomaly_id}`, which adds the deliveries."""
+    """`/api/v1/anomalies` and, with the deliveries, `/api/v1/anomalies/{anomaly_id}`."""
 
     schemas = {
         "Anomaly": json_schema.row(Anomaly, INTERNAL),
@@ -45,7 +45,7 @@ class AnomaliesResource(Resource):
     }
     operations = {
         "on_get": listing("List the anomalies, newest first", "Anomaly", AnomalyQuery),
-        "on_get_one": reading("One anomaly with its deliveries", "AnomalyWithDeliveries"),
+        "on_get_one": reading("Get an anomaly with its deliveries", "AnomalyWithDeliveries"),
     }
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -58,5 +58,5 @@ class AnomaliesResource(Resource):
 
 
 def public(row: Anomaly | Delivery) -> dict[str, Any]:
-    """Return what clients see of an anomaly or a delivery."""
+    """Return the public columns of an anomaly or a delivery."""
     return {name: value for name, value in row.__data__.items() if name not in INTERNAL}

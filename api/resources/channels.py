@@ -1,4 +1,4 @@
-"""Channels that anomalies are announced to."""
+"""Resource of channels, to which alerts are sent."""
 
 from http import HTTPStatus
 from math import ceil
@@ -23,7 +23,7 @@ from notifiers.base import Notification, TryAgain, Undeliverable
 from notifiers.registry import KINDS, public_settings
 from rules.conditions.fields import StrictBoolean
 
-#: Limit concurrent test sends: they block on the channel and could be used to probe internal hosts (SSRF).
+#: Limit of concurrent test sends, which wait for the channel and could be used to probe internal hosts (SSRF).
 CONCURRENT_TESTS = BoundedSemaphore(2)
 
 EXAMPLE = {
@@ -37,17 +37,17 @@ DELIVERED["properties"]["reference"] = json_schema.STRING | {"description": "id 
 
 
 class ChannelSchema(Schema):
-    """What clients write of a channel."""
+    """Schema of a channel in a request body."""
 
     name = fields.String(required=True, validate=validate.Length(1, 255))
     kind = fields.String(required=True, validate=validate.OneOf(list(KINDS)))
-    settings = fields.Dict(load_default=dict, metadata={"description": "the settings of this kind of channel"})
+    settings = fields.Dict(load_default=dict, metadata={"description": "settings of this kind of channel"})
     minimum_severity = fields.String(load_default="info", validate=validate.OneOf(SEVERITIES))
     enabled = StrictBoolean(load_default=True)
 
     @post_load
     def check_settings(self, channel: dict[str, Any], **_: Any) -> dict[str, Any]:
-        """Check the settings with the schema of the channel's kind."""
+        """Check the settings with the schema of the kind of channel."""
         try:
             settings = KINDS[channel["kind"]].settings_schema().load(channel["settings"])
         except ValidationError as error:
@@ -56,7 +56,7 @@ class ChannelSchema(Schema):
 
 
 class ChannelsResource(crud.CrudResource):
-    """`/api/v1/channels`, `/api/v1/channels/{channel_id}` and its `/test`. Answers never contain a secret."""
+    """`/api/v1/channels`, `/api/v1/channels/{channel_id}` and its `/test`. Responses never contain a secret."""
 
     model = Channel
     schema = ChannelSchema()
@@ -66,7 +66,7 @@ class ChannelsResource(crud.CrudResource):
     schemas = {"Channel": json_schema.row(Channel)}
     operations = crud.operations("Channel", ChannelSchema, EXAMPLE) | {
         "on_post_test": Operation(
-            "Send a test message now; 502 contains the reason why the channel did not accept it",
+            "Send a test message now; a 502 contains the reason why the channel rejected it",
             DELIVERED,
             failures=(400, 404, 502, 503),
         )
@@ -76,7 +76,7 @@ class ChannelsResource(crud.CrudResource):
         return {**row.__data__, "settings": public_settings(row.kind, row.settings)}
 
     def completed(self, row: Channel, body: dict[str, Any]) -> dict[str, Any]:
-        """Replace masks by the stored secrets, so that a channel can be sent back as it was read."""
+        """Replace masks with the stored secrets, so that clients can send back a channel unchanged."""
         settings = body.get("settings")
         if not isinstance(settings, dict) or body.get("kind") != row.kind:
             return body
@@ -104,7 +104,7 @@ class ChannelsResource(crud.CrudResource):
 
 
 def test_notification(channel: Channel) -> Notification:
-    """Return a test notification with nil ids."""
+    """Return a test notification whose ids are nil UUIDs."""
     nil = str(UUID(int=0))
     return Notification(
         kind="test",

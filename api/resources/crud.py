@@ -1,7 +1,6 @@
-"""Base of the resources whose rows clients create, change and delete, with a new version for each change.
+"""Base class of resources that create, change and delete rows; each change gives the row a new version.
 
-A subclass names the model, the schema and the read-only fields, and routes `on_*` to the collection and `on_*_one` to
-a row.
+Subclasses set `model`, `schema` and `read_only`. `on_*` handles requests for the collection, `on_*_one` for one row.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,13 +21,15 @@ from api.resources.query_params import Page
 
 
 class CrudResource(Resource):
-    """Collection and rows of one model. The version of a row is its `ETag`; changes may require it with `If-Match`.
+    """Resource for the collection and the rows of a model.
+
+    The `ETag` of a row is its version. A change with `If-Match` requires that version.
 
     model: table with `version`, `change(**fields)` and `remove()`; both return False if the version has changed.
-    schema: checks what clients write.
+    schema: schema of the request body.
     read_only: fields that the server sets; they are ignored in requests, so that clients can send rows back unchanged.
-    newest_first: sort key of the list.
-    unique_field: field that no two rows may have in common.
+    newest_first: sort key of the list, descending.
+    unique_field: field whose value is different in each row.
     """
 
     model: ClassVar[Any]
@@ -70,7 +71,7 @@ class CrudResource(Resource):
         resp.status = falcon.HTTP_204
 
     def public(self, row: Any) -> dict[str, Any]:
-        """Return what clients see of a row."""
+        """Return the public fields of a row."""
         return dict(row.__data__)
 
     def create(self, fields: Mapping[str, Any]) -> Any:
@@ -78,14 +79,14 @@ class CrudResource(Resource):
         return self.model.create(**fields)
 
     def completed(self, row: Any, body: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - for subclasses
-        """Return the body of a change, completed with values of the stored row."""
+        """Return the body of a change, completed with values from the stored row."""
         return body
 
     def after_change(self) -> None:
-        """Make a stored change take effect."""
+        """Publish a stored change to other processes."""
 
     def warnings(self, row: Any) -> list[str]:  # noqa: ARG002 - for subclasses
-        """Return remarks about a valid row; the answer to a write contains them."""
+        """Return warnings about a valid row, for the response to a write."""
         return []
 
     def validated(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,12 +97,12 @@ class CrudResource(Resource):
         return fields
 
     def version_conflict(self, req: falcon.Request) -> problems.Problem:
-        """Return a 412 for a request with `If-Match`, otherwise a 409."""
+        """Return a problem with status 412 for a request with `If-Match`, otherwise with status 409."""
         status = HTTPStatus.PRECONDITION_FAILED if req.if_match else HTTPStatus.CONFLICT
         return problems.Problem(status, f"The {self._noun} was modified by another request")
 
     def _change(self, row: Any, body: dict[str, Any], req: falcon.Request) -> None:
-        """Store the next version of `row`: the version that `body` was merged with, so that no change is lost."""
+        """Store the next version of `row`. A 412 or 409 if the row has changed since, so that no change is lost."""
         json_body.check_version(req, row.version)
         fields = self.validated(self.completed(row, body))
         with self._unique():
@@ -135,9 +136,10 @@ class CrudResource(Resource):
 def operations(
     name: str, schema: type[Schema], example: Any, *failures: int, written: str | None = None
 ) -> dict[str, Operation]:
-    """Describe the operations of a `CrudResource` whose rows have the schema `name`.
+    """Return the operations of a `CrudResource` whose rows have the schema `name`.
 
-    `failures` are further statuses of a rejected write. `written` is the schema of the answer to a write if it differs.
+    `failures`: additional HTTP statuses of a rejected write. `written`: schema of the response to a write, by default
+    the schema `name`.
     """
     noun, written = name.lower(), written or name
     changing = (404, 409, 412, *failures)

@@ -1,4 +1,4 @@
-"""Events: accepted into the queue, and read from PostgreSQL once stored."""
+"""Resource of events, which are accepted into the queue and read from PostgreSQL."""
 
 import re
 from typing import Any
@@ -53,14 +53,14 @@ BATCH_ACCEPTED = json_schema.object_of(
 class EventsResource(Resource):
     """`/api/v1/events`, `/api/v1/events/batch` and `/api/v1/events/{event_id}`.
 
-    `202` means that Redis has confirmed every event of the request.
+    The status 202 means that Redis has confirmed every event of the request.
     """
 
     schemas = {"Event": json_schema.row(Event)}
     operations = {
         "on_get": listing("List the stored events, newest first", "Event", EventQuery),
         "on_post": Operation(
-            "Accept an event; 202 means that it is durably queued",
+            "Accept an event; 202 means that the event is durably queued",
             ACCEPTED,
             202,
             body={JSON: EventSchema},
@@ -110,12 +110,12 @@ class EventsResource(Resource):
 
 
 def public(event: Event) -> dict[str, Any]:
-    """Return what clients see of an event."""
+    """Return the columns of an event."""
     return dict(event.__data__)
 
 
 def _body_format(req: falcon.Request, formats: dict[str, decode.BodyFormat]) -> decode.BodyFormat:
-    # The parameters are ignored: JSON is UTF-8, whatever charset the header names.
+    # The parameters of the media type are ignored, because JSON is always UTF-8.
     media_type = (req.content_type or "").partition(";")[0].strip().lower()
     if media_type not in formats:
         accepted = {"Accept": ", ".join(formats)}

@@ -1,4 +1,4 @@
-"""Health of the installation for people (`/api/v1/events/health`), and probes for orchestrators."""
+"""Health of the installation (`/api/v1/events/health`), and liveness and readiness probes for orchestrators."""
 
 import falcon
 import redis
@@ -17,7 +17,7 @@ HEALTH["properties"]["unsupported_rules"] = INTEGER | {
 
 
 class HealthResource(Resource):
-    """`GET /api/v1/events/health`: state of Redis and of the workers."""
+    """`GET /api/v1/events/health`: the state of Redis and of the workers."""
 
     operations = {"on_get": Operation("Get the state of Redis and the workers", HEALTH, failures=(503,))}
     routine = True
@@ -35,9 +35,9 @@ class HealthResource(Resource):
 
 
 class LivenessResource(Resource):
-    """`GET /livez`: this process answers requests."""
+    """`GET /livez`: success if this process handles requests."""
 
-    operations = {"on_get": Operation("Check that this process answers requests", OK)}
+    operations = {"on_get": Operation("Check that this process handles requests", OK)}
     routine = True
     needs_database = False
 
@@ -46,7 +46,7 @@ class LivenessResource(Resource):
 
 
 class ReadinessResource(Resource):
-    """`GET /readyz`: events can be accepted. That requires Redis, but not PostgreSQL."""
+    """`GET /readyz`: success if events can be accepted, which requires Redis but not PostgreSQL."""
 
     operations = {"on_get": Operation("Check that events can be accepted", OK, failures=(503,))}
     routine = True
@@ -58,7 +58,7 @@ class ReadinessResource(Resource):
 
 
 def _worker_state() -> str:
-    """Return `ok`; `degraded` if messages wait too long; `unknown` if no worker has sent a heartbeat recently."""
+    """Return `unknown` if no worker has a recent heartbeat, `degraded` if messages wait too long, otherwise `ok`."""
     if not queues.workers_alive(broker):
         return "unknown"
     oldest = max((state.oldest_age_seconds for state in queues.depths(broker).values()), default=0)

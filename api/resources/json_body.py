@@ -1,4 +1,4 @@
-"""JSON objects in the requests of administrators, and the version that they intend to change."""
+"""JSON objects in requests to create or change a row, and the check of `If-Match`."""
 
 from itertools import islice
 from typing import Any
@@ -27,6 +27,6 @@ def read(req: falcon.Request) -> dict[str, Any]:
 
 
 def check_version(req: falcon.Request, version: int) -> None:
-    """Raise a 412 if the request has an `If-Match` for another version of a row."""
+    """Raise a problem with status 412 if the request has an `If-Match` without this version of the row."""
     if req.if_match is not None and not {"*", str(version)} & set(req.if_match):
         raise problems.Problem(412, f"If-Match does not match; the current version is {version}")

@@ -1,4 +1,4 @@
-"""Lookup of one row by the id in its path."""
+"""Lookup of one row by the id in the path of a request."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -16,7 +16,7 @@ R = TypeVar("R", bound=Row)
 def find(model: type[R], path: Mapping[str, str]) -> R:
     """Return the row whose id is the only variable of `path`, for example `{"rule_id": "…"}`.
 
-    Raises `problems.Problem`: 400 that names the variable if the id is not a UUID, 404 if there is no such row.
+    Raises `problems.Problem`: 400, which names the variable, if the id is not a UUID; 404 if the row does not exist.
     """
     row = model.get_or_none(model._meta.primary_key == parse_id(path))
     if row is None:
@@ -25,7 +25,9 @@ def find(model: type[R], path: Mapping[str, str]) -> R:
 
 
 def parse_id(path: Mapping[str, str]) -> UUID:
-    """Return the id that is the only variable of `path`. Raises a 400 that names the variable if it is not a UUID."""
+    """Return the id that is the only variable of `path`.
+
+    Raises `problems.Problem`: 400, which names the variable, if the id is not a UUID."""
     ((name, text),) = path.items()
     try:
         return msgspec.convert(text, UUID)
@@ -34,5 +36,5 @@ def parse_id(path: Mapping[str, str]) -> UUID:
 
 
 def not_found(name: str) -> problems.Problem:
-    """Return a 404 for a row of this name."""
+    """Return a problem with status 404: `noun` not found."""
     return problems.Problem(HTTPStatus.NOT_FOUND, f"{name} not found")

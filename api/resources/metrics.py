@@ -1,4 +1,4 @@
-"""Event counts for a recent window, by event time."""
+"""Resource of event counts in a recent window of event time."""
 
 from datetime import timedelta
 
@@ -11,7 +11,7 @@ from api.resources.query_params import Query, QueryInteger
 from models.base import now
 from models.event import Event
 
-#: Clients choose the types and sources, so there may be millions of them.
+#: Maximum number of types or sources in a response: events may have millions of them.
 MAX_GROUPS = 1_000
 
 
@@ -21,13 +21,13 @@ class MetricsQuery(Query):
     window_seconds = QueryInteger(
         load_default=60,
         validate=validate.Range(10, 3600),
-        metadata={"description": "length of the window, which ends now, in seconds of event time"},
+        metadata={"description": "length of the window in seconds of event time; the window ends now"},
     )
     group_by = fields.String(load_default="event_type", validate=validate.OneOf(["event_type", "source"]))
 
 
 class MetricsResource(Resource):
-    """`GET /api/v1/metrics`: event counts by type or source, the `MAX_GROUPS` largest."""
+    """`GET /api/v1/metrics`: the `MAX_GROUPS` largest event counts by type or source."""
 
     schemas = {
         "Metrics": json_schema.object_of(
@@ -46,7 +46,7 @@ class MetricsResource(Resource):
     }
     operations = {
         "on_get": Operation(
-            "Event counts for a recent window, by event time: the 1,000 most frequent types or sources",
+            "Get the event counts of the 1,000 most frequent types or sources in a recent window of event time",
             json_schema.ref("Metrics"),
             query=MetricsQuery,
             failures=(400, 503),

@@ -1,7 +1,7 @@
-"""Pages of a list, newest first: by offset, or after the cursor of the previous page.
+"""Pages of a list, newest first, selected by offset or by the cursor of the previous page.
 
-A cursor contains the sort key of the last row of a page. The cost of the next page does not depend on its depth, and
-rows that arrive meanwhile do not shift it (keyset pagination, https://use-the-index-luke.com/no-offset).
+A cursor contains the sort key of the last row of a page. The cost of a page after a cursor does not depend on its
+depth, and new rows do not shift the page (keyset pagination, https://use-the-index-luke.com/no-offset).
 """
 
 import base64
@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import peewee
 
-#: Most rows that `offset` may skip: PostgreSQL reads each of them. A cursor has no such limit.
+#: Maximum `offset`, because PostgreSQL reads every skipped row. Cursors have no such limit.
 MAX_OFFSET = 1_000_000
 
 Order = tuple[peewee.Field, ...]
@@ -24,11 +24,11 @@ def page(
     public: Callable[[Any], dict[str, Any]],
     filters: Filters | None = None,
 ) -> dict[str, Any]:
-    """Return the page that a query asks for.
+    """Return the page of rows that match a query.
 
-    `order` is the sort key, descending; `from` and `to` apply to its first field, a time. `public` returns what clients
-    see of a row. `filters` maps parameters to the fields that they must equal. `count` is the number of rows in
-    the page: counting all matching rows could read millions.
+    `order` is the sort key, descending; `from` and `to` apply to its first field, a time. `public` returns the public
+    fields of a row. `filters` maps each query parameter to the field that is compared with its value. `count` is the
+    number of rows in the page, because counting all matching rows could read millions.
     """
     limit, offset = query["limit"], query["offset"]
     # One row more than requested shows whether there is a next page.
@@ -42,7 +42,7 @@ def page(
 
 
 def matching(query: Mapping[str, Any], order: Order, filters: Filters) -> peewee.ModelSelect:
-    """Return the rows that a query asks for, from its cursor on."""
+    """Return the query for the matching rows after the cursor, if any."""
     time = order[0]
     rows: peewee.ModelSelect = time.model.select().order_by(*(field.desc() for field in order))
     for name, field in filters.items():
@@ -58,7 +58,7 @@ def matching(query: Mapping[str, Any], order: Order, filters: Filters) -> peewee
 
 
 def decode(cursor: str, key_type: Any) -> Any:
-    """Return the sort key in a cursor, a tuple of type `key_type`. Raises `ValueError` for anything else."""
+    """Return the sort key in a cursor: a tuple of type `key_type`. Raises `ValueError` if the cursor is invalid."""
     padding = "=" * (-len(cursor) % 4)
     return msgspec.json.decode(base64.b64decode(cursor + padding, b"-_", validate=True), type=key_type)
 

@@ -1,6 +1,6 @@
-"""Query parameters that several lists share. The schemas check a query string and describe it in the OpenAPI document.
+"""Query parameters of several lists. The schemas validate a query string and describe it in the OpenAPI document.
 
-Unknown parameters are ignored, so that clients may send more than the server reads.
+Unknown parameters are ignored, so that clients can send parameters of other versions.
 """
 
 import re
@@ -16,7 +16,7 @@ MAX_LIMIT = 500
 
 
 class Cursor(fields.String):
-    """The `next_cursor` of the previous page, converted to the sort key of its last row."""
+    """Field for the `next_cursor` of the previous page, converted to the sort key of the last row of that page."""
 
     def __init__(self, key_type: Any) -> None:
         super().__init__(metadata={"description": "`next_cursor` of the previous page"})
@@ -31,7 +31,7 @@ class Cursor(fields.String):
 
 
 class QueryInteger(fields.Integer):
-    """A whole number in ASCII digits. Python would also accept 1_0 as 10."""
+    """Field for a whole number in ASCII digits: Python would also accept 1_0 as 10."""
 
     default_error_messages = {"invalid": "Must be a whole number."}
 
@@ -42,22 +42,23 @@ class QueryInteger(fields.Integer):
 
 
 class Query(Schema):
-    """A query string."""
+    """Base schema of query strings."""
 
     class Meta:
         unknown = EXCLUDE
 
 
 class Page(Query):
-    """A page of a list."""
+    """Query parameters of a list with pages."""
 
     limit = QueryInteger(
-        load_default=50, metadata={"description": f"rows in a page; values outside 1 to {MAX_LIMIT} are clamped"}
+        load_default=50,
+        metadata={"description": f"maximum number of rows in the page; values outside 1 to {MAX_LIMIT} are clamped"},
     )
     offset = QueryInteger(
         load_default=0,
         validate=validate.Range(0, paging.MAX_OFFSET),
-        metadata={"description": "rows to skip; a cursor is cheaper for deep pages"},
+        metadata={"description": "number of rows to skip; a cursor is faster for deep pages"},
     )
     cursor = Cursor(tuple[Timestamp, UUID])
 
@@ -67,7 +68,7 @@ class Page(Query):
 
 
 class Period(Page):
-    """A page of a list within a period."""
+    """Query parameters of a list with pages and a period."""
 
     from_ = TimestampField(data_key="from", metadata={"description": "earliest time, inclusive"})
     to = TimestampField(metadata={"description": "latest time, inclusive"})

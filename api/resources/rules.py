@@ -1,4 +1,4 @@
-"""Rules, as administrators write them."""
+"""Resource of rules."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -42,10 +42,10 @@ EXAMPLE = {
     },
 }
 STATUS_REASON = json_schema.nullable(json_schema.STRING) | {
-    "description": "why the rule is suspended if its status is `error`"
+    "description": "reason why the rule is suspended, if its status is `error`"
 }
 WARNINGS = json_schema.array(json_schema.STRING) | {
-    "description": "remarks about a valid rule; absent if there are none"
+    "description": "warnings about a valid rule; absent if there are none"
 }
 
 
@@ -71,7 +71,7 @@ class RulesResource(crud.CrudResource):
     }
     operations = crud.operations("Rule", RuleSchema, EXAMPLE, 422, written="WrittenRule") | {
         "on_get_versions": listing(
-            "List the versions of a rule, even of a deleted one, newest first", "RuleVersion", Page, 404
+            "List the versions of a rule, newest first; the rule may be deleted", "RuleVersion", Page, 404
         )
     }
 
@@ -89,7 +89,7 @@ class RulesResource(crud.CrudResource):
         return columns | {"status": row.status, "status_reason": row.error}
 
     def validated(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields of a rule. Raises a 422 if it is valid except that filters have too many values."""
+        """Return the fields of a rule. Raises a problem with status 422 for a valid rule with too many filter values."""
         try:
             return super().validated(body)
         except ValidationError as error:
@@ -99,7 +99,7 @@ class RulesResource(crud.CrudResource):
             raise problems.invalid(errors, "Rule too large", HTTPStatus.UNPROCESSABLE_ENTITY) from error
 
     def after_change(self) -> None:
-        """Publish the rules. Without Redis the change is still stored; the scheduler publishes it later."""
+        """Publish the rules to the workers. If Redis is unavailable, the scheduler publishes them later."""
         try:
             rulebook.publish()
         except (redis.RedisError, peewee.PeeweeException) as error:

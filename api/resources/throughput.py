@@ -1,4 +1,4 @@
-"""Throughput of each minute, as the scheduler rolls it up."""
+"""Resource of the throughput of each minute, which the scheduler computes."""
 
 import falcon
 
