@@ -18,7 +18,7 @@ broker = RedisBroker(
         LogContext(),  # bind message, request and event ids to every log line
         CurrentMessage(),  # let messages that an actor sends join the outbox of its batch
         BatchRetries(max_retries=5, min_backoff=1_000, max_backoff=60_000),  # exponential backoff, then dead-letter
-        DiscardOutboxOnFailure(),  # last: after-hooks run in reverse order, so this runs before a retry is added
+        DiscardOutboxOnFailure(),  # last: after-hooks run in reverse order, so it runs before BatchRetries adds a retry
     ]
 )
 dramatiq.set_encoder(JSONEncoder())

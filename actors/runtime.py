@@ -19,7 +19,7 @@ from notifiers.kind import NotifierContext
 #: the same time. A worker has fewer threads.
 DATABASE_CONNECTIONS = 12
 INGEST_QUEUE = "persist"
-#: Queues whose messages count as backlog together with those of `INGEST_QUEUE`.
+#: Queues whose messages count as backlog together with the messages of `INGEST_QUEUE`.
 BACKLOG_QUEUES = ("evaluate",)
 
 

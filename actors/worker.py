@@ -29,7 +29,7 @@ FORCED_EXIT_SECONDS = GRACE_SECONDS + 1
 
 
 def run(settings: ConnectedSettings) -> int:
-    """Process messages until SIGTERM or SIGINT, then return 0; return 1 if a thread has ended before.
+    """Process messages until SIGTERM or SIGINT, then return 0; return 1 if a thread has ended before that.
 
     Raises `PreflightError` if a preflight check fails, and `redis.ConnectionError` if Redis is unavailable at start.
     """

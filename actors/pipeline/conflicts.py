@@ -20,7 +20,7 @@ log = structlog.get_logger()
 def dead_letter(conflicts: Sequence[Conflict], records: Sequence[bytes]) -> None:
     """Store each conflicting duplicate as a dead letter, and log it. `records` are all records of the batch.
 
-    The id of a dead letter is derived from the event id and the digest, so that a redelivery stores no second one.
+    The id of a dead letter is derived from the event id and the digest, so that a redelivery stores no second copy.
     """
     DeadLetter.add(_letter(conflict, records[conflict.position]) for conflict in conflicts)
     for conflict in conflicts:

@@ -14,7 +14,7 @@ from models.delivery import Delivery
 from models.rule import Rule
 from notifiers.base import Receipt
 
-#: Maximum delay of a message that waits until another worker has settled the delivery.
+#: Maximum time between two checks whether another worker has settled the delivery.
 CHECK_AGAIN_SECONDS = 1.0
 
 
@@ -61,7 +61,7 @@ class DeliveryAttempt:
         broker.enqueue(batch.copy(), delay=int(seconds * 1000) + 1)
 
     def snooze_while_claimed(self) -> None:
-        """Snooze the delivery if another worker has claimed it, because that worker may crash; ignore a settled one."""
+        """Snooze the delivery if another worker has claimed it, because that worker may crash."""
         if seconds := self._claim_remaining_seconds():
             self.snooze(min(seconds, CHECK_AGAIN_SECONDS))
 

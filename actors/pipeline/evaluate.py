@@ -71,7 +71,7 @@ def record(firing: Firing, request_id: str | None) -> Anomaly:
             anomaly = Anomaly.record(
                 timedelta(seconds=firing.rule.cooldown_seconds), **_columns(firing, dedupe_key, collected, request_id)
             )
-            # An existing anomaly too: the worker that recorded it may have crashed before it queued the notifications.
+            # Includes deliveries of an existing anomaly: a worker may have crashed before it queued the notifications.
             deliveries = Delivery.create_missing(anomaly, Channel.subscribed_to(anomaly.severity))
     announce(deliveries)
     if anomaly.dedupe_key == dedupe_key:

@@ -1,4 +1,4 @@
-"""Evidence of an anomaly: the verdict of the rule, and stored events of its window."""
+"""Evidence of an anomaly: the verdict of the rule, and stored events that caused it."""
 
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,7 @@ from models.event import Event
 from rules.engine.evaluate import Firing
 from rules.verdict import Selection
 
-#: Maximum time for the query of the exact count and the samples of a window, because it delays the alert.
+#: Maximum time for the query of the exact count and the samples of a window, because the query delays the alert.
 EVIDENCE_TIMEOUT_MS = 2_000
 
 

@@ -33,7 +33,7 @@ def compose(anomaly: Anomaly, public_url: str, runbook_url: str | None) -> Notif
 
 
 def _observed(evidence: dict[str, Any]) -> float:
-    """Return the observed value. With a `limit` it is only a lower bound, so the exact count is returned if known."""
+    """Return the observed value or, if it is only a lower bound (`limit`) and the exact count is known, the count."""
     exact = evidence.get("count") if "limit" in evidence else None
     return float(evidence["observed"] if exact is None else exact)
 

@@ -56,7 +56,7 @@ def deliver(attempt: DeliveryAttempt) -> None:
 
 
 def send(claim: Claim) -> Receipt:
-    """Send through the channel's notifier and return its receipt. Raises `TryAgain` or `Undeliverable`."""
+    """Send the notification to the channel and return the receipt. Raises `TryAgain` or `Undeliverable`."""
     channel = claim.channel
     if channel is None:
         raise Undeliverable("the channel was deleted")
@@ -68,7 +68,7 @@ def send(claim: Claim) -> Receipt:
 
 
 def retry(attempt: DeliveryAttempt, reason: str, pause_seconds: float) -> None:
-    """Reschedule the delivery and raise `dramatiq.Retry`, which delays the message for the same time."""
+    """Reschedule the delivery and raise `dramatiq.Retry`, which delays the message by `pause_seconds`."""
     attempt.reschedule(pause_seconds, reason)
     raise dramatiq.Retry(reason, delay=int(pause_seconds * 1000))
 

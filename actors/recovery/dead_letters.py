@@ -35,7 +35,7 @@ class Replay(NamedTuple):
 
 
 def reconcile() -> int:
-    """Move the dead letters in Redis to PostgreSQL; return their number.
+    """Move the dead letters in Redis to PostgreSQL; return the number of moved dead letters.
 
     Raises `redis.RedisError` or `peewee.PeeweeException` if a server is unavailable.
     """
@@ -104,16 +104,17 @@ def get_many(dead_letter_ids: Sequence[str]) -> list[DeadLetter]:
 def replay(dead_letter_ids: Sequence[str]) -> Replay:
     """Queue dead letters again without the options of past attempts, and delete them; one transaction for each batch.
 
-    Dead letters that cannot be replayed are kept. After a crash before the commit, dead letters remain whose messages
-    are queued: another replay does no harm. Raises `redis.RedisError` or `peewee.PeeweeException` if a server is
-    unavailable.
+    Dead letters that cannot be replayed are kept. After a crash before the commit, the dead letters of
+    queued messages remain; another replay does no harm.
+
+    Raises `redis.RedisError` or `peewee.PeeweeException` if a server is unavailable.
     """
     parts = [_replay_batch(part) for part in _batches(dead_letter_ids)]
     return Replay(sum(part.queued for part in parts), [error for part in parts for error in part.errors])
 
 
 def purge(dead_letter_ids: Sequence[str]) -> int:
-    """Delete dead letters in batches; return the number of deleted ones."""
+    """Delete dead letters in batches; return the number of deleted dead letters."""
     with connection():
         return sum(_delete(part) for part in _batches(dead_letter_ids))
 
@@ -153,7 +154,7 @@ def _selected(queue_name: str | None, *columns: Any) -> Any:
 
 def _without_history(letter: DeadLetter) -> Message[Any]:
     try:
-        message = decode_message(bytes(letter.message))  # the arguments keep their exact text
+        message = decode_message(bytes(letter.message))  # keeps the exact JSON text of the arguments
         broker.get_actor(message.actor_name)
     except Exception as error:
         raise NotReplayable(f"{letter.dead_letter_id} cannot be replayed: {letter.error}") from error

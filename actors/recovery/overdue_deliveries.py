@@ -7,10 +7,10 @@ from models.delivery import OVERDUE_SECONDS, Delivery
 
 
 def requeue() -> int:
-    """Queue a `notify` message for each overdue delivery; return their number. Do nothing while the queue is behind.
+    """Queue a `notify` message for each overdue delivery; return the number of messages.
 
-    An unnecessary message does no harm, because a settled delivery cannot be claimed. Raises `redis.RedisError` or
-    `peewee.PeeweeException` if a server is unavailable.
+    Do nothing while the queue is behind. An unnecessary message does no harm, because a settled delivery cannot be
+    claimed. Raises `redis.RedisError` or `peewee.PeeweeException` if a server is unavailable.
     """
     if is_behind(notify.queue_name, OVERDUE_SECONDS):
         return 0

@@ -95,7 +95,7 @@ class Rulebook:
         self._lock = threading.Lock()
 
     def current(self) -> RuleSet:
-        """Return the rules in force. If they have not changed, the call costs one small read from Redis."""
+        """Return the rules in force. If the rules have not changed, the call costs one small read from Redis."""
         revision: Any = broker.client.get(REVISION)
         if revision is None:
             publish()
@@ -108,7 +108,7 @@ class Rulebook:
         with self._lock:
             snapshot: dict[str, Any] = msgspec.json.decode(broker.client.get(SNAPSHOT))  # type: ignore[arg-type]
             revision = snapshot["revision"]
-            if revision == self._compiled[0]:  # another thread has compiled it
+            if revision == self._compiled[0]:  # another thread has compiled this revision
                 return
             rules, skipped = _compile(snapshot["rules"])
             for rule_id, reason in skipped.items():
@@ -119,7 +119,7 @@ class Rulebook:
 
 
 def _compile(rows: list[dict[str, Any]]) -> tuple[list[Rule], dict[str, str]]:
-    """Return the compiled rules and, by rule id, the reasons why this version does not support other rules.
+    """Return the compiled rules, and the reason for each rule that this version does not support, by rule id.
 
     Suspend a rule that raises an unexpected exception.
     """
@@ -128,7 +128,7 @@ def _compile(rows: list[dict[str, Any]]) -> tuple[list[Rule], dict[str, str]]:
     for row in rows:
         try:
             rules.append(parse_rule(row))
-        except InvalidRule as error:  # not suspended: workers of a newer version may support it
+        except InvalidRule as error:  # not suspended: workers of a newer version may support the rule
             skipped[row["rule_id"]] = str(error)[:MAX_REASON_CHARACTERS]
         except Exception as error:
             suspend(row["rule_id"], row["version"], fault_reason(error))

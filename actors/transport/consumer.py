@@ -64,7 +64,7 @@ class Consumer(dramatiq.Consumer):
         self._settled = threading.Condition()
         self._next_fetch_at = 0.0
         self._may_hold_leases = False
-        self._runs_alone = False  # an isolated message is next or in progress: no other may run
+        self._runs_alone = False  # an isolated message is next or in progress: no other message may run
 
     def __next__(self) -> MessageProxy | None:
         """Return the next batch, or None after at most `HEARTBEAT_SECONDS`. Raises `ConnectionClosed`."""
@@ -194,7 +194,7 @@ class Consumer(dramatiq.Consumer):
     def nack(self, message: MessageProxy) -> None:
         """Dead-letter a message with the traceback and the retry count of its last attempt. Raises `ConnectionClosed`.
 
-        A batch of several messages, which Dramatiq rejects only if its actor does not exist, is split before.
+        A batch of several messages, which Dramatiq rejects only if its actor does not exist, is split first.
         """
         batch = as_batch(message)
         if batch.is_batch:

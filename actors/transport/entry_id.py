@@ -45,7 +45,7 @@ class EntryId(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "EntryId":
-        """Return the parsed id. Any text is valid; text in any other format is the id of one message."""
+        """Return the parsed id. Any text is valid: text without the format of a bundle is the id of one message."""
         match = _PATTERN.fullmatch(text)
         if match is None:
             return cls(text)
@@ -71,7 +71,7 @@ class EntryId(NamedTuple):
 
 
 def completed_bundles(entry_ids: Iterable[str]) -> list[str]:
-    """Return the ids of the bundles that are completed by these entries.
+    """Return the ids of the bundles that are completed when these entries are processed.
 
     The only message of a bundle that was split completes the bundle. Any other id is returned unchanged.
     """

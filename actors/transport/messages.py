@@ -18,7 +18,7 @@ from dramatiq.message import Message
 
 from actors.transport.entry_id import EntryId, new_id
 
-#: Maximum number of messages in a bundle: the cost per message is small, and several workers can share a large request.
+#: Maximum number of messages in a bundle: a compromise between the cost of a bundle and the distribution over workers.
 MAX_BUNDLE_MESSAGES = 250
 #: Options that describe the past attempts of a message. They are removed for a replay and for the next stage.
 ATTEMPT_OPTIONS = frozenset({"retries", "traceback", "requeue_timestamp", "eta", "queued_at"})
@@ -110,9 +110,9 @@ def make_bundles(actor_name: str, records: Sequence[bytes], batch_size: int) -> 
 
 
 def decode_bundle(bundle_id: str, data: bytes) -> tuple[Message[Any], list[bytes]]:
-    """Return a bundle as one message that has the arguments of all its messages as `msgspec.Raw`, and its records.
+    """Return a message with the arguments of all messages of a bundle as `msgspec.Raw`, and the records of the bundle.
 
-    The options are empty if the bundle has several messages. Raises `ValueError` if the bundle cannot be decoded.
+    The message has the options of the record if there is only one. Raises `ValueError` if the bundle is unreadable.
     """
     head, *records = data.split(b"\n")
     common = _decode_head(head)

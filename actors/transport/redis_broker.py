@@ -56,7 +56,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def is_unavailable(error: Exception) -> bool:
-    """Return whether Redis is unavailable or rejects writes for a while, so that the same call can succeed later."""
+    """Return whether an error means that Redis is unavailable or rejects writes, so that a later call can succeed."""
     if isinstance(error, redis.ConnectionError | redis.TimeoutError | redis.exceptions.ReadOnlyError):
         return True
     rejected = isinstance(error, redis.ResponseError) and any(word in str(error) for word in WRITE_REJECTIONS)
@@ -118,13 +118,13 @@ class RedisBroker(dramatiq.Broker):
 
     @property
     def total_concurrency(self) -> int:
-        """Maximum number of calls at the same time in one worker process: the number of threads that it needs."""
+        """Maximum number of calls at the same time in one worker process: the number of threads of the worker."""
         return sum(_lease_options(actor)[1] for actor in self.actors.values())
 
     def declare_actor(self, actor: "dramatiq.Actor[Any, Any]") -> None:
-        """Declare an actor. Raises `ValueError` if its `batch` or `concurrency` differs within the queue.
+        """Declare an actor. Raises `ValueError` if another actor of its queue has another `batch` or `concurrency`.
 
-        A queue has one consumer in each worker, and all its messages are leased with the same options.
+        A queue has one consumer in each worker, which leases all messages of the queue with the same options.
         """
         for other in self.actors.values():
             if other.queue_name == actor.queue_name and _lease_options(other) != _lease_options(actor):
@@ -162,7 +162,7 @@ class RedisBroker(dramatiq.Broker):
         return self.queues.copy()
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
-        """Enqueue a message that is due in `delay` ms; inside an actor, add it to the outbox of the batch."""
+        """Enqueue a message that is due in `delay` ms; inside an actor, add the message to the outbox."""
         self.emit_before("enqueue", message, delay)
         entry = (message.queue_name, new_id(), encode_message(message, delay or 0), delay or 0)
         if batch := current_batch():
@@ -173,6 +173,6 @@ class RedisBroker(dramatiq.Broker):
         return message
 
     def recover(self, timeout_ms: int = HEARTBEAT_TIMEOUT_MS) -> tuple[int, int]:
-        """Requeue the messages of expired consumers; return how many were requeued, and how many dead-lettered."""
+        """Requeue the messages of expired consumers; return the numbers of requeued and dead-lettered ones."""
         requeued, dead = self.run_script("recover", timeout_ms, MAX_CRASHES, MAX_RECOVERY_GAP_MS)
         return int(requeued), int(dead)

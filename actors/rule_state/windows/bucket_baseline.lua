@@ -3,7 +3,7 @@
 -- ARGV[1]  msgpack: {position, {key, {size, baseline, keep}, newest, {time, id, time, id, …}}} for each window
 -- Reply    msgpack: {position, id, time, count, total, squares} for each event whose baseline is complete
 --
--- eventpulse:window:<rule>:<condition>:<group>           hash: bucket number -> count, "first" -> its first number
+-- eventpulse:window:<rule>:<condition>:<group>           hash: bucket number -> count, "first" -> first bucket number
 -- eventpulse:window:<rule>:<condition>:<group>:<bucket>  set of the ids of counted events; a redelivery counts once
 
 bypass_oom()

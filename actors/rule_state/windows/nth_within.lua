@@ -69,7 +69,7 @@ local function find(position, key, size, needed, width, members, redelivered)
         is_new[members[i]] = true
     end
     local first, times, ids = affected(key, size, members, needed, redelivered)
-    -- `starts` has the times of the members that the loop compares with; the lowest rank, of starts[1], is `lowest`.
+    -- `starts` has the times of the members that the loop compares with; starts[1] is the time at the rank `lowest`.
     local lowest = math.max(0, first - needed + 1 - #members / 2)
     local starts = read(key, lowest, first + #times - needed)
     local new, expired = 0, 0

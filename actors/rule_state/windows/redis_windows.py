@@ -19,7 +19,7 @@ from rules.windows.queries import (
 )
 
 FOLDER = Path(__file__).parent
-MEMBERS_PER_CALL = 1_000  # limits the time of a script, which blocks Redis, to about two milliseconds
+MEMBERS_PER_CALL = 1_000  # limits the time during which a script blocks Redis to about two milliseconds
 
 _decode_results = msgspec.msgpack.Decoder(list[WindowResult]).decode
 _decode_wins = msgspec.msgpack.Decoder(list[list[bool]]).decode
@@ -41,13 +41,13 @@ OBSERVE: dict[type[WindowQuery], LuaScript] = {
 
 
 class RedisWindow:
-    """A `rules.windows.queries.Window` in Redis. Each method makes one round trip. Raises `redis.RedisError`."""
+    """Windows and cooldowns in Redis (see `Window`). Each method makes one round trip. Raises `redis.RedisError`."""
 
     def __init__(self, client: "redis.Redis") -> None:
         self._client = client
 
     def observe(self, updates: Sequence[WindowUpdate]) -> list[WindowResult]:
-        """Add members to windows, at most 2,000 in one update: Lua cannot pass more arguments to a command."""
+        """Add members and return the results. An update has at most 2,000 members, the limit of Lua for one command."""
         calls = [(OBSERVE[query], _encode(list(map(_message, part)))) for query, part in _parts(updates)]
         replies = run_pipelined(self._client, calls)
         return [result for reply in replies for result in _decode_results(reply)]
@@ -65,7 +65,7 @@ class RedisWindow:
 
 
 def _message(part: tuple[int, WindowUpdate]) -> tuple[Any, ...]:
-    """Return the argument of a script for one update, without values, because every query only counts members.
+    """Return the argument of a script for one update, without the values: every query only counts members.
 
     Members are one flat array, because a Lua table for each member would cost as much as the query itself.
     """
