@@ -69,7 +69,7 @@ def too_large(detail: str, errors: Sequence[Error]) -> Problem:
 
 
 def unsupported(header: str, message: str, accepted: dict[str, str]) -> Problem:
-    """Return a problem with status 415 for a request header. The response headers `accepted` list its supported values."""
+    """Return a problem with status 415 for a request header; the response headers `accepted` list supported values."""
     return Problem(
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         f"The {header} of the request is not supported",

@@ -4,7 +4,7 @@ from random import uniform
 
 
 def backoff_seconds(failures: int, first: float, longest: float) -> float:
-    """Return the pause before attempt number `failures` + 1: doubling from `first`, at most `longest`, with jitter.
+    """Return the pause after `failures` failed attempts, with jitter. Its ceiling doubles from `first` up to `longest`.
 
     The result is uniform between half the ceiling and the ceiling ("equal jitter",
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), so that clients that failed together

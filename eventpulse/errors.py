@@ -1,4 +1,4 @@
-"""Errors that the user can correct: each is one line, with the exit code of the command."""
+"""Errors that the user can correct: a message of one line, and the exit code of the command."""
 
 OK = 0
 FINDINGS = 3
@@ -7,24 +7,24 @@ INTERRUPTED = 130
 
 
 class UserError(Exception):
-    """An expected failure. The message is one line: what is wrong, and what to do."""
+    """Expected failure. The message is one line with the cause and the remedy."""
 
     exit_code = 1
 
 
 class NotFound(UserError):
-    """The requested object does not exist."""
+    """Raised when the requested object does not exist."""
 
     exit_code = 4
 
 
 class Declined(UserError):
-    """A destructive command was not confirmed; nothing was changed."""
+    """Raised when a command was not confirmed and has changed nothing."""
 
     exit_code = 6
 
 
 class Unreachable(UserError):
-    """Redis, PostgreSQL or the API is unavailable (EX_UNAVAILABLE of sysexits.h)."""
+    """Raised when Redis, PostgreSQL or the API is unavailable (EX_UNAVAILABLE of sysexits.h)."""
 
     exit_code = 69

@@ -1,7 +1,7 @@
 """Lenient JSON parser for rejected requests, so that the schema can name the invalid field.
 
-NaN, Infinity, numbers out of range and lone surrogates, which `decode` rejects, become values. A text that is nested too deeply for the parser
-is cut at a depth that the schema still rejects.
+NaN, Infinity, numbers out of range and lone surrogates, which `decode` rejects, become values. A text that is nested
+too deeply for the parser is cut at a depth that the schema still rejects.
 """
 
 import json

@@ -89,7 +89,7 @@ class RulesResource(crud.CrudResource):
         return columns | {"status": row.status, "status_reason": row.error}
 
     def validated(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields of a rule. Raises a problem with status 422 for a valid rule with too many filter values."""
+        """Return the fields of a rule. Raises a problem with status 422 if a valid rule has too many filter values."""
         try:
             return super().validated(body)
         except ValidationError as error:

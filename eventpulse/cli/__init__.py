@@ -1,1 +1,1 @@
-"""The command line: one file for each command or group, and one line in the registry of `main`."""
+"""Command line: one file for each command or group of commands, which are registered in `main`."""

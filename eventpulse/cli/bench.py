@@ -1,4 +1,4 @@
-"""`eventpulse bench`: how fast a running EventPulse accepts events, and how soon it has stored them."""
+"""`eventpulse bench`: measurement of the rates at which a running EventPulse accepts and stores events."""
 
 import time
 from datetime import UTC, datetime
@@ -26,9 +26,9 @@ POLL_SECONDS = 0.01
 @click.option("--connections", type=click.IntRange(1, 500), default=8, show_default=True, help="HTTP connections.")
 @output.format_option
 def bench(url: str | None, batch: int, rate: float | None, seconds: float, connections: int, form: str) -> int:
-    """Measure a running EventPulse. It stores the events that are sent, with the sources bench-00 to bench-19.
+    """Measure a running EventPulse. The test events are stored, with the sources bench-00 to bench-19.
 
-    Exits with 5 if not every request was accepted.
+    Exits with 5 if some requests were not accepted.
     """
     exit_on_interrupt()
     url = api_url(url)
@@ -61,13 +61,13 @@ def _figures(outcome: Outcome, batch: int, stored_seconds: float) -> dict[str, A
 
 
 def _seconds_until_stored(api: str, started: float) -> float:
-    """Return the seconds from `started` until everything is stored, known from one more event that is sent last."""
+    """Return the seconds from `started` until all events are stored: until one more event, sent last, is stored."""
     event_id = str(uuid7())
     now = datetime.now(UTC).isoformat()
     last = {"event_id": event_id, "event_type": "bench.end", "source": "bench", "timestamp": now}
     deadline = time.perf_counter() + STORED_SECONDS
     with httpx.Client(base_url=api, timeout=10, trust_env=False) as client:
-        while client.post("/events", json=last).status_code != httpx.codes.ACCEPTED:  # the queue may be full
+        while client.post("/events", json=last).status_code != httpx.codes.ACCEPTED:  # rejected while the queue is full
             _pause(deadline)
         while client.get(f"/events/{event_id}").status_code != httpx.codes.OK:
             _pause(deadline)

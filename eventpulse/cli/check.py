@@ -1,4 +1,4 @@
-"""`eventpulse check`: the settings."""
+"""`eventpulse check`: list of the settings."""
 
 from dataclasses import asdict
 
@@ -12,6 +12,6 @@ from eventpulse.settings import describe
 @click.command()
 @output.format_option
 def check(form: str) -> int:
-    """Show every setting, its value and where the value comes from. Secrets are masked."""
+    """Show every setting with its value and the source of the value. Secrets are masked."""
     output.emit([asdict(setting) for setting in describe()], form, ("variable", "value", "source", "meaning"))
     return OK

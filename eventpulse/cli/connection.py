@@ -1,4 +1,4 @@
-"""The servers that a command uses: those of the settings, or the embedded ones of a running `eventpulse up`."""
+"""Addresses of the servers for a command, from the settings or of the embedded servers of a running `eventpulse up`."""
 
 from eventpulse import ports
 from eventpulse.errors import Unreachable
@@ -36,14 +36,14 @@ def api_url(url: str | None) -> str:
 
 
 def explained(error: Exception) -> Unreachable | None:
-    """Return the user error for an exception that means that a server is unavailable, or None for any other one."""
-    import peewee  # these take long to import, and few commands fail
+    """Return the user error for an exception that means that a server is unavailable; None for any other exception."""
+    import peewee  # slow to import, and only needed if a command fails
     import psycopg2
     import redis
 
     from models.database import is_outage
 
-    if isinstance(error, redis.RedisError):  # whatever it is: the server at that address does not work as a Redis
+    if isinstance(error, redis.RedisError):  # any error: the server at this address does not respond like Redis
         server, variable = "Redis", "REDIS_URL"
     elif isinstance(error, psycopg2.OperationalError) or (
         isinstance(error, peewee.PeeweeException) and is_outage(error)
@@ -57,7 +57,7 @@ def explained(error: Exception) -> Unreachable | None:
 
 def _with_embedded(settings: Settings, *needed: str) -> Settings:
     if _missing(settings, needed):
-        from eventpulse.local import embedded  # takes long to import, and is not needed with servers of one's own
+        from eventpulse.local import embedded  # slow to import, and only needed for embedded servers
 
         settings = embedded.find(settings)
     if missing := _missing(settings, needed):

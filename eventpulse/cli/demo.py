@@ -1,4 +1,4 @@
-"""`eventpulse demo`: ordinary traffic of a shop, then a burst of payment errors, and the alert that follows."""
+"""`eventpulse demo`: ordinary events of a shop, then a burst of payment errors, and the alert for them."""
 
 import random
 import time
@@ -18,7 +18,7 @@ RULE: dict[str, Any] = {
     "enabled": True,
     "severity": "critical",
     "window_seconds": 60,
-    "cooldown_seconds": 3,  # shorter than the ordinary traffic before the burst, so that a second demo alerts as well
+    "cooldown_seconds": 3,  # shorter than the baseline before the burst, so that a second demo shows an alert too
     "condition": {
         "type": "threshold",
         "metric": "count",
@@ -41,7 +41,7 @@ Event = dict[str, Any]
 @click.command()
 @url_option
 def demo(url: str | None) -> int:
-    """Send realistic traffic, then a burst of payment errors, and show the alert that follows.
+    """Send ordinary events of a shop, then a burst of payment errors, and show the alert.
 
     Creates the rule "Payment errors" if it does not exist.
     """
@@ -68,14 +68,14 @@ def _run(client: httpx.Client, url: str) -> None:
 
 
 def _reason(response: httpx.Response) -> str:
-    """Return the detail of a problem document; for any other answer its status."""
+    """Return the detail of a problem document; for any other response its status."""
     if response.headers.get("Content-Type") == "application/problem+json":
         return f"{response.status_code} {response.json()['detail']}"
     return f"{response.status_code} {response.reason_phrase} (is it EventPulse?)"
 
 
 def _ensure_rule(client: httpx.Client) -> str:
-    """Return the id of the demo's rule; create it if it does not exist."""
+    """Return the id of the rule of the demo; create the rule if it does not exist."""
     offset = 0
     while page := _get(client, "/rules", limit=500, offset=offset)["data"]:
         for rule in page:
@@ -89,7 +89,7 @@ def _ensure_rule(client: httpx.Client) -> str:
 
 
 def _send_baseline(client: httpx.Client) -> None:
-    """Send ordinary traffic for about five seconds."""
+    """Send ordinary events for about five seconds."""
     sent = 0
     for batch in _baseline():
         sent += len(batch)

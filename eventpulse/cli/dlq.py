@@ -1,4 +1,4 @@
-"""`eventpulse dlq`: dead letters, the messages that failed for the last time."""
+"""`eventpulse dlq`: commands for dead letters, the messages that failed after their last retry."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ from models.dead_letter import DeadLetter
 COLUMNS = ("dead_letter_id", "dead_lettered_at", "queue", "event_id", "attempts", "error")
 
 ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...")
-all_option = click.option("--all", "everything", is_flag=True, help="Every dead letter.")
+all_option = click.option("--all", "everything", is_flag=True, help="Select all dead letters.")
 
 
 @click.group()
@@ -28,8 +28,10 @@ def dlq() -> None:
 
 
 @dlq.command("list")
-@click.option("--queue", help="Only dead letters of this queue: persist, evaluate or notify.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many to show.")
+@click.option("--queue", help="Show only dead letters of this queue: persist, evaluate or notify.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Maximum number of dead letters to show."
+)
 @output.format_option
 def list_(queue: str | None, limit: int, form: str) -> None:
     """List dead letters, newest first."""
@@ -50,7 +52,7 @@ def show(dead_letter_id: str, form: str) -> None:
     _connect()
     letter = dead_letters.get(dead_letter_id)
     if letter is None:
-        raise NotFound(f"there is no dead letter {dead_letter_id}")
+        raise NotFound(f"dead letter not found: {dead_letter_id}")
     row = {**_row(letter), "request_id": letter.request_id, "message": _readable(bytes(letter.message))}
     if form == "json":
         click.echo(json.dumps({**row, "traceback": letter.traceback}, indent=2, default=str))
@@ -68,7 +70,7 @@ def show(dead_letter_id: str, form: str) -> None:
 @yes_option
 @dry_run_option
 def retry(ids: tuple[str, ...], everything: bool, yes: bool, dry_run: bool) -> int:
-    """Requeue dead letters with their retry count reset."""
+    """Requeue dead letters and reset their retry counts."""
     _connect()
     selection = _select(ids, everything)
     if not _confirm("requeue", selection, yes=yes, dry_run=dry_run):
@@ -113,7 +115,13 @@ def purge(ids: tuple[str, ...], everything: bool, yes: bool, dry_run: bool) -> i
 
 @dataclass(frozen=True)
 class _Selection:
-    """Dead letters to work on: how many, the first of them, and their ids in batches. `code`: the exit code so far."""
+    """Selected dead letters.
+
+    total: number of selected dead letters.
+    sample: the first of the selected dead letters.
+    batches: ids of all of them, in batches.
+    code: exit code if all selected dead letters are processed.
+    """
 
     total: int
     sample: Sequence[DeadLetter]
@@ -123,22 +131,22 @@ class _Selection:
 
 def _connect() -> None:
     runtime.connect(connected_settings(), "dlq")
-    dead_letters.reconcile()  # a scheduler may not have moved the newest ones yet, or none may be running
+    dead_letters.reconcile()  # the newest dead letters may still be in Redis, until a scheduler moves them
 
 
 def _select(ids: Sequence[str], everything: bool) -> _Selection:
-    """Return the selected dead letters; some of the ids may not exist."""
+    """Return the selected dead letters. Raises `NotFound` if none of the ids exists."""
     if everything == bool(ids):
-        raise click.UsageError("give dead letter IDs, or --all")
+        raise click.UsageError("specify either dead letter IDs or --all")
     if everything:
         return _Selection(dead_letters.count(), dead_letters.list_(output.SAMPLE_SIZE), dead_letters.ids())
     letters = dead_letters.get_many(ids)
     existing = [letter.dead_letter_id for letter in letters]
     missing = ", ".join(sorted(set(ids) - set(existing)))
     if not letters:
-        raise NotFound(f"there is no dead letter {missing}")
+        raise NotFound(f"dead letters not found: {missing}")
     if missing:
-        click.echo(f"There is no dead letter {missing}.", err=True)
+        click.echo(f"Dead letters not found: {missing}.", err=True)
     return _Selection(len(letters), letters, [existing], PARTIAL if missing else OK)
 
 
@@ -152,7 +160,7 @@ def _confirm(verb: str, selection: _Selection, *, yes: bool, dry_run: bool) -> b
 
 
 def _for_each_batch(label: str, selection: _Selection, work: Callable[[Sequence[str]], None]) -> None:
-    """Call `work` for each batch of ids; a terminal shows how many are done."""
+    """Call `work` for each batch of ids; show the progress if stderr is a terminal."""
     hidden = not sys.stderr.isatty()
     with click.progressbar(length=selection.total, label=label, show_pos=True, file=sys.stderr, hidden=hidden) as bar:
         for batch in selection.batches:
@@ -172,7 +180,7 @@ def _row(letter: DeadLetter) -> dict[str, Any]:
 
 
 def _readable(message: bytes) -> Any:
-    """Return the message decoded from JSON; otherwise as text, with undecodable bytes escaped."""
+    """Return the JSON value of a message or, if it is not JSON, its text with undecodable bytes escaped."""
     try:
         return json.loads(message)
     except ValueError:

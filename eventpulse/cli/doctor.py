@@ -1,4 +1,4 @@
-"""`eventpulse doctor`: checks of the servers, and of the work that is done with them."""
+"""`eventpulse doctor`: checks of the servers, the workers, the queue and the rules."""
 
 from dataclasses import asdict
 from functools import partial
@@ -27,7 +27,7 @@ COLUMNS = ("server", "check", "state", "found", "remedy")
 @click.command()
 @output.format_option
 def doctor(form: str) -> int:
-    """Check that the servers keep accepted events, that rules are evaluated and that the work gets done.
+    """Check the configuration of Redis and PostgreSQL, the workers, the backlog, the dead letters and the rules.
 
     Exits with 3 if a check fails, and with 69 if a server is unavailable.
     """
@@ -44,7 +44,7 @@ def doctor(form: str) -> int:
 
 
 def examine(settings: ConnectedSettings) -> list[Finding]:
-    """Return the checks of both servers and, if both can be used, the checks of the work."""
+    """Return the checks of both servers and, if both are available, of the workers, the queue and the rules."""
     findings = [
         *preflight.check_redis(settings.redis_url, settings.max_redis_memory_percent),
         *preflight.check_postgres(settings.database_url, migrations.pending),
@@ -60,7 +60,7 @@ _result = partial(preflight.finding, "EventPulse", otherwise="warning")
 
 def _workers() -> Finding:
     alive = queues.workers_alive(broker)
-    return _result("workers", alive > 0, f"{alive} alive", "start one: `eventpulse worker`")
+    return _result("workers", alive > 0, f"{alive} alive", "start a worker: `eventpulse worker`")
 
 
 def _backlog() -> Finding:
@@ -72,23 +72,23 @@ def _backlog() -> Finding:
 
 
 def _dead_letters() -> Finding:
-    """Return the check of the dead letters in PostgreSQL and of those that are still in Redis.
+    """Return the check that there are no dead letters, in PostgreSQL or still in Redis.
 
-    They include events whose id was already stored with other content.
+    Conflicting duplicates are dead letters too.
     """
     total = dead_letters.count() + sum(state.dead for state in queues.depths(broker).values())
     return _result("dead letters", total == 0, str(total), "see the reasons: `eventpulse dlq list`")
 
 
 def _unsupported_rules() -> Finding:
-    """Return the check that every worker supports every rule; during an upgrade some may not."""
+    """Return the check that every worker supports every rule; workers of an older version may not."""
     reasons = [f"{rule_id} ({reason})" for rule_id, reason in rulebook.unsupported_rules(broker).items()]
     remedy = "upgrade all workers to the same version, or change the rules"
     return _result("rules supported", not reasons, "; ".join(reasons) or "all", remedy)
 
 
 def _rule_warnings() -> Finding:
-    """Return the check of the rules in force for conditions that may not do what their author expects."""
+    """Return the check that no active rule has warnings about its condition."""
     with connection():
         rules = Rule.in_force()[1]
     warnings = [f"{rule.name}: {text}" for rule in rules for text in conditions.warnings(rule.condition)]

@@ -1,7 +1,8 @@
 """Open-loop load generator for the API.
 
-Requests are due at a fixed rate, whether or not earlier ones have been answered, and a latency counts from the moment
-its request was due. A closed loop would slow down with the server and hide the delay ("coordinated omission", G. Tene).
+Requests are due at a fixed rate, even if the server has not responded to earlier requests, and the latency of a
+request is measured from the time at which it was due. A closed loop would slow down with the server and hide the
+delay ("coordinated omission", G. Tene).
 """
 
 import asyncio
@@ -20,15 +21,15 @@ import msgspec
 
 EVENT_TYPES, SOURCES = 10, 20
 TIMESTAMP = "2026-01-31T12:00:00.000000Z"
-PREPARED_BODIES = 16  # sent in turn
+PREPARED_BODIES = 16  # minimum number of request bodies, which are sent in turn
 ANSWER_SECONDS = 30.0
 RECONNECT_SECONDS = 0.05
-NO_ANSWER = 0  # stands for a status
+NO_ANSWER = 0  # key in `Outcome.statuses`
 
 
 @dataclass(slots=True)
 class Outcome:
-    """Number of requests by status (0: no answer), and the latency of each accepted one, in seconds."""
+    """Number of requests by status (0: no response), and the latency of each accepted request, in seconds."""
 
     seconds: float = 0.0
     statuses: Counter[int] = field(default_factory=Counter)
@@ -45,20 +46,20 @@ class Outcome:
 
 
 def drive(url: str, batch: int, *, seconds: float, rate: float | None, connections: int) -> Outcome:
-    """Send `rate` requests of `batch` events per second; without a rate, each when a connection is free.
+    """Send `rate` requests of `batch` events per second; without a rate, send a request when a connection is free.
 
-    `url` includes the version of the API, such as http://127.0.0.1:8000/api/v1. Returns after the last answer, or 30 s
-    after the last request. Raises `OSError` if no server listens.
+    `url` includes the version of the API, such as http://127.0.0.1:8000/api/v1. Returns after the last response, at
+    most 30 s after the last request. Raises `OSError` if no server listens.
     """
-    # select() can wait for fractions of a millisecond, which epoll cannot.
+    # select() supports timeouts of fractions of a millisecond, unlike epoll.
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
         return runner.run(_Driver(url, requests(url, batch)).run(seconds, rate, connections))
 
 
 def requests(url: str, batch: int, seed: int = 0) -> Iterator[bytes]:
-    """Yield HTTP requests of `batch` events each, without end; the timestamps are those of the moment of sending.
+    """Yield an endless sequence of HTTP requests of `batch` events each, whose timestamps are the time of the call.
 
-    A batch of 1 goes to the endpoint for one event. The events have no ids: the API generates them.
+    If `batch` is 1, requests are for the endpoint for one event. The events have no ids: the API generates the ids.
     """
     target, rng, numbers = urlsplit(url), random.Random(seed), itertools.count()  # noqa: S311 - not for security
     path = f"{target.path}/events/batch" if batch > 1 else f"{target.path}/events"
@@ -83,7 +84,7 @@ def _event(number: int, rng: random.Random) -> dict[str, object]:
 
 
 class _Driver:
-    """Sender of requests over the connections that are free."""
+    """Sender of requests over free connections."""
 
     def __init__(self, url: str, source: Iterator[bytes]) -> None:
         target = urlsplit(url)
@@ -134,7 +135,7 @@ class _Driver:
 
 
 def _schedule(started: float, seconds: float, rate: float | None) -> Iterator[float]:
-    """Yield the time at which each request is due; without a rate, `started` until the duration is over."""
+    """Yield the time at which each request is due; without a rate, yield `started` until the duration has passed."""
     if rate is None:
         while time.perf_counter() < started + seconds:
             yield started
@@ -143,7 +144,7 @@ def _schedule(started: float, seconds: float, rate: float | None) -> Iterator[fl
 
 
 class _Connection(asyncio.Protocol):
-    """HTTP/1.1 connection with one request at a time, for answers with a Content-Length."""
+    """HTTP/1.1 connection with one request at a time, for responses with a Content-Length."""
 
     def __init__(self, answered: Callable[["_Connection", int, float], None]) -> None:
         self.answered = answered

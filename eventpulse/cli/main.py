@@ -1,4 +1,4 @@
-"""The command line: its commands, its exit codes, and what it prints when a command fails.
+"""Command line: its commands, its exit codes, and the output of errors.
 
 Data goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 error, 2 usage, 3 findings, 4 not found, 5 partial,
 6 declined, 69 Redis, PostgreSQL or the API unavailable, 130 interrupted.
@@ -19,7 +19,7 @@ from eventpulse.settings import SettingsError
 
 
 class Entry(NamedTuple):
-    """Where a command is defined, as module:attribute, and its line in `eventpulse --help`."""
+    """Place of a command, as module:attribute, and its description in `eventpulse --help`."""
 
     target: str
     help: str
@@ -31,18 +31,18 @@ REGISTRY = {
     "api": Entry("eventpulse.cli.processes:api", "Run the HTTP API."),
     "live": Entry("eventpulse.cli.processes:live", "Run the WebSocket gateway."),
     "worker": Entry("eventpulse.cli.processes:worker", "Run one worker process."),
-    "scheduler": Entry("eventpulse.cli.processes:scheduler", "Run the scheduler."),
+    "scheduler": Entry("eventpulse.cli.processes:scheduler", "Run a scheduler."),
     "migrate": Entry("eventpulse.cli.migrate:migrate", "Update, revert or show the database schema."),
     "check": Entry("eventpulse.cli.check:check", "Show every setting and its source."),
-    "doctor": Entry("eventpulse.cli.doctor:doctor", "Check the servers, the rules and the progress of the work."),
+    "doctor": Entry("eventpulse.cli.doctor:doctor", "Check the servers, the workers, the queue and the rules."),
     "dlq": Entry("eventpulse.cli.dlq:dlq", "List, show, requeue and delete dead letters."),
-    "demo": Entry("eventpulse.cli.demo:demo", "Send traffic and a burst of errors, and show the alert."),
+    "demo": Entry("eventpulse.cli.demo:demo", "Send ordinary events and a burst of errors, and show the alert."),
     "bench": Entry("eventpulse.cli.bench:bench", "Measure a running EventPulse."),
 }
 
 
 class LazyGroup(click.Group):
-    """Group whose commands are those of `REGISTRY`: help and completion import none of their modules."""
+    """Group of the commands in `REGISTRY`, whose modules are not imported for help and completion."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the signature is click's
         return list(REGISTRY)

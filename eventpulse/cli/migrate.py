@@ -1,4 +1,4 @@
-"""`eventpulse migrate`: the database schema."""
+"""`eventpulse migrate`: commands for the database schema."""
 
 import click
 
@@ -22,11 +22,11 @@ COLUMNS = ("name", "state")
 def migrate(direction: str, target: str | None, form: str, yes: bool, dry_run: bool) -> int:
     """Update the schema (up), revert it (down), or show its state (status).
 
-    `down` reverts the newest migration, or all back to and including TARGET. `status` exits with 3 if migrations are
-    pending.
+    `down` reverts the newest migration, or all migrations back to and including TARGET. `status` exits with 3 if
+    migrations are pending.
     """
     if target is not None and direction != "down":
-        raise click.UsageError("only `migrate down` takes a target")
+        raise click.UsageError("only `migrate down` accepts TARGET")
     settings, database_url = database_settings()
     database.configure(database_url, name="eventpulse migrate")
     history = migrations.status()
@@ -58,7 +58,7 @@ def _up(settings: Settings, pending: list[str], *, dry_run: bool) -> list[str]:
 
 def _down(applied: list[str], target: str | None, *, yes: bool, dry_run: bool) -> list[str]:
     if target is not None and target not in applied:
-        raise NotFound(f"there is no applied migration {target}")
+        raise NotFound(f"applied migration not found: {target}")
     to_revert = applied[-1:] if target is None else applied[applied.index(target) :]
     if not to_revert:
         click.echo("No migration is applied.", err=True)

@@ -1,4 +1,4 @@
-"""Options that several commands have, and the types of their values."""
+"""Options of several commands, and the types of their values."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ C = TypeVar("C", bound=Callable[..., Any])
 
 
 class ApiUrl(click.ParamType[str]):
-    """The address of an API: http://HOST[:PORT]."""
+    """Parameter type for the URL of an API: http://HOST[:PORT]."""
 
     name = "url"
 
@@ -31,7 +31,7 @@ class ApiUrl(click.ParamType[str]):
 
 
 class Positive(click.FloatRange):
-    """A finite number above 0."""
+    """Parameter type for a finite number above 0."""
 
     def __init__(self) -> None:
         super().__init__(0, min_open=True)
@@ -44,18 +44,18 @@ class Positive(click.FloatRange):
 
 
 def url_option(command: C) -> C:
-    """Add `--url`, for every command that talks to a running API."""
-    return click.option("--url", type=ApiUrl(), help="The URL of the API; by default from the settings.")(command)
+    """Add `--url`, the option of every command that sends requests to the API."""
+    return click.option("--url", type=ApiUrl(), help="URL of the API; the default is taken from the settings.")(command)
 
 
 def yes_option(command: C) -> C:
-    """Add `--yes`, for every command that asks before it changes something."""
+    """Add `--yes`, the option of every command that asks for confirmation."""
     return click.option("--yes", is_flag=True, help="Do not ask for confirmation.")(command)
 
 
 def dry_run_option(command: C) -> C:
-    """Add `--dry-run`, for every command that changes something."""
-    return click.option("--dry-run", is_flag=True, help="Show what would happen; change nothing.")(command)
+    """Add `--dry-run`, the option of every command that changes or deletes data."""
+    return click.option("--dry-run", is_flag=True, help="Show the changes without making them.")(command)
 
 
 def exit_on_interrupt() -> None:

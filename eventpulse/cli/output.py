@@ -1,4 +1,4 @@
-"""Data on stdout as a table or as JSON, and the confirmation before data is deleted."""
+"""Output of data on stdout as a table or as JSON, and the confirmation of changes."""
 
 import json
 import sys
@@ -16,13 +16,15 @@ Row = Mapping[str, Any]
 
 
 def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `-o`, for every command that prints data."""
-    option = click.option("-o", "--output", "form", type=FORMATS, default="table", show_default=True, help="Format.")
+    """Add `-o`, the option of every command that prints data."""
+    option = click.option(
+        "-o", "--output", "form", type=FORMATS, default="table", show_default=True, help="Output format."
+    )
     return option(command)
 
 
 def emit(rows: Sequence[Row], form: str, columns: Sequence[str]) -> None:
-    """Print the rows: `columns` as a table, or all fields as a JSON array (json) or one object per line (ndjson)."""
+    """Print rows: `columns` as a table, or all fields as a JSON array (json) or one JSON object per line (ndjson)."""
     if form == "json":
         click.echo(json.dumps([dict(row) for row in rows], indent=2, default=str))
     elif form == "ndjson":
@@ -37,9 +39,9 @@ def emit(rows: Sequence[Row], form: str, columns: Sequence[str]) -> None:
 
 
 def confirm(action: str, sample: Sequence[str], total: int, *, yes: bool, dry_run: bool) -> bool:
-    """Show what is about to happen and ask; return whether to continue. `action` reads like "delete 3 dead letters".
+    """Show `action`, such as "delete 3 dead letters", and ask for confirmation; return whether to continue.
 
-    A dry run shows it and returns False. Raises `Declined` if the answer is no, or without a terminal.
+    A dry run only shows the action and returns False. Raises `Declined` if the user declines or there is no terminal.
     """
     click.echo(f"About to {action}{':' if sample else '.'}", err=True)
     for line in sample[:SAMPLE_SIZE]:
@@ -52,14 +54,14 @@ def confirm(action: str, sample: Sequence[str], total: int, *, yes: bool, dry_ru
     if yes:
         return True
     if not sys.stdin.isatty():
-        raise Declined("nothing was changed: without a terminal to ask on, --yes is required")
+        raise Declined("nothing was changed: --yes is required without a terminal")
     if not click.confirm("Continue?", err=True):
         raise Declined("nothing was changed")
     return True
 
 
 def plural(count: int, noun: str) -> str:
-    """Return "1 letter", "2 letters"."""
+    """Return the count with the noun in singular or plural: "1 letter", "2 letters"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 

@@ -1,6 +1,7 @@
-"""The commands that run until they are stopped: `up`, `api`, `live`, `worker` and `scheduler`.
+"""Commands that run until they are stopped: `up`, `api`, `live`, `worker` and `scheduler`.
 
-Each imports its own part of the system only: the API must not import peewee before gevent has patched its process.
+Each command imports only its own part of the system, because the API must not import peewee before gevent has patched
+its process.
 """
 
 import click
@@ -12,15 +13,15 @@ from eventpulse.settings import ConnectedSettings, Settings
 
 @click.command()
 def up() -> int:
-    """Run everything in this terminal: API, live gateway, workers, scheduler. Ctrl-C stops it.
+    """Run everything in this terminal: API, live gateway, workers and scheduler. Press Ctrl-C to stop.
 
-    Without REDIS_URL and DATABASE_URL, an embedded Redis and PostgreSQL run with it, with their data in
-    EVENTPULSE_DATA_DIR. Both outlive a killed `up`; the next one uses them.
+    Without REDIS_URL and DATABASE_URL, an embedded Redis and PostgreSQL are started, with their data in
+    EVENTPULSE_DATA_DIR. If `up` is killed, both servers keep running, and the next `up` uses them.
 
-    As root: PostgreSQL refuses to run as root, so it runs as the system user `pgserver`, which is created if it does
-    not exist. That user must pass through the folders above the data, so they get the permission o+x if they lack it.
-    If it cannot run the installed programs of PostgreSQL, they are copied to /var/lib/eventpulse. Each change is logged
-    before it is made. Home folders, top-level folders and folders of other users are never changed.
+    PostgreSQL refuses to run as root. If `up` runs as root, PostgreSQL runs as the system user `pgserver`, which is
+    created if it does not exist. This user needs access to the data, so the folders above the data get the permission
+    o+x. If the user cannot run the installed programs of PostgreSQL, they are copied to /var/lib/eventpulse. Each
+    change is logged before it is made. Home folders, top-level folders and folders of other users are never changed.
     """
     settings = Settings.from_environ()
     logs.configure(settings.log_level, settings.log_format)
@@ -59,7 +60,7 @@ def worker() -> int:
 
 @click.command()
 def scheduler() -> int:
-    """Run the scheduler. Any number may run; one of them leads."""
+    """Run a scheduler. Several can run at the same time; only the leader runs the periodic jobs."""
     settings = _settings_with_logs()
     from schedules import scheduler
 
