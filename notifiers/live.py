@@ -26,7 +26,7 @@ class Live:
             gateways = self._client.publish(LIVE_CHANNEL, frame(notification))
         except redis.RedisError as error:
             raise TryAgain(f"cannot publish to Redis: {type(error).__name__}") from error
-        return Receipt(f"published, gateways: {gateways}")
+        return Receipt(f"published to {gateways} gateway{'' if gateways == 1 else 's'}")
 
 
 def frame(notification: Notification) -> bytes:

@@ -32,7 +32,7 @@ class SlackSettings(marshmallow.Schema):
     webhook_url = Secret(
         required=True,
         check=_check_webhook_url,
-        metadata={"description": "URL of an incoming webhook, or `env:SLACK_WEBHOOK_URL` to use that variable"},
+        metadata={"description": "URL of an incoming webhook, or the reference `env:SLACK_WEBHOOK_URL`"},
     )
 
 

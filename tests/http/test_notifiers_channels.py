@@ -84,7 +84,7 @@ def test_the_live_feed_has_the_documented_frame(redis_client: redis.Redis, notif
     with redis_client.pubsub(ignore_subscribe_messages=True) as subscription:
         subscription.subscribe(LIVE_CHANNEL)
         subscription.get_message(timeout=5)
-        assert notifiers["live"].send(notification(), {}) == Receipt("published, gateways: 1")
+        assert notifiers["live"].send(notification(), {}) == Receipt("published to 1 gateway")
         message = subscription.get_message(timeout=5)
     assert message is not None
     assert json.loads(message["data"]) == {
@@ -102,7 +102,7 @@ def test_a_test_notification_is_marked_in_the_live_feed() -> None:
 
 
 def test_a_live_delivery_succeeds_without_a_gateway(notifiers: dict[str, Notifier]) -> None:
-    assert notifiers["live"].send(notification(), {}) == Receipt("published, gateways: 0")
+    assert notifiers["live"].send(notification(), {}) == Receipt("published to 0 gateways")
 
 
 def test_a_live_delivery_can_be_retried_when_redis_is_unavailable() -> None:

@@ -3,7 +3,7 @@
 -- Keys are kept for longer than their rule needs them, because events can arrive late after an outage and can be
 -- delivered again. But groups of high cardinality must not fill Redis, because ingest would then reject all events.
 -- The retention becomes shorter when Redis uses more than half of maxmemory. From 65 per cent on (by default, ingest
--- rejects at 80 per cent) a window expires soon after its width, so that the counts of late events may be too low.
+-- rejects at 80 per cent) a window expires soon after its width, so that the counts for late events may be too low.
 --
 -- The keys of windows are not passed in KEYS: only Redis Cluster requires that, and a call uses many keys.
 
