@@ -1,4 +1,4 @@
-"""A dead letter: a message that exhausted its retries, cannot be read, or conflicts with a stored event."""
+"""A dead letter: a message that exhausted its retries, crashes workers, cannot be read, or conflicts with a stored event."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
