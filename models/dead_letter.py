@@ -1,4 +1,4 @@
-"""A dead letter: a message that exhausted its retries, crashes workers, cannot be read, or conflicts with a stored event."""
+"""Dead letters: messages that exhausted their retries, crash workers, are unreadable, or conflict with a stored event."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
