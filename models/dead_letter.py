@@ -1,4 +1,4 @@
-"""Dead letters: messages that exhausted their retries, crash workers, are unreadable, or conflict with a stored event."""
+"""Dead letters: messages that exhausted their retries, crash workers, are unreadable or conflict with stored events."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
