@@ -1,4 +1,4 @@
-# The image of every process: `docker run eventpulse api | live | worker | scheduler | migrate`.
+# Image for every process: `docker run eventpulse api | live | worker | scheduler | migrate`.
 FROM python:3.13-slim AS build
 WORKDIR /src
 COPY setup.cfg pyproject.toml README.md LICENSE ./

@@ -1,11 +1,11 @@
-# .venv is created with the first Python that is new enough; `make PYTHON=…` selects another one.
+# .venv is created with the first Python in the list below that is 3.11 or newer; `make PYTHON=…` selects another Python.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 SHELL := /bin/sh
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-# Three processes also on two cores: most tests wait for a server.
+# Three processes, even on two cores, because most tests wait for a server.
 PARALLEL := -n 3 --dist loadscope
 NEW_ENOUGH := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -25,11 +25,11 @@ $(INSTALLED): setup.cfg pyproject.toml
 	@touch $@
 
 .PHONY: up
-up: $(INSTALLED) ## Run everything, with embedded servers if no URLs are set; Ctrl-C stops it
+up: $(INSTALLED) ## Run everything, with embedded servers if no URLs are set; press Ctrl-C to stop
 	@$(BIN)/eventpulse up
 
 .PHONY: demo
-demo: $(INSTALLED) ## Send traffic to a running EventPulse, and show the alert that follows
+demo: $(INSTALLED) ## Send events to a running EventPulse, and show an alert
 	@$(BIN)/eventpulse demo
 
 .PHONY: test
@@ -52,7 +52,7 @@ faults: $(INSTALLED) ## Run all chaos tests, against stock Dramatiq and EventPul
 	cd tests && ../$(BIN)/python -m chaos --json ../docs/reliability.json
 
 .PHONY: words
-words: $(INSTALLED) ## Report words that the glossary replaces by a standard term
+words: $(INSTALLED) ## Report words for which the glossary has a standard term
 	$(BIN)/python tests/house_style.py
 
 .PHONY: mutants

@@ -1,4 +1,4 @@
-"""Log configuration of every process: JSON lines or readable lines on stderr, with secrets masked."""
+"""Log configuration of every process: JSON lines or console lines on stderr, with secrets masked."""
 
 import logging
 import os
@@ -45,14 +45,14 @@ def configure(level: str, format: str) -> None:
 
 
 def resolve_format(format: str) -> str:
-    """Return json or console: `auto` becomes console if stderr is a terminal, otherwise json."""
+    """Return "json" or "console"; "auto" is "console" if stderr is a terminal, otherwise "json"."""
     if format != "auto":
         return format
     return "console" if sys.stderr.isatty() else "json"
 
 
 def use_colour(stream: TextIO) -> bool:
-    """Return whether to write colours to `stream`: NO_COLOR turns them off, FORCE_COLOR on, otherwise on a terminal.
+    """Return whether to write colours to `stream`: not with NO_COLOR, always with FORCE_COLOR, otherwise on a terminal.
 
     https://no-color.org, https://force-color.org
     """
@@ -62,7 +62,7 @@ def use_colour(stream: TextIO) -> bool:
 
 
 class _MaskingFormatter(structlog.stdlib.ProcessorFormatter):
-    """Formatter that masks the finished line, so that tracebacks and nested values are masked too."""
+    """Formatter that masks secrets in the complete line, including tracebacks and nested values."""
 
     def format(self, record: logging.LogRecord) -> str:
         return masked(super().format(record))
@@ -71,7 +71,7 @@ class _MaskingFormatter(structlog.stdlib.ProcessorFormatter):
 def _renderers(format: str) -> list[structlog.typing.Processor]:
     remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if resolve_format(format) == "console":
-        # The default, rich tracebacks, would print local variables, which may hold secrets.
+        # The default formatter of tracebacks would print local variables, which may contain secrets.
         plain = structlog.dev.plain_traceback
         return [remove_meta, structlog.dev.ConsoleRenderer(colors=use_colour(sys.stderr), exception_formatter=plain)]
     return [remove_meta, _add_pid, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

@@ -1,4 +1,4 @@
-"""The processors and the memory that this process may use: those of the machine, or less if a cgroup limits them.
+"""Numbers of processors and bytes of memory that this process may use, including the limits of cgroups.
 
 https://docs.kernel.org/admin-guide/cgroup-v2.html (`cpu.max`, `memory.max`) and
 https://docs.kernel.org/admin-guide/cgroup-v1/ (`cpu.cfs_quota_us`, `memory.limit_in_bytes`).
@@ -14,29 +14,29 @@ UNLIMITED_BYTES = 1 << 60  # cgroup v1 writes a number near 2**63 if there is no
 
 
 def cpu_count() -> int:
-    """Return how many processors this process can keep busy, at least 1.
+    """Return the number of processors that this process can use, at least 1.
 
-    It is the smallest of the machine's processors, the CPU affinity and the CPU quotas of the cgroups, rounded up.
+    This is the minimum of the machine's processors, the CPU affinity and the CPU quotas of the cgroups, rounded up.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([affinity, *(ceil(quota) for quota in Cgroups().cpu_quotas())]))
 
 
 def memory_bytes() -> int:
-    """Return how much memory this process can use: the machine's, or the smallest limit of its cgroups."""
+    """Return the memory for this process in bytes: the minimum of the machine's memory and the cgroup limits."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([machine, *Cgroups().memory_limits()])
 
 
 @dataclass(frozen=True, slots=True)
 class Cgroups:
-    """The control groups of one process. `proc` is its folder in /proc; `root` stands before every mount point."""
+    """Control groups of one process. `proc`: its folder in /proc. `root`: prefix of every mount point."""
 
     proc: Path = Path("/proc/self")
     root: Path = Path("/")
 
     def cpu_quotas(self) -> Iterator[float]:
-        """Return the CPU quota of each group from that of the process up to the root, in processors."""
+        """Return the CPU quotas in processors, from the group of the process up to the root."""
         for folder in self._folders("cpu"):
             quota, period = _words(folder / "cpu.max")
             if quota is None:
@@ -45,7 +45,7 @@ class Cgroups:
                 yield limit / length
 
     def memory_limits(self) -> Iterator[int]:
-        """Return the memory limit of each group from that of the process up to the root, in bytes."""
+        """Return the memory limits in bytes, from the group of the process up to the root."""
         for folder in self._folders("memory"):
             for name in ("memory.max", "memory.limit_in_bytes"):
                 limit = _positive(_word(folder / name))
@@ -53,15 +53,15 @@ class Cgroups:
                     yield limit
 
     def _folders(self, controller: str) -> Iterator[Path]:
-        """Return the folders of the groups that may limit `controller`: the own one, then each parent."""
+        """Return the folders of the groups that can limit `controller`: the group of the process, then each parent."""
         for mount_point, path in self._memberships(controller):
             group = mount_point / path.lstrip("/")
             yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(mount_point))
 
     def _memberships(self, controller: str) -> Iterator[tuple[Path, str]]:
-        """Return the mount point of each hierarchy with `controller`, and the path of the own group below it.
+        """Return the mount point of each hierarchy with `controller`, and the path of the process's group below it.
 
-        Version 2 has the line `0::/path` in `cgroup`, version 1 lines such as `4:memory:/path`; both may be in use.
+        Version 2 has the line `0::/path` in `cgroup`, version 1 lines such as `4:memory:/path`. A machine may use both.
         """
         own = {}
         for line in _lines(self.proc / "cgroup"):
@@ -82,7 +82,7 @@ class Cgroups:
 
 
 def _below(path: str, mounted: str) -> str:
-    """Return the path of a group relative to the mounted group. In a container that is often the own group itself."""
+    """Return the path of a group relative to the mounted group, which is often the group itself in a container."""
     if mounted == "/" or not path.startswith(mounted):
         return path if mounted == "/" else "/"
     return path[len(mounted) :]
@@ -91,7 +91,7 @@ def _below(path: str, mounted: str) -> str:
 def _lines(path: Path) -> list[str]:
     try:
         return path.read_text().splitlines()
-    except OSError:  # not on Linux, or the group has no such limit
+    except OSError:  # the system is not Linux, or the group has no such limit
         return []
 
 
@@ -105,5 +105,5 @@ def _word(path: Path) -> str | None:
 
 
 def _positive(word: str | None) -> int | None:
-    """Return the number, or None if there is none: `max` and `-1` mean no limit."""
+    """Return the number in a text, or None for `max` and `-1`, which mean no limit."""
     return int(word) if word and word.strip().isdigit() and int(word) > 0 else None

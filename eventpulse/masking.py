@@ -1,22 +1,22 @@
-"""Replacement of passwords and webhook URLs in text that people read."""
+"""Masking of passwords and webhook URLs in output and logs."""
 
 import re
 
-#: Stands in place of a secret.
+#: Replacement of a secret.
 MASK = "***"
 
-# The password between the user and the host of a URL, with any characters. `http://host:8000/a@b` has no password.
+# Pattern of the password, with any characters, between user and host. `http://host:8000/a@b` has no password.
 _URL_PASSWORD = re.compile(r"(://[^\s:/@]*:)(?!\d+[/?#])[^\s\"'<>]+@")
 _PASSWORD_PARAMETER = re.compile(r"(\bpassword=)[^\s&\"']+")
 _SLACK_WEBHOOK = re.compile(r"(https://hooks\.slack(?:-gov)?\.com/)[^\s\"'<>]+")
 
 
-# In a text that is one URL, the password ends at the last @.
+# Pattern for a text that is a single URL: the password ends at the last @.
 _WHOLE_URL_PASSWORD = re.compile(r"(?s)\A([^/]*://[^/:@]*:)(?!\d+[/?#]).*@")
 
 
 def masked_url(url: str) -> str:
-    """Return a text that is one URL with its secrets replaced by `***`, even if they contain spaces or quotes."""
+    """Return a URL with its secrets replaced by `***`, even if the secrets contain spaces or quotes."""
     return masked(_WHOLE_URL_PASSWORD.sub(rf"\1{MASK}@", url))
 
 

@@ -1,4 +1,4 @@
-"""Checks of listening addresses, made before anything is started."""
+"""Checks, before a process starts, that it can listen on its address."""
 
 import errno
 import socket
@@ -7,7 +7,7 @@ from eventpulse.errors import UserError
 
 
 class PortError(UserError):
-    """An address that this process cannot listen on. The message names the reason and the variable to change."""
+    """Error for an address that this process cannot listen on. The message names the variable to change."""
 
 
 def ensure_free(host: str, port: int, variable: str) -> None:
@@ -24,12 +24,12 @@ def ensure_free(host: str, port: int, variable: str) -> None:
 
 
 def reachable_host(host: str) -> str:
-    """Return the host, for a URL, at which a client on this machine reaches a server that listens on `host`."""
+    """Return the host for the URL with which clients on this machine connect to a server that listens on `host`."""
     return in_brackets({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host))  # noqa: S104 - compared, not bound
 
 
 def in_brackets(host: str) -> str:
-    """Return the host as it is written before `:port`: an IPv6 address in brackets."""
+    """Return the host in the form for `host:port`, with an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
 
 

@@ -1,4 +1,4 @@
-"""Preflight checks of Redis and PostgreSQL, made by `eventpulse doctor` and by every process when it starts."""
+"""Preflight checks of Redis and PostgreSQL, for `eventpulse doctor` and the start of every process."""
 
 import re
 import time
@@ -17,23 +17,23 @@ from eventpulse.settings import ConnectedSettings
 
 log = structlog.get_logger()
 
-MAX_CLOCK_SKEW_SECONDS = 5.0  # with more, rules would take events for late, and the logs of two machines would disagree
-OLDEST_REDIS = (6, 2)  # BLMOVE, and LPOP with a count
+MAX_CLOCK_SKEW_SECONDS = 5.0  # with a larger difference, events would be late for their windows
+OLDEST_REDIS = (6, 2)  # the first version with BLMOVE and with a count for LPOP
 TIMEOUT_SECONDS = 5
 UNKNOWN = "unknown"
 
 State = Literal["ok", "warning", "fatal", "unreachable"]
-#: Takes the URL of a database and returns the names of its pending migrations. Raises `psycopg2.Error`.
+#: Function that takes the URL of a database and returns the names of its pending migrations. Raises `psycopg2.Error`.
 SchemaState = Callable[[str], list[str]]
 
 
 class PreflightError(UserError):
-    """A server is set up so that accepted events would be lost. The message names the setting to change."""
+    """Raised when a configuration of a server could lose accepted events. The message names the setting."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check. With the state `fatal` no process starts."""
+    """Result of one check. No process starts if its state is `fatal`."""
 
     server: str
     check: str
@@ -46,12 +46,12 @@ class Finding:
 
 
 def finding(server: str, check: str, ok: bool, found: str, remedy: str, otherwise: State = "fatal") -> Finding:
-    """Return the result of a check: `ok`, or `otherwise` with its remedy."""
+    """Return the result of a check, with the state `ok` or, including the remedy, `otherwise`."""
     return Finding(server, check, "ok" if ok else otherwise, found, "" if ok else remedy)
 
 
 def ensure_ready(settings: ConnectedSettings, schema_state: SchemaState) -> None:
-    """Check both servers; log warnings. Raises `PreflightError`."""
+    """Check both servers and log warnings. Raises `PreflightError` if a finding is fatal."""
     ensure(check_redis(settings.redis_url, settings.max_redis_memory_percent))
     ensure(check_postgres(settings.database_url, schema_state))
 
@@ -69,11 +69,11 @@ def ensure(findings: Iterator[Finding]) -> None:
 
 
 def check_redis(url: str, max_memory_percent: int) -> Iterator[Finding]:
-    """Yield the checks of the Redis at `url`. Above `max_memory_percent` of its memory, ingest answers 503."""
+    """Yield the findings about the Redis at `url`. Ingest is rejecting above `max_memory_percent` of its memory."""
     try:
         state = _redis_state(url)
     except redis.exceptions.NoPermissionError as error:
-        remedy = "allow INFO and TIME: its settings cannot be checked without them"
+        remedy = "allow INFO and TIME: without them the configuration cannot be checked"
         yield Finding("Redis", "permissions", "warning", str(error), remedy)
     except redis.RedisError as error:
         yield _unreachable("Redis", error, "REDIS_URL")
@@ -89,7 +89,7 @@ def check_redis(url: str, max_memory_percent: int) -> Iterator[Finding]:
 
 @dataclass(frozen=True, slots=True)
 class _RedisState:
-    """The answer of INFO, the difference of the clocks, and `appendfsync`, which is None if CONFIG is not allowed."""
+    """Result of INFO, the clock difference in seconds, and `appendfsync`, which is None if CONFIG is not allowed."""
 
     info: dict[str, Any]
     skew_seconds: float
@@ -157,14 +157,14 @@ def _redis_memory(state: _RedisState, max_percent: int) -> Finding:
     limit, used = state.info.get("maxmemory", 0), state.info.get("used_memory", 0)
     memory = f"{used >> 20} MiB of {f'{limit >> 20} MiB' if limit else 'no limit'}"
     if limit:
-        remedy = f"above {max_percent} % ingest answers 503: wait for the workers, or raise maxmemory"
+        remedy = f"above {max_percent} % ingest rejects requests: wait for the workers, or raise maxmemory"
     else:
-        remedy = "set maxmemory: otherwise the machine runs out of memory before ingest answers 503"
+        remedy = "set maxmemory: otherwise the machine runs out of memory before ingest rejects requests"
     return _redis("memory", used < limit * max_percent / 100, memory, remedy, "warning")
 
 
 def check_postgres(url: str, schema_state: SchemaState) -> Iterator[Finding]:
-    """Yield the checks of the PostgreSQL at `url`."""
+    """Yield the findings about the PostgreSQL at `url`."""
     try:
         settings = _postgres_settings(url)
         if (session := _postgres_session(settings)).state != "ok":
@@ -180,14 +180,18 @@ def check_postgres(url: str, schema_state: SchemaState) -> Iterator[Finding]:
     yield _postgres("schema", not pending, schema, "run `eventpulse migrate`")
     writable = settings["transaction_read_only"] == "off"
     accepted = "accepted" if writable else "rejected"
-    yield _postgres("writes", writable, accepted, "it is read-only, or a standby: connect to its primary", "warning")
+    yield _postgres(
+        "writes", writable, accepted, "the server is read-only or a standby: connect to its primary", "warning"
+    )
     unsafe = [name for name in ("fsync", "full_page_writes", "synchronous_commit") if settings[name] == "off"]
     off = f"off: {', '.join(unsafe)}" if unsafe else "on"
-    yield _postgres("durability", not unsafe, off, "turn them on: otherwise a crash loses stored events", "warning")
+    yield _postgres(
+        "durability", not unsafe, off, "turn these settings on: otherwise a crash loses stored events", "warning"
+    )
 
 
 def _postgres_settings(url: str) -> dict[str, str]:
-    """Return settings of PostgreSQL as a session with a start parameter sees them. Raises `psycopg2.Error`."""
+    """Return the settings of a PostgreSQL session with a start parameter. Raises `psycopg2.Error`."""
     names = ("fsync", "full_page_writes", "synchronous_commit", "transaction_read_only", "statement_timeout")
     start = f"-c statement_timeout={TIMEOUT_SECONDS}s"
     connection = psycopg2.connect(url, connect_timeout=TIMEOUT_SECONDS, options=start)
@@ -207,13 +211,15 @@ def _postgres_session(settings: dict[str, str]) -> Finding:
 def _session(ok: bool, treated: str) -> Finding:
     """Return the check of the start parameter `options`, which PgBouncer rejects or ignores.
 
-    In its transaction mode the advisory lock of the leading scheduler would not hold either.
+    In the transaction mode of PgBouncer, the advisory lock of the leading scheduler would be lost too.
     """
-    remedy = "connect DATABASE_URL to PostgreSQL itself, or to a pool in session mode that passes `options` on"
+    remedy = (
+        "connect DATABASE_URL to PostgreSQL itself, or to a connection pool in session mode that forwards `options`"
+    )
     return _postgres("session", ok, f"the start parameter `options` is {treated}", remedy)
 
 
 def _unreachable(server: str, error: Exception, variable: str) -> Finding:
     reason = masked(" ".join(str(error).split()))
     remedy = f"start it, or correct {variable}"
-    return Finding(server, "connection", "unreachable", f"does not answer as expected ({reason})", remedy)
+    return Finding(server, "connection", "unreachable", f"no valid response ({reason})", remedy)

@@ -1,4 +1,4 @@
-"""All settings of a process in one frozen object, read once from the environment and from .env."""
+"""Settings of a process in one frozen object, read once from the environment and from .env."""
 # ruff: noqa: E501, RUF009 - one line for each setting
 
 import difflib
@@ -18,12 +18,12 @@ from eventpulse.masking import MASK, masked_url
 
 CPU_COUNT = machine.cpu_count()
 PREFIX = "EVENTPULSE_"
-#: Variables that a channel may use as a secret: its settings refer to one as `env:NAME`.
+#: Variables that the settings of a channel may use as a secret, in the form `env:NAME`.
 CHANNEL_SECRETS = ("SLACK_WEBHOOK_URL",)
 
 
 class SettingsError(Exception):
-    """One or more variables are wrong. `problems` has one line for each."""
+    """Error for invalid or unknown variables. `problems` has one line for each variable."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
@@ -31,10 +31,9 @@ class SettingsError(Exception):
 
 
 def default_data_dir() -> Path:
-    """Return the folder for the data of the embedded servers: in the user's home, for root in /var/lib.
+    """Return the default data folder of the embedded servers: in the home of the user or, for root, in /var/lib.
 
-    PostgreSQL refuses to run as root, so for root it runs as another user, who must have access to the data; the home
-    of root would have to be opened for that.
+    PostgreSQL refuses to run as root. For root it runs as another user, which has no access to the home of root.
     """
     if os.geteuid() == 0:
         return Path("/var/lib/eventpulse")
@@ -46,12 +45,12 @@ BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 def _url(*schemes: str) -> Callable[[str], None]:
     def check(value: str) -> None:
-        # The value may contain a password: the error must not repeat it.
+        # The error must not contain the value, which may contain a password.
         expected = " or ".join(f"{scheme}://" for scheme in schemes)
         try:
             parts = urlsplit(value)
             scheme, _ = parts.scheme, parts.port
-            # With a second @, the end of the password would be part of the host, which errors show.
+            # With a second @, the end of the password would be part of the host, which is contained in error messages.
             if BROKEN_ESCAPE.search(value) or parts.netloc.count("@") > 1:
                 raise ValueError
         except ValueError:
@@ -91,31 +90,31 @@ def _setting(
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of one process, one line for each variable."""
+    """Settings of one process, one line for each variable."""
 
     # fmt: off
-    redis_url: str | None = _setting("REDIS_URL", "Redis; without it an embedded one is started", validate=_url("redis", "rediss", "unix"), secret=True)
-    database_url: str | None = _setting("DATABASE_URL", "PostgreSQL; without it an embedded one is started", validate=_url("postgresql", "postgres"), secret=True)
+    redis_url: str | None = _setting("REDIS_URL", "URL of Redis; if unset, an embedded Redis is started", validate=_url("redis", "rediss", "unix"), secret=True)
+    database_url: str | None = _setting("DATABASE_URL", "URL of PostgreSQL; if unset, an embedded PostgreSQL is started", validate=_url("postgresql", "postgres"), secret=True)
     data_dir: Path = _setting("EVENTPULSE_DATA_DIR", "folder for the data of the embedded servers", Env.path, default_data_dir())
     host: str = _setting("EVENTPULSE_HOST", "address that the API and the live gateway listen on", default="127.0.0.1")
     port: int = _setting("EVENTPULSE_PORT", "port of the API", Env.int, 8000, validate=_between(1, 65_535))
     live_port: int = _setting("EVENTPULSE_LIVE_PORT", "port of the live gateway", Env.int, 8001, validate=_between(1, 65_535))
-    public_url: str | None = _setting("EVENTPULSE_PUBLIC_URL", "URL of the API for people, used by the links in alerts", validate=_url("http", "https"))
-    api_workers: int = _setting("EVENTPULSE_API_WORKERS", "worker processes of the API", Env.int, CPU_COUNT, validate=_at_least(1))
-    workers: int = _setting("EVENTPULSE_WORKERS", "worker processes under `up`", Env.int, CPU_COUNT, validate=_at_least(1))
-    batch: int = _setting("EVENTPULSE_BATCH", "largest number of messages that a worker leases as one batch", Env.int, 500, validate=_between(1, 2_000))
-    slack_webhook_url: str | None = _setting("SLACK_WEBHOOK_URL", "creates a Slack channel that receives alerts of every severity", validate=_url("https", "http"), secret=True)
-    event_retention_days: int = _setting("EVENT_RETENTION_DAYS", "days that events are kept; 0: no limit", Env.int, 30, validate=_at_least(0))
-    anomaly_retention_days: int = _setting("ANOMALY_RETENTION_DAYS", "days that anomalies are kept; 0: no limit", Env.int, 90, validate=_at_least(0))
-    dead_letter_retention_days: int = _setting("EVENTPULSE_DEAD_LETTER_RETENTION_DAYS", "days that dead letters are kept; 0: no limit", Env.int, 90, validate=_at_least(0))
-    throughput_retention_days: int = _setting("EVENTPULSE_THROUGHPUT_RETENTION_DAYS", "days that throughput per minute is kept; 0: no limit", Env.int, 90, validate=_at_least(0))
-    max_batch_events: int = _setting("EVENTPULSE_MAX_BATCH_EVENTS", "largest number of events in one request", Env.int, 1_000, validate=_at_least(1))
-    max_body_bytes: int = _setting("EVENTPULSE_MAX_BODY_BYTES", "largest request body, decompressed", Env.int, 5 * 1024 * 1024, validate=_at_least(1))
-    max_event_bytes: int = _setting("EVENTPULSE_MAX_EVENT_BYTES", "largest event, as compact JSON", Env.int, 64 * 1024, validate=_at_least(1))
-    max_backlog: int = _setting("EVENTPULSE_MAX_BACKLOG", "queued messages above which ingest answers 503", Env.int, 1_000_000, validate=_at_least(1))
-    max_redis_memory_percent: int = _setting("EVENTPULSE_MAX_REDIS_MEMORY_PERCENT", "percentage of Redis' maxmemory above which ingest answers 503", Env.int, 80, validate=_between(1, 100))
-    log_level: str = _setting("LOG_LEVEL", "debug, info, warning or error", default="info", validate=_one_of("debug", "info", "warning", "error"))
-    log_format: str = _setting("LOG_FORMAT", "json, console, or auto: console on a terminal", default="auto", validate=_one_of("json", "console", "auto"))
+    public_url: str | None = _setting("EVENTPULSE_PUBLIC_URL", "public URL of the API, for the links in alerts", validate=_url("http", "https"))
+    api_workers: int = _setting("EVENTPULSE_API_WORKERS", "number of worker processes of the API", Env.int, CPU_COUNT, validate=_at_least(1))
+    workers: int = _setting("EVENTPULSE_WORKERS", "number of worker processes that `eventpulse up` starts", Env.int, CPU_COUNT, validate=_at_least(1))
+    batch: int = _setting("EVENTPULSE_BATCH", "maximum number of messages that a worker leases as one batch", Env.int, 500, validate=_between(1, 2_000))
+    slack_webhook_url: str | None = _setting("SLACK_WEBHOOK_URL", "URL of a Slack webhook; creates a channel that receives alerts of every severity", validate=_url("https", "http"), secret=True)
+    event_retention_days: int = _setting("EVENT_RETENTION_DAYS", "number of days to keep events; 0: no limit", Env.int, 30, validate=_at_least(0))
+    anomaly_retention_days: int = _setting("ANOMALY_RETENTION_DAYS", "number of days to keep anomalies; 0: no limit", Env.int, 90, validate=_at_least(0))
+    dead_letter_retention_days: int = _setting("EVENTPULSE_DEAD_LETTER_RETENTION_DAYS", "number of days to keep dead letters; 0: no limit", Env.int, 90, validate=_at_least(0))
+    throughput_retention_days: int = _setting("EVENTPULSE_THROUGHPUT_RETENTION_DAYS", "number of days to keep the throughput per minute; 0: no limit", Env.int, 90, validate=_at_least(0))
+    max_batch_events: int = _setting("EVENTPULSE_MAX_BATCH_EVENTS", "maximum number of events in one request", Env.int, 1_000, validate=_at_least(1))
+    max_body_bytes: int = _setting("EVENTPULSE_MAX_BODY_BYTES", "maximum size of a request body in bytes, decompressed", Env.int, 5 * 1024 * 1024, validate=_at_least(1))
+    max_event_bytes: int = _setting("EVENTPULSE_MAX_EVENT_BYTES", "maximum size of an event in bytes, as compact JSON", Env.int, 64 * 1024, validate=_at_least(1))
+    max_backlog: int = _setting("EVENTPULSE_MAX_BACKLOG", "number of queued messages above which ingest rejects requests", Env.int, 1_000_000, validate=_at_least(1))
+    max_redis_memory_percent: int = _setting("EVENTPULSE_MAX_REDIS_MEMORY_PERCENT", "percentage of the maxmemory of Redis above which ingest rejects requests", Env.int, 80, validate=_between(1, 100))
+    log_level: str = _setting("LOG_LEVEL", "log level: debug, info, warning or error", default="info", validate=_one_of("debug", "info", "warning", "error"))
+    log_format: str = _setting("LOG_FORMAT", "log format: json, console, or auto (console on a terminal, otherwise json)", default="auto", validate=_one_of("json", "console", "auto"))
     # fmt: on
 
     @classmethod
@@ -157,7 +156,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectedSettings(Settings):
-    """Settings with the URLs of both servers, which are given or embedded."""
+    """Settings in which the URLs of both servers, external or embedded, are set."""
 
     redis_url: str = field(repr=False)
     database_url: str = field(repr=False)
@@ -171,7 +170,7 @@ class ConnectedSettings(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """One setting as `eventpulse check` shows it: the value with secrets masked, and the source of the value."""
+    """Description of a setting for `eventpulse check`: the value with secrets masked, and the source of the value."""
 
     variable: str
     value: str
@@ -198,7 +197,7 @@ def _shown(variable: str, value: Any) -> str:
 
 
 class _Environment(Env):
-    """The environment, then `.env`; an empty variable counts as unset."""
+    """Variables of the environment, then of `.env`. An empty variable counts as unset."""
 
     def __init__(self) -> None:
         super().__init__(eager=False)

@@ -1,4 +1,4 @@
-"""Severities of rules, alerts and channels: here, because models, rules and the API all use them."""
+"""Severities of rules, alerts and channels, in this package because models, rules and the API use them."""
 
-#: Lowest first.
+#: In ascending order.
 SEVERITIES = ("info", "warning", "critical")

@@ -1,4 +1,4 @@
-"""Text forms of times, always in UTC."""
+"""Conversion of times to text, always in UTC."""
 
 from datetime import UTC, datetime
 
@@ -9,5 +9,5 @@ def iso_utc(time: datetime) -> str:
 
 
 def display_utc(time: datetime) -> str:
-    """Return the time for people, without fractions of a second, such as `2026-11-20 03:12:45 UTC`."""
+    """Return the time in readable form, without fractions of a second, such as `2026-11-20 03:12:45 UTC`."""
     return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

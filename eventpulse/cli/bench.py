@@ -40,7 +40,7 @@ def bench(url: str | None, batch: int, rate: float | None, seconds: float, conne
         )
         stored_seconds = _seconds_until_stored(f"{url}/api/v1", started)
     except (OSError, httpx.TransportError, httpx.InvalidURL) as error:
-        raise Unreachable(f"no API answers at {url} ({error}): start `eventpulse up`, or give --url") from error
+        raise Unreachable(f"no API is available at {url} ({error}): start `eventpulse up`, or set --url") from error
     figures = _figures(outcome, batch, stored_seconds)
     output.emit([{"figure": name, "value": value} for name, value in figures.items()], form, ("figure", "value"))
     return OK if outcome.accepted == outcome.statuses.total() else PARTIAL
@@ -57,7 +57,9 @@ def _figures(outcome: Outcome, batch: int, stored_seconds: float) -> dict[str, A
         "latency p99, ms": round(outcome.percentile(0.99), 2),
     }
     rejected = {status: count for status, count in sorted(outcome.statuses.items()) if status != 202 and count}
-    return figures | {f"requests answered {status or 'nothing'}": count for status, count in rejected.items()}
+    return figures | {
+        f"responses with status {status}" if status else "no response": count for status, count in rejected.items()
+    }
 
 
 def _seconds_until_stored(api: str, started: float) -> float:

@@ -53,7 +53,7 @@ def demo(url: str | None) -> int:
     except httpx.HTTPStatusError as error:
         raise UserError(f"the API at {url} rejected a request: {_reason(error.response)}") from error
     except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise Unreachable(f"no API answers at {url} ({error}): start `eventpulse up`, or give --url") from error
+        raise Unreachable(f"no API is available at {url} ({error}): start `eventpulse up`, or set --url") from error
     return OK
 
 

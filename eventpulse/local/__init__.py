@@ -1,1 +1,1 @@
-"""What `eventpulse up` needs on one machine: embedded servers and a supervisor."""
+"""Embedded servers and the supervisor of `eventpulse up`."""

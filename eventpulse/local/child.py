@@ -1,4 +1,4 @@
-"""A child process in its own session, whose lines are passed on; it stops when its supervisor is killed."""
+"""Child processes in sessions of their own, whose output is passed on, and which stop if their supervisor is killed."""
 
 import ctypes
 import os
@@ -14,16 +14,16 @@ from typing import IO, TextIO
 from eventpulse.local import process_table
 
 LAST_LINES_SECONDS = 0.5
-PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
+PR_SET_PDEATHSIG = 1  # constant of <sys/prctl.h>
 PARENT_OPTION = "--parent"
 
-#: Takes the stream of this process to which a line belongs, and the line.
+#: Function that takes sys.stdout or sys.stderr, and a line for that stream.
 Sink = Callable[[TextIO, str], None]
 
 
 @dataclass(eq=False)
 class Child:
-    """A command whose output goes to `sink`, line by line, with sys.stdout or sys.stderr."""
+    """Process of a command. Each line of its output goes to `sink`, with sys.stdout or sys.stderr as the stream."""
 
     name: str
     command: Sequence[str]
@@ -43,7 +43,7 @@ class Child:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            start_new_session=True,  # only the supervisor receives the SIGINT of Ctrl-C, and `kill` ends the session
+            start_new_session=True,  # Ctrl-C sends SIGINT to the supervisor only, and `kill` ends the session
         )
         self._readers = [
             threading.Thread(target=self._pass_on, args=(pipe, stream), daemon=True)
@@ -53,7 +53,7 @@ class Child:
             reader.start()
 
     def exit_status(self) -> int | None:
-        """Return None while the process runs, then its exit status."""
+        """Return None while the process runs, then its exit status; 0 if it was not started."""
         return 0 if self._process is None else self._process.poll()
 
     def terminate(self) -> None:
@@ -61,7 +61,7 @@ class Child:
             self._process.terminate()
 
     def kill(self) -> None:
-        """Kill the whole session, since gunicorn's workers would outlive their parent; pass its last lines on."""
+        """Kill the whole session, because gunicorn's workers would outlive their parent, and pass its last lines on."""
         if self._process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -76,15 +76,15 @@ class Child:
 
 
 def die_with_parent(parent: int) -> None:
-    """Let the kernel send SIGTERM to this process when the process `parent` exits (Linux only)."""
+    """Request SIGTERM from the kernel for this process when the process `parent` exits (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it exited before this call
+        if os.getppid() != parent:  # the parent exited before this call
             os.kill(os.getpid(), signal.SIGTERM)
 
 
 def orphans() -> list[int]:
-    """Return the processes that were started with `--parent` and whose supervisor has exited: they are stopping."""
+    """Return the ids of processes started with `--parent` that are stopping because their supervisor has exited."""
     return [pid for pid in process_table.pids() if _is_orphan(process_table.arguments(pid))]
 
 

@@ -1,4 +1,4 @@
-"""An embedded server: found if it runs already, started if it does not, and stopped in order."""
+"""Embedded servers: each is started unless it already runs, and is stopped in an orderly way."""
 
 import os
 import pwd
@@ -14,26 +14,26 @@ from eventpulse.backoff import backoff_seconds
 from eventpulse.errors import Unreachable, UserError
 from eventpulse.local import process_table
 
-START_SECONDS = 60.0  # without any sign of progress
+START_SECONDS = 60.0  # maximum time without progress
 MAX_ATTEMPTS = 5
 POLL_SECONDS = 0.02
 
 
 class EmbeddedServerError(UserError):
-    """An embedded server cannot be started. The message gives the reason and the remedy."""
+    """Raised when an embedded server cannot be started. The message contains the reason and the remedy."""
 
 
 class ServerStartingError(Unreachable):
-    """The server answers, but is still loading or recovering its data."""
+    """Raised when a server is still loading or recovering its data."""
 
 
 @dataclass(eq=False)
 class Daemon:
-    """One embedded server with its data in the folder `data`, which the caller has locked.
+    """Embedded server with its data in the folder `data`, which the caller has locked.
 
-    `identify` returns the process id of the server that answers at `url`, or None; it raises `ServerStartingError`.
-    `lock_files` are the files in which a PostgreSQL leaves its process id. `stop_signal` asks the server to stop;
-    `kill_signal` ends it without losing what it confirmed.
+    `identify` returns the process id of the server that responds at `url`, or None; it raises `ServerStartingError`.
+    `lock_files` are the files in which PostgreSQL stores its process id. `stop_signal` requests an orderly stop;
+    `kill_signal` stops the server immediately, without losing confirmed writes.
     """
 
     name: str
@@ -54,17 +54,17 @@ class Daemon:
         return Path(self.command[0]).name
 
     def find(self) -> bool:
-        """Return whether the server runs; from then on this object controls it. Raises `ServerStartingError`."""
+        """Return whether the server runs; this object then controls the server. Raises `ServerStartingError`."""
         pid = self.identify()
         if pid is not None:
             self.pid = pid
         return pid is not None
 
     def start(self) -> None:
-        """Find the server or start it, and wait until it answers. Raises `EmbeddedServerError`.
+        """Find the server or start it, and wait until it responds. Raises `EmbeddedServerError`.
 
-        Processes of an earlier start may still be starting, stopping or exiting: they are waited for, since two servers
-        must never use one folder. Recovery after a crash may take as long as it needs.
+        Waits for processes of an earlier start that are still starting or stopping, because two servers must never use
+        one folder. Recovery after a crash has no time limit.
         """
         deadline = time.monotonic() + START_SECONDS
         attempts = 0
@@ -86,16 +86,16 @@ class Daemon:
             time.sleep(POLL_SECONDS)
 
     def spawn(self) -> None:
-        """Start the process without waiting for it to answer."""
+        """Start the process without waiting until the server responds."""
         self._remove_stale_lock_files()
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(
                 self.command,
-                cwd="/",  # the other user may have no access to the current folder
+                cwd="/",  # `user` may have no access to the current folder
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # only the supervisor receives the SIGINT of Ctrl-C
+                start_new_session=True,  # Ctrl-C sends SIGINT to the supervisor only
                 umask=0o077,
                 **as_user(self.user),
             )
@@ -115,7 +115,7 @@ class Daemon:
         self._signal(self.kill_signal)
 
     def stop(self, grace_seconds: float = 10) -> None:
-        """Stop the server; kill it after `grace_seconds`. Does nothing if it has stopped."""
+        """Stop the server; kill it after `grace_seconds`. Do nothing if it has stopped."""
         self.terminate()
         if not self._exits_within(grace_seconds):
             self.kill()
@@ -124,7 +124,7 @@ class Daemon:
                 self._exits_within(2)
 
     def last_log_line(self) -> str:
-        """Return the last line that the server logged, and where its log is."""
+        """Return the last line of the server's log, and the path of the log."""
         try:
             lines = [line.strip() for line in self.log.read_text(errors="replace").split("\n")]
         except OSError:
@@ -136,10 +136,10 @@ class Daemon:
         return process_table.servers_in(self.data, self._program)
 
     def _remove_stale_lock_files(self) -> None:
-        """Remove lock files that name a zombie, or an unrelated process that was given the same id.
+        """Remove lock files with the id of a zombie or of an unrelated process.
 
-        PostgreSQL itself takes any existing process with this id for the old server, and would not start. Its check of
-        shared memory that is still in use protects the data without these files.
+        PostgreSQL would not start, because it assumes that any process with this id is the old server. Without lock
+        files, its check of shared memory that is still in use protects the data.
         """
         if process_table.PROC.is_dir() and not self._leftovers():
             for path in self.lock_files:
@@ -168,5 +168,5 @@ class Daemon:
 
 
 def as_user(user: pwd.struct_passwd | None) -> dict[str, Any]:
-    """Return the options that make `subprocess` run a command as `user`, without root's groups; None: this user."""
+    """Return the options of `subprocess` to run a command as `user`, without root's groups; None: the current user."""
     return {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}

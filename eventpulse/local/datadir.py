@@ -1,4 +1,4 @@
-"""The data folder of the embedded servers: private, locked while it is in use, with paths short enough for sockets."""
+"""Data folder of the embedded servers: permissions, a lock, and folders for sockets."""
 
 import fcntl
 import hashlib
@@ -14,19 +14,19 @@ import structlog
 
 from eventpulse.errors import UserError
 
-MAX_SOCKET_PATH_BYTES = 100  # sun_path holds 108 bytes on Linux and 104 on macOS
+MAX_SOCKET_PATH_BYTES = 100  # maximum length of a socket path: sun_path has 108 bytes on Linux and 104 on macOS
 REMEDY = "set EVENTPULSE_DATA_DIR to a folder that you may write to"
 
 log = structlog.get_logger()
 
 
 class DataDirError(UserError):
-    """The data folder cannot be used. The message gives the reason and the remedy."""
+    """Raised when the data folder cannot be used. The message contains the reason and the remedy."""
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Lock the data folder for this process; the lock ends with the process. Raises `DataDirError`."""
+    """Lock the data folder until this process exits. Raises `DataDirError`."""
     ensure_private(folder)
     with (folder / "lock").open("a+") as lock:
         try:
@@ -44,7 +44,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def ensure_private(folder: Path) -> None:
-    """Create the folder for this user alone, or check that it can be written to. Raises `DataDirError`."""
+    """Create the folder for this user only, or check that an existing folder is writable. Raises `DataDirError`."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -54,10 +54,10 @@ def ensure_private(folder: Path) -> None:
 
 
 def make_traversable(folder: Path) -> None:
-    """Let every user pass through, but not list, the folders above `folder`; log each change before it is made.
+    """Add the permission o+x to the folders above `folder`; log each change before it is made.
 
-    Needed for root, whose PostgreSQL runs as another user. Only folders of this user are changed, no top-level folder
-    and nothing in a home. Raises `DataDirError` if that is not enough.
+    This gives access to PostgreSQL, which runs as another user if this user is root. Folders of other users, top-level
+    folders and home folders are not changed. Raises `DataDirError` if one of these folders denies access.
     """
     homes = [Path(pwd.getpwuid(os.geteuid()).pw_dir), Path("/home"), Path("/root")]
     if any(folder.is_relative_to(home) for home in homes if home != Path("/")):
@@ -79,7 +79,7 @@ def make_traversable(folder: Path) -> None:
 
 
 def socket_folder(data: Path, socket: str) -> Path:
-    """Return the folder for a server's socket: `data`, or one in the temporary folder if the path would be too long."""
+    """Return the folder for a server's socket: `data`, or one in the temporary folder if that path is too long."""
     if len(os.fsencode(data / socket)) <= MAX_SOCKET_PATH_BYTES:
         return data
     digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:16]

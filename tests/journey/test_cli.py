@@ -96,7 +96,7 @@ def test_the_demo_reports_an_unavailable_api_with_exit_code_69(eventpulse: Run) 
     (closed,) = free_ports(1)
     ended = eventpulse("demo", "--url", f"http://127.0.0.1:{closed}")
     assert ended.code == 69
-    assert ended.err.startswith(f"Error: no API answers at http://127.0.0.1:{closed}")
+    assert ended.err.startswith(f"Error: no API is available at http://127.0.0.1:{closed}")
 
 
 def test_check_shows_every_setting_and_its_source(with_servers: Run) -> None:

@@ -31,7 +31,7 @@ def test_rejected_requests_are_counted_with_exit_code_5(tmp_path: Path) -> None:
         measured = run("bench", "--url", running.url.removesuffix("/api/v1"), "--seconds", "0.5", "-o", "json")
     assert measured.returncode == 5, measured.stderr
     figures = {row["figure"]: row["value"] for row in json.loads(measured.stdout)}
-    assert figures["requests answered 503"] > 0
+    assert figures["responses with status 503"] > 0
 
 
 def test_an_unavailable_api_is_reported_with_exit_code_69(eventpulse: Run) -> None:

@@ -134,7 +134,7 @@ def test_memory_is_checked_at_the_configured_mark(
     with configured(working, maxmemory=used * 4 // 3):
         ended = with_servers("doctor", "-o", "json", EVENTPULSE_MAX_REDIS_MEMORY_PERCENT=percent)
     assert states(ended.out)["Redis memory"] == state
-    assert (f"above {percent} % ingest answers 503" in ended.err) == (state == "warning")
+    assert (f"above {percent} % ingest rejects requests" in ended.err) == (state == "warning")
 
 
 @pytest.mark.parametrize(("rejects", "found"), [(True, "rejected"), (False, "ignored")])
