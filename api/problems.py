@@ -119,7 +119,7 @@ def _database_failed(error: Exception) -> Problem:
     if database.is_outage(error):
         return unavailable("PostgreSQL is unavailable")
     if database.is_too_slow(error):
-        return unavailable("The query took too long; narrow it", RETRY_AFTER_SLOW_QUERY_SECONDS)
+        return unavailable("The query took too long; use narrower filters", RETRY_AFTER_SLOW_QUERY_SECONDS)
     return _unexpected(error)
 
 
@@ -173,5 +173,5 @@ def _serialize(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPErr
 
 _DETAILS = {
     HTTPStatus.NOT_FOUND: "Path not found",
-    HTTPStatus.METHOD_NOT_ALLOWED: "Method not allowed; see Allow",
+    HTTPStatus.METHOD_NOT_ALLOWED: "Method not allowed; see the header Allow",
 }

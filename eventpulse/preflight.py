@@ -126,7 +126,7 @@ def _redis_version(state: _RedisState) -> Finding:
 
 def _redis_role(state: _RedisState) -> Finding:
     role = state.info.get("role", "master")
-    return _redis("role", role == "master", role, "connect to its primary: a replica rejects writes", "warning")
+    return _redis("role", role == "master", role, "connect to the primary: a replica rejects writes", "warning")
 
 
 def _redis_eviction(state: _RedisState) -> Finding:
@@ -150,7 +150,7 @@ def _redis_durability(state: _RedisState) -> Finding:
 
 def _redis_disk(state: _RedisState) -> Finding:
     written = state.info.get("aof_last_write_status", "ok")
-    return _redis("disk", written == "ok", f"last write {written}", "see its log for the reason", "warning")
+    return _redis("disk", written == "ok", f"last write {written}", "see the log of Redis for the reason", "warning")
 
 
 def _redis_memory(state: _RedisState, max_percent: int) -> Finding:
@@ -181,7 +181,7 @@ def check_postgres(url: str, schema_state: SchemaState) -> Iterator[Finding]:
     writable = settings["transaction_read_only"] == "off"
     accepted = "accepted" if writable else "rejected"
     yield _postgres(
-        "writes", writable, accepted, "the server is read-only or a standby: connect to its primary", "warning"
+        "writes", writable, accepted, "the server is read-only or a standby: connect to the primary", "warning"
     )
     unsafe = [name for name in ("fsync", "full_page_writes", "synchronous_commit") if settings[name] == "off"]
     off = f"off: {', '.join(unsafe)}" if unsafe else "on"
@@ -222,4 +222,4 @@ def _session(ok: bool, treated: str) -> Finding:
 def _unreachable(server: str, error: Exception, variable: str) -> Finding:
     reason = masked(" ".join(str(error).split()))
     remedy = f"start it, or correct {variable}"
-    return Finding(server, "connection", "unreachable", f"no valid response ({reason})", remedy)
+    return Finding(server, "connection", "unreachable", f"unavailable ({reason})", remedy)

@@ -149,7 +149,7 @@ def operations(
         "on_get_one": reading(f"Get a {noun}; its version is the ETag", name),
         "on_put_one": writing(f"Replace a {noun}", written, schema, example, *changing),
         "on_patch_one": writing(
-            f"Change some fields of a {noun}; nested objects are replaced as a whole",
+            f"Change some fields of a {noun}; nested objects are replaced completely",
             written,
             schema(partial=True),
             {"enabled": False},

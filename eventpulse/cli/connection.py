@@ -52,7 +52,7 @@ def explained(error: Exception) -> Unreachable | None:
     else:
         return None
     reason = masked(" ".join(str(error).split()))
-    return Unreachable(f"no valid response from {server} ({reason}): start it, or correct {variable}")
+    return Unreachable(f"{server} is unavailable ({reason}): start it, or correct {variable}")
 
 
 def _with_embedded(settings: Settings, *needed: str) -> Settings:

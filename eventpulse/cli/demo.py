@@ -155,5 +155,5 @@ def _show(anomaly: dict[str, Any], sent_at: datetime, url: str) -> None:
     detected = datetime.fromisoformat(anomaly["detected_at"]) - sent_at
     click.echo(f"\n{click.style(anomaly['severity'].upper(), fg='red', bold=True)}  {anomaly['message']}")
     click.echo(f"  detected   {detected / MILLISECOND:.0f} ms after the burst was sent")
-    click.echo(f"  seen here  {seen / MILLISECOND:.0f} ms after the burst was sent")
+    click.echo(f"  received   {seen / MILLISECOND:.0f} ms after the burst was sent")
     click.echo(f"  details    {url}/api/v1/anomalies/{anomaly['anomaly_id']}")

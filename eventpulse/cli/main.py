@@ -66,7 +66,7 @@ class LazyGroup(click.Group):
 
 @click.group("eventpulse", cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
-@click.option(PARENT_OPTION, type=int, hidden=True, help="Stop when this process, the supervisor, exits.")
+@click.option(PARENT_OPTION, type=int, hidden=True, help="Process id of the supervisor; stop when it exits.")
 def commands(parent: int | None) -> None:
     """Store events, detect anomalies by rules, and send alerts.
 

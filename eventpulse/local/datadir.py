@@ -62,18 +62,18 @@ def make_traversable(folder: Path) -> None:
     homes = [Path(pwd.getpwuid(os.geteuid()).pw_dir), Path("/home"), Path("/root")]
     if any(folder.is_relative_to(home) for home in homes if home != Path("/")):
         raise DataDirError(
-            f"as root the data cannot be kept in a home folder ({folder}): PostgreSQL runs as another user, who must "
-            "have access; set EVENTPULSE_DATA_DIR to another folder, such as /var/lib/eventpulse"
+            f"for root, the data folder must not be in a home folder ({folder}): PostgreSQL runs as another user, which "
+            "needs access; set EVENTPULSE_DATA_DIR to another folder, such as /var/lib/eventpulse"
         )
     closed = [parent for parent in folder.parents if not parent.stat().st_mode & stat.S_IXOTH]
     for parent in closed:
         if parent.stat().st_uid != os.geteuid() or parent.parent == Path("/"):
             raise DataDirError(
-                f"{parent} is closed to other users, and PostgreSQL, which runs as one, must pass through it: "
+                f"PostgreSQL runs as another user, which cannot enter {parent}: "
                 f"run `chmod o+x {parent}`, or set EVENTPULSE_DATA_DIR to another folder"
             )
     for parent in closed:
-        reason = "PostgreSQL runs as another user and must pass through this folder"
+        reason = "PostgreSQL runs as another user, which needs access to this folder"
         log.warning("folder_permission_change", folder=str(parent), added="o+x", reason=reason)
         parent.chmod(parent.stat().st_mode | stat.S_IXOTH)
 

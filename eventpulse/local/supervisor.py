@@ -120,7 +120,7 @@ class Supervisor:
         for unit in running:
             is_late = unit.process.exit_status() is None
             unit.process.kill()
-            self._output.state(unit.name, "killed: it did not stop in time" if is_late else "stopped")
+            self._output.state(unit.name, "killed, because it did not stop in time" if is_late else "stopped")
 
     def _handle_signal(self, _number: int, _frame: FrameType | None) -> None:
         if self._stop_requested.is_set():

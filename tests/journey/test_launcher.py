@@ -149,8 +149,8 @@ def test_given_servers_that_are_unavailable_are_reported_with_exit_code_69(tmp_p
     no_redis = run("up", **settings, **unavailable)
     no_postgres = run("up", **settings, **{**unavailable, "REDIS_URL": redis_url})
     assert (no_redis.returncode, no_postgres.returncode) == (69, 69)
-    assert no_redis.stderr.startswith("Error: Redis does not answer")
-    assert no_postgres.stderr.startswith("Error: PostgreSQL does not answer")
+    assert no_redis.stderr.startswith("Error: Redis is unavailable")
+    assert no_postgres.stderr.startswith("Error: PostgreSQL is unavailable")
     for failed in (no_redis, no_postgres):
         assert len(failed.stderr.splitlines()) == 1
         assert "s3cret" not in failed.stderr

@@ -140,7 +140,7 @@ def test_an_unfinished_database_is_created_again(tmp_path: Path, servers: list[D
 def test_as_root_a_home_folder_is_rejected_and_keeps_its_permissions() -> None:
     home = Path.home()
     before = home.stat().st_mode
-    with pytest.raises(datadir.DataDirError, match="as root the data cannot be kept in a home folder"):
+    with pytest.raises(datadir.DataDirError, match="for root, the data folder must not be in a home folder"):
         datadir.make_traversable(home / "eventpulse" / "postgres")
     assert home.stat().st_mode == before
 
@@ -157,7 +157,7 @@ def test_as_root_every_change_of_a_permission_is_logged_before_it_is_made(tmp_pa
     assert sorted(line["folder"] for line in lines) == [str(folder) for folder in closed]
     for line in lines:
         assert (line["event"], line["log_level"], line["added"]) == ("folder_permission_change", "warning", "o+x")
-        assert line["reason"] == "PostgreSQL runs as another user and must pass through this folder"
+        assert line["reason"] == "PostgreSQL runs as another user, which needs access to this folder"
     assert {stat.S_IMODE(folder.stat().st_mode) for folder in closed} == {0o701}
 
 
