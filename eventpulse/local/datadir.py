@@ -62,7 +62,7 @@ def make_traversable(folder: Path) -> None:
     homes = [Path(pwd.getpwuid(os.geteuid()).pw_dir), Path("/home"), Path("/root")]
     if any(folder.is_relative_to(home) for home in homes if home != Path("/")):
         raise DataDirError(
-            f"for root, the data folder must not be in a home folder ({folder}): PostgreSQL runs as another user, which "
+            f"for root, the data folder must not be in a home folder ({folder}): PostgreSQL runs as another user that "
             "needs access; set EVENTPULSE_DATA_DIR to another folder, such as /var/lib/eventpulse"
         )
     closed = [parent for parent in folder.parents if not parent.stat().st_mode & stat.S_IXOTH]
