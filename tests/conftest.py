@@ -19,8 +19,11 @@ from eventpulse.local import embedded
 from models import database, migrations
 
 TEMPORARY = pytest.StashKey[str]()
-#: Parts of the paths of the test files whose tests measure time.
-TIMED = ("/faults/", "/http/test_gevent_worker.py", "/journey/test_launcher", "/journey/test_rolling_restart.py")
+#: Test files that share a process, because their tests measure time: group name, and parts of the paths.
+TIMED = {
+    "faults": ("/faults/",),
+    "processes": ("/http/test_gevent_worker.py", "/journey/test_launcher", "/journey/test_rolling_restart.py"),
+}
 #: Tables with rows that the migrations insert.
 KEPT_TABLES = ["channels", "rulebook", "schema_migration"]
 
@@ -34,13 +37,13 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """Run the tests of a file in the same process, and all tests that measure time in one process."""
+    """Run the tests of a file in the same process, and the tests of a group in `TIMED` one after another."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # untyped
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "timed" if any(part in file for part in TIMED) else file
+            return next((group for group, parts in TIMED.items() if any(part in file for part in parts)), file)
 
     return Scheduling(config, log)
 

@@ -173,7 +173,7 @@ def test_missing_workers_and_dead_letters_are_found(with_servers: Run, pipeline:
     pipeline.zadd("eventpulse:persist.XQ", {"an-id": 1})
     ended = with_servers("doctor")
     assert ended.code == 3
-    assert "workers: 0 alive; start one" in ended.err
+    assert "workers: 0 alive; start a worker" in ended.err
     assert "dead letters: 1; see the reasons: `eventpulse dlq list`" in ended.err
 
 
