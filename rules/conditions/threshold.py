@@ -97,6 +97,6 @@ class ThresholdSchema(ConditionSchema):
         if operator not in ARRIVAL_DEPENDENT:
             return []
         return [
-            f"Operator {operator} is checked only when an event arrives: the rule fires while the first events of a "
+            f"Operator {operator} is checked only when an event arrives: the rule can fire while the first events of a "
             "group arrive, and it does not fire when no event arrives."
         ]
