@@ -1,7 +1,7 @@
-"""Broker of the process, with its middleware in the order in which they run.
+"""Broker of the process, with its middleware in order of execution.
 
-No middleware limits the time of an actor: every wait has its own limit (PostgreSQL's statement timeout, Redis' socket
-timeout, the notifiers' timeout), and a step waits for an unavailable server until the outage ends.
+No middleware limits the duration of a call of an actor. Every request to a server has its own timeout (PostgreSQL's
+statement timeout, Redis' socket timeout, the notifiers' timeout), and a step must be able to wait until an outage ends.
 """
 
 import dramatiq
@@ -16,7 +16,7 @@ broker = RedisBroker(
     middleware=[
         ShutdownSignal(),  # end waits for unavailable servers when the worker stops
         LogContext(),  # bind message, request and event ids to every log line
-        CurrentMessage(),  # let messages that an actor sends join the outbox of its batch
+        CurrentMessage(),  # provide the current batch, whose outbox takes the messages that an actor sends
         BatchRetries(max_retries=5, min_backoff=1_000, max_backoff=60_000),  # exponential backoff, then dead-letter
         DiscardOutboxOnFailure(),  # last: after-hooks run in reverse order, so it runs before BatchRetries adds a retry
     ]

@@ -30,7 +30,7 @@ class ChannelLimiter:
     def acquire(self, channel_id: str) -> float:
         """Reserve a send and return 0, or return the seconds to wait before the next call.
 
-        The wait has a random part, so that the waiting messages do not all call again at the same time.
+        The wait has a random part, so that waiting messages are not all retried at the same time.
         """
         with self._lock:
             channel = self._channels.setdefault(channel_id, _Channel())
@@ -48,12 +48,12 @@ class ChannelLimiter:
             self._channels[channel_id].sending -= 1
 
     def record_success(self, channel_id: str) -> None:
-        """Reset the failures of a channel that responded."""
+        """Reset the failure count of a channel after a response."""
         with self._lock:
             self._channels[channel_id].failures = 0
 
     def record_failure(self, channel_id: str, after_seconds: float | None = None) -> float:
-        """Pause a channel and return the pause in seconds: `after_seconds`, or a backoff that grows with failures."""
+        """Pause a channel and return the pause in seconds: `after_seconds`, or a backoff by failure count."""
         with self._lock:
             channel = self._channels[channel_id]
             channel.failures += 1

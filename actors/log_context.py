@@ -1,4 +1,4 @@
-"""Middleware that adds the ids of a message to every log line about it."""
+"""Middleware that adds the ids of a message to the log lines about the message."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ class LogContext(Middleware):
 
 
 def _event_id(message: Message[Any]) -> str | None:
-    """Return the id of the event that is the first argument, or None if the argument is no event."""
+    """Return the id of the event that is the first argument, or None if the argument is not an event."""
     try:
         return _decode_event(message.args[0]).event_id
     except (IndexError, TypeError, msgspec.DecodeError):

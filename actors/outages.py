@@ -20,10 +20,11 @@ FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.1, 5.0
 
 
 def retry_on_outage(step: Callable[P, R]) -> Callable[P, R]:
-    """Retry the step until Redis and PostgreSQL are available. Outages use no retries and do not split the batch.
+    """Return a function that repeats the step until Redis and PostgreSQL are available.
 
-    Messages and counts that a failed attempt added to the outbox are removed; earlier entries stay. The returned
-    function raises `ShutdownRequested` if the worker stops during a wait.
+    An outage uses no retry of the message and does not split the batch. Messages and counts that a failed attempt added
+    to the outbox are removed; earlier messages and counts remain. The returned function raises `ShutdownRequested` if
+    the worker stops during a wait.
     """
 
     @wraps(step)

@@ -15,8 +15,8 @@ from notifiers.base import Notifier
 from notifiers.http import HttpClient
 from notifiers.kind import NotifierContext
 
-#: Maximum number of connections of one process to PostgreSQL, which also limits the API requests that use PostgreSQL at
-#: the same time. A worker has fewer threads.
+#: Maximum number of connections of one process to PostgreSQL, and of API requests that use PostgreSQL at the same time.
+#: A worker has fewer threads.
 DATABASE_CONNECTIONS = 12
 INGEST_QUEUE = "persist"
 #: Queues whose messages count as backlog together with the messages of `INGEST_QUEUE`.

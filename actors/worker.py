@@ -21,17 +21,18 @@ log = structlog.get_logger()
 
 #: Interval of the thread liveness check and of lease recovery.
 WATCH_SECONDS = 1.0
-#: Maximum wait for calls in progress after a stop signal: a send can end and be recorded, so that no notification is
-#: sent twice because of a restart. A worker without calls in progress does not wait.
+#: Maximum wait for calls in progress after a stop signal: long enough to end and record a send, because a notification
+#: that is not recorded would be sent twice. A worker without calls in progress does not wait.
 GRACE_SECONDS = LONGEST_SEND_SECONDS + 1
 #: Time after which a stopping process exits even if a thread is still blocked, for example by an unavailable Redis.
 FORCED_EXIT_SECONDS = GRACE_SECONDS + 1
 
 
 def run(settings: ConnectedSettings) -> int:
-    """Process messages until SIGTERM or SIGINT, then return 0; return 1 if a thread has ended before that.
+    """Process messages until SIGTERM or SIGINT, then return 0; return 1 if a thread ends before a signal.
 
-    Raises `PreflightError` if a preflight check fails, and `redis.ConnectionError` if Redis is unavailable at start.
+    Raises `PreflightError` if a preflight check has a fatal finding, and `redis.RedisError` if Redis is unavailable at
+    start.
     """
     preflight.ensure_ready(settings, migrations.pending)
     runtime.setup(settings)
@@ -45,7 +46,7 @@ def run(settings: ConnectedSettings) -> int:
         healthy = all(thread.is_alive() for thread in (*worker.workers, *worker.consumers.values()))
         recover_leases()
     if not healthy:
-        # A worker that has lost a thread can send heartbeats but process nothing: the supervisor must restart it.
+        # A worker that has lost a thread can send heartbeats but process nothing, so the process must be restarted.
         log.critical("worker_thread_ended")
         exit_within(FORCED_EXIT_SECONDS, code=1)
     worker.stop(timeout=int(GRACE_SECONDS * 1000))
@@ -66,7 +67,7 @@ def _stop_on_signals() -> threading.Event:
 
 
 def recover_leases() -> None:
-    """Requeue the messages of expired consumers. Every worker does it, so that it does not depend on a scheduler."""
+    """Requeue the messages of expired consumers. Every worker calls this, so that no scheduler is needed."""
     try:
         requeued, dead = broker.recover()
     except redis.RedisError as error:

@@ -8,11 +8,11 @@ from typing import Any, Literal, Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notification:
-    """Content of the announcement of one anomaly, or of the test of a channel.
+    """Content of an alert for one anomaly, or of a test message for a channel.
 
     kind: `alert` for an anomaly, `test` for a test of the channel.
-    subject_key: identifies what the notification is about: `anomaly:<anomaly_id>` or `channel:<channel_id>`.
-        Notifications with the same key belong together.
+    subject_key: id of the subject, `anomaly:<anomaly_id>` or `channel:<channel_id>`. Notifications with the same key
+        belong together.
     severity: `critical`, `warning` or `info`.
     message: one line that begins with the rule's name.
     observed, threshold: texts for display, such as `6` and `> 5`.

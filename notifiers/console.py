@@ -22,7 +22,7 @@ class Console:
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
 
-    def send(self, notification: Notification, settings: Mapping[str, Any]) -> Receipt:  # noqa: ARG002 - there are none
+    def send(self, notification: Notification, settings: Mapping[str, Any]) -> Receipt:  # noqa: ARG002 - no settings
         stream = self._stream or sys.stdout
         encoding = stream.encoding or "utf-8"
         first, *others = _lines(notification)
@@ -31,7 +31,7 @@ class Console:
                 first = f"{COLOURS.get(notification.severity, '')}{first}{RESET}"
             alert = "\n    ".join([first, *others]) + "\n"
             # A single write, so that the lines of alerts from several threads do not mix. Characters that the stream
-            # cannot encode are escaped: … becomes \u2026 in ASCII.
+            # cannot encode are escaped, because they would raise UnicodeEncodeError.
             stream.write(alert.encode(encoding, "backslashreplace").decode(encoding))
             stream.flush()
         except (OSError, ValueError) as error:  # ValueError: the stream is closed

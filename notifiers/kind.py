@@ -1,4 +1,4 @@
-"""Definition of a kind of channel, which its module exports as `KIND`."""
+"""Kinds of channels. The module of each kind exports its definition as `KIND`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from notifiers.secret_settings import Secret
 class NotifierContext:
     """Shared resources from which notifiers are built.
 
-    environment_secrets: values of the variables in `eventpulse.settings.CHANNEL_SECRETS`; None for an unset one.
+    environment_secrets: value of each variable in `eventpulse.settings.CHANNEL_SECRETS`, None if it is not set.
     """
 
     redis_client: redis.Redis
@@ -38,7 +38,7 @@ class ChannelKind:
 
     @property
     def secrets(self) -> frozenset[str]:
-        """Return the names of the settings that are secret."""
+        """Names of the settings that are secret."""
         fields = self.settings_schema().fields
         return frozenset(name for name, field in fields.items() if isinstance(field, Secret))
 

@@ -21,7 +21,7 @@ class Live:
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
 
-    def send(self, notification: Notification, settings: Mapping[str, Any]) -> Receipt:  # noqa: ARG002 - there are none
+    def send(self, notification: Notification, settings: Mapping[str, Any]) -> Receipt:  # noqa: ARG002 - no settings
         try:
             gateways = self._client.publish(LIVE_CHANNEL, frame(notification))
         except redis.RedisError as error:

@@ -17,7 +17,7 @@ def is_reference(value: object) -> bool:
 
 
 def resolve(value: str, environment_secrets: Mapping[str, str | None]) -> str:
-    """Return the value, or the value of the environment variable that it refers to.
+    """Return the value or, if it is a reference, the value of the environment variable.
 
     Raises `Undeliverable` if the variable is not set or not available to channels.
     """
@@ -33,8 +33,8 @@ def resolve(value: str, environment_secrets: Mapping[str, str | None]) -> str:
 class Secret(fields.String):
     """Field for a secret, or for a reference to an environment variable that contains the secret.
 
-    `check` validates a secret that is not a reference. A reference may only name a variable in `CHANNEL_SECRETS`:
-    other references could send, for example, the database password to a host that a client chooses.
+    `check` validates a secret that is not a reference. A reference must name a variable in `CHANNEL_SECRETS`:
+    otherwise a client could, for example, have the database password sent to a host of its choice.
     """
 
     def __init__(self, *, check: Callable[[str], Any], **options: Any) -> None:

@@ -10,7 +10,7 @@ from models.database import connection, database
 log = structlog.get_logger()
 
 BATCH_ROWS = 5_000
-#: Deletes one batch of the rows of a table whose time is before a limit. Each of the tables has an index on the column.
+#: Statement that deletes one batch of rows whose time is before a limit. Each table has an index on the column.
 DELETE = """
     DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {column} < %s LIMIT %s))
 """

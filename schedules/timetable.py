@@ -13,7 +13,7 @@ from schedules.rollup import roll_up
 
 @dataclass(frozen=True, slots=True)
 class PeriodicJob:
-    """A function and the interval between its runs. The function must allow late and repeated runs."""
+    """Function and the interval between its runs. The function must allow late and repeated runs."""
 
     every_seconds: float
     run: Callable[[], object]

@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 
 def dead_letter(conflicts: Sequence[Conflict], records: Sequence[bytes]) -> None:
-    """Store each conflicting duplicate as a dead letter, and log it. `records` are all records of the batch.
+    """Store each conflicting duplicate as a dead letter, and log a warning. `records` are all records of the batch.
 
     The id of a dead letter is derived from the event id and the digest, so that a redelivery stores no second copy.
     """

@@ -61,7 +61,7 @@ class DeliveryAttempt:
         broker.enqueue(batch.copy(), delay=int(seconds * 1000) + 1)
 
     def snooze_while_claimed(self) -> None:
-        """Snooze the delivery if another worker has claimed it, because that worker may crash."""
+        """Snooze the delivery if another worker has claimed it, so that it is sent even if that worker crashes."""
         if seconds := self._claim_remaining_seconds():
             self.snooze(min(seconds, CHECK_AGAIN_SECONDS))
 
@@ -79,7 +79,7 @@ class DeliveryAttempt:
 
     @retry_on_outage
     def record_rejected(self, reason: str) -> None:
-        """Record that the channel rejected the notification permanently."""
+        """Record that the delivery has failed permanently."""
         with connection():
             Delivery.record_rejected(self.anomaly_id, self.channel_id, reason)
 

@@ -60,7 +60,7 @@ def evaluate(*encoded: msgspec.Raw) -> None:
 
 
 def record(firing: Firing, request_id: str | None) -> Anomaly:
-    """Store the anomaly of a firing with its pending deliveries, and queue their notifications.
+    """Store the anomaly of a firing and its pending deliveries, and queue the notifications.
 
     Return the anomaly or, during a cooldown, the anomaly that started the cooldown.
     """

@@ -17,10 +17,12 @@ def check_accepting() -> None:
 def accept(events: Sequence[bytes], request_id: str | None) -> None:
     """Enqueue one `persist` message for each event, all or none, in a call to Redis that other requests may share.
 
-    `events` are JSON objects; they are enqueued unchanged. When the function returns, Redis has confirmed that they are
-    on disk. Raises `QueueUnavailable` if Redis is unavailable, or if the backlog or the memory of Redis has reached its
-    limit. Then none of the events are enqueued or, if Redis did not reply in time, all of them may be: the client can
-    send them again with the same ids.
+    `events` are JSON objects; they are enqueued unchanged. When the function returns, Redis has confirmed that the
+    events are on disk.
+
+    Raises `QueueUnavailable` if Redis is unavailable, if Redis is configured to evict keys, or if the backlog or the
+    memory of Redis has reached its limit. Then no event is enqueued; but if Redis did not reply in time, all events may
+    be enqueued. The client can send the events again with the same ids.
     """
     _raise_if(runtime.current().group_commit.submit(event_records(events, request_id)))
 

@@ -33,7 +33,10 @@ def compose(anomaly: Anomaly, public_url: str, runbook_url: str | None) -> Notif
 
 
 def _observed(evidence: dict[str, Any]) -> float:
-    """Return the observed value or, if it is only a lower bound (`limit`) and the exact count is known, the count."""
+    """Return the observed value, or the exact count if it is known and the observed value is only a lower bound.
+
+    The evidence has the key `limit` if the observed value is a lower bound.
+    """
     exact = evidence.get("count") if "limit" in evidence else None
     return float(evidence["observed"] if exact is None else exact)
 

@@ -19,7 +19,7 @@ def notify(anomaly_id: str, channel_id: str) -> None:
     """Deliver one anomaly to one channel, or snooze the delivery if the channel limiter allows no send now.
 
     If the worker crashes after it has sent the notification and before it has recorded the outcome, the notification
-    is sent twice; the `attempts` of the delivery are then greater than 1.
+    is sent twice; the field `attempts` of the delivery is then greater than 1.
     """
     attempt = DeliveryAttempt(UUID(anomaly_id), UUID(channel_id))
     limiter = runtime.current().limiter
@@ -74,12 +74,12 @@ def retry(attempt: DeliveryAttempt, reason: str, pause_seconds: float) -> None:
 
 
 def reject(attempt: DeliveryAttempt, claim: Claim, reason: str) -> None:
-    """Record a permanent failure of the delivery."""
+    """Record and log a permanent failure of the delivery."""
     attempt.record_rejected(reason)
     log.warning("delivery_rejected", channel=claim.channel_name, anomaly_id=str(attempt.anomaly_id), reason=reason)
 
 
 def confirm(attempt: DeliveryAttempt, claim: Claim, receipt: Receipt) -> None:
-    """Record a successful delivery."""
+    """Record and log a successful delivery."""
     attempt.record_delivered(receipt)
     log.info("delivery_succeeded", channel=claim.channel_name, anomaly_id=str(attempt.anomaly_id), receipt=receipt.text)

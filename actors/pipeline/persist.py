@@ -17,8 +17,8 @@ from models.event import Event
 def persist(*events: msgspec.Raw) -> None:
     """Insert a batch of events in one statement, and add their `evaluate` messages to the outbox.
 
-    An event that is already stored is not changed; it is evaluated again, which has no effect. In place of a
-    conflicting duplicate, the stored event is evaluated, and the duplicate becomes a dead letter.
+    An event that is already stored is not changed; it is evaluated again, which has no effect. A conflicting duplicate
+    becomes a dead letter, and the stored event is evaluated instead.
     """
     batch = current_batch()
     assert batch is not None

@@ -22,7 +22,7 @@ _decode_options = msgspec.json.Decoder(_Options).decode
 
 
 def event_records(events: Iterable[bytes], request_id: str | None) -> list[bytes]:
-    """Return one record for each event of a request. Events are compact JSON without line breaks."""
+    """Return one record for each event of a request. Events must be compact JSON without line breaks."""
     return make_records(events, {"request_id": request_id} if request_id else {})
 
 

@@ -2,7 +2,7 @@
 
 A worker writes a dead letter to Redis, in the script that settles the message, because PostgreSQL may be unavailable.
 `reconcile` moves dead letters to PostgreSQL. It removes them from Redis after they are stored, so that a crash between
-the two steps only repeats the move.
+the two steps only repeats the move. All functions raise `peewee.PeeweeException` if PostgreSQL is unavailable.
 """
 
 from collections.abc import Iterator, Sequence
@@ -67,7 +67,7 @@ def list_(limit: int, queue_name: str | None = None) -> list[DeadLetter]:
 
 
 def ids(queue_name: str | None = None) -> Iterator[list[str]]:
-    """Yield the ids of the dead letters that exist at the call, oldest first, in batches of at most `BATCH`.
+    """Yield the ids of the existing dead letters, oldest first, in batches of at most `BATCH`.
 
     Dead letters that are added during the iteration are left out, so that a message that fails again after its replay
     is not replayed twice.
@@ -102,10 +102,10 @@ def get_many(dead_letter_ids: Sequence[str]) -> list[DeadLetter]:
 
 
 def replay(dead_letter_ids: Sequence[str]) -> Replay:
-    """Queue dead letters again without the options of past attempts, and delete them; one transaction for each batch.
+    """Queue the messages of dead letters without the options of past attempts, and delete these dead letters.
 
-    Dead letters that cannot be replayed are kept. After a crash before the commit, the dead letters of
-    queued messages remain; another replay does no harm.
+    Dead letters that cannot be replayed are kept. Each batch is one transaction. After a crash before the commit, the
+    dead letters of queued messages remain; another replay does no harm.
 
     Raises `redis.RedisError` or `peewee.PeeweeException` if a server is unavailable.
     """

@@ -1,4 +1,4 @@
-"""Deliveries whose `notify` message was lost, for example by a crash after the anomaly was recorded."""
+"""Requeueing of deliveries whose `notify` message was lost, for example by a crash after the anomaly was recorded."""
 
 from actors.pipeline.notify import notify
 from actors.recovery.lost_work import is_behind

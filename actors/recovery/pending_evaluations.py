@@ -27,7 +27,7 @@ def requeue(overdue_seconds: float = OVERDUE_SECONDS) -> int:
     with a dead letter are left out. A second evaluation of an event has no effect. Raises `redis.RedisError` or
     `peewee.PeeweeException` if a server is unavailable.
     """
-    # The messages of a split bundle have other ids, so the pending evaluation looks lost while they wait.
+    # The messages of a split bundle have other ids, so the pending evaluation would count as lost while they wait.
     if is_behind(QUEUE, OVERDUE_SECONDS):
         return 0
     with connection():
@@ -41,7 +41,7 @@ def requeue(overdue_seconds: float = OVERDUE_SECONDS) -> int:
 
 
 def _still_queued(bundle_ids: list[str]) -> list[str]:
-    """Return the ids of the bundles that are waiting, delayed or leased."""
+    """Return the ids of the bundles that are not acknowledged yet."""
     pipeline = broker.client.pipeline(transaction=False)
     for bundle_id in bundle_ids:
         pipeline.hexists(f"{broker.namespace}:{QUEUE}.msgs", bundle_id)
@@ -59,10 +59,10 @@ def _requeue_events(pending: PendingEvaluation) -> int:
         log.error("pending_evaluation_unreadable", bundle_id=pending.bundle_id, error=str(error))
         PendingEvaluation.snooze([pending.bundle_id])
         return 0
-    # One bundle for each event: an event that fails does not cause other events to be requeued again.
+    # One bundle for each event: otherwise an event that fails would cause the others to be requeued again.
     singles = list(make_bundles(QUEUE, event_records(map(msgspec.json.encode, events), None), 1))
     parts = {bundle.id: [str(event["event_id"])] for bundle, event in zip(singles, events, strict=True)}
-    # PostgreSQL first: after a crash before the enqueue, the new pending evaluations become overdue.
+    # PostgreSQL first: after a crash before the enqueue, the new pending evaluations become overdue and are requeued.
     if PendingEvaluation.split(pending.bundle_id, parts):
         for bundle in singles:
             broker.run_script("enqueue", QUEUE, *bundle, 0)

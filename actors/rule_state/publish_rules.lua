@@ -1,4 +1,4 @@
--- Replace the published rules, unless newer ones of the same epoch are published.
+-- Replace the published rules, unless the same or a newer revision of the same epoch is already published.
 --
 -- KEYS = snapshot, revision
 -- ARGV = the new snapshot, and the epoch and the number of its revision
@@ -6,7 +6,7 @@
 --
 -- A restored database has a new epoch: its revision replaces any revision of another epoch, whatever its number.
 
-bypass_oom() -- a worker must be able to suspend a rule and continue: its work frees memory
+bypass_oom() -- a worker must be able to suspend a rule while Redis is full, because evaluation frees memory
 local published = redis.call('GET', KEYS[2]) or ''
 local epoch, number = string.match(published, '^(.*):(%d+)$')
 if epoch == ARGV[2] and tonumber(ARGV[3]) <= tonumber(number) then

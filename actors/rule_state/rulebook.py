@@ -40,7 +40,7 @@ FIELDS = (
 
 
 def publish() -> str:
-    """Publish the rules in force, unless newer rules are published; return the published revision.
+    """Publish the rules in force, unless newer rules are already published; return the published revision.
 
     Raises `redis.RedisError` or `peewee.PeeweeException` if a server is unavailable.
     """
@@ -58,9 +58,10 @@ def publish() -> str:
 
 
 def _is_ahead(published: str, stored: Revision) -> bool:
-    """Return whether Redis has a later revision than PostgreSQL, because PostgreSQL was restored from a backup.
+    """Return whether Redis has a later revision than PostgreSQL.
 
-    There is no other cause: a revision is published only after its commit, and Redis is read before PostgreSQL.
+    The only possible cause is that PostgreSQL was restored from a backup: a revision is published after its commit, and
+    Redis is read before PostgreSQL.
     """
     epoch, _, number = published.rpartition(":")
     return epoch == stored.epoch and int(number) > stored.number
@@ -71,7 +72,10 @@ def _text(revision: Revision) -> str:
 
 
 def suspend(rule_id: str, version: int, reason: str) -> None:
-    """Suspend a rule that raised an exception, and store the reason, until an administrator changes the rule."""
+    """Suspend a rule that raised an exception until an administrator changes it; store the reason.
+
+    Raises `redis.RedisError` or `peewee.PeeweeException` if a server is unavailable.
+    """
     with connection():
         suspended = RuleRow.suspend(UUID(rule_id), version, reason)
     if suspended:
@@ -95,7 +99,10 @@ class Rulebook:
         self._lock = threading.Lock()
 
     def current(self) -> RuleSet:
-        """Return the rules in force. If the rules have not changed, the call costs one small read from Redis."""
+        """Return the rules in force. If the rules have not changed, the call costs one small read from Redis.
+
+        Raises `redis.RedisError` or `peewee.PeeweeException` if a server is unavailable.
+        """
         revision: Any = broker.client.get(REVISION)
         if revision is None:
             publish()

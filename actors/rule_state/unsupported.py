@@ -11,7 +11,7 @@ from actors.transport.redis_broker import RedisBroker
 from eventpulse import __version__
 from eventpulse.redis_keys import KEY_PREFIX
 
-#: Hash of worker id -> JSON array: version, and reasons by rule id. A worker that supports all rules has no field.
+#: Hash of worker id -> JSON array of version and reasons by rule id. A worker that supports all rules has no field.
 REPORTS = f"{KEY_PREFIX}:rules.unsupported"
 
 
@@ -33,7 +33,7 @@ def report(broker: RedisBroker, reasons: dict[str, str]) -> None:
 
 
 def read(broker: RedisBroker) -> dict[str, str]:
-    """Return the reasons by rule id that running workers have reported. Raises `redis.RedisError`."""
+    """Return why running workers do not support a rule, by rule id. Raises `redis.RedisError`."""
     running = queues.worker_ids(broker)
     reports: dict[bytes, Any] = broker.client.hgetall(REPORTS)  # type: ignore[assignment]
     found: dict[str, str] = {}

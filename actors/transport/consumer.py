@@ -27,7 +27,7 @@ from actors.transport.middleware import stopping
 
 log = structlog.get_logger()
 
-#: Maximum time between two heartbeats; each call of `fetch.lua` records one.
+#: Maximum time between two heartbeats; each call of `fetch.lua` records a heartbeat.
 HEARTBEAT_SECONDS = 1.0
 #: Minimum time between two fetches, so that many small requests form a batch. It does not apply after a fetch of at
 #: least half a batch, or when the queue was empty.
@@ -45,8 +45,8 @@ class Consumer(dramatiq.Consumer):
     """Consumer of one queue: at most `batch` messages in one call, and `concurrency` calls at the same time.
 
     If `batch` is None, the actor takes one message at a time, with decoded arguments.
-    Each consumer has its own lease. After a connection error Dramatiq closes the consumer and creates another. Closing
-    releases the lease, so that entries that were leased although the reply was lost return to the queue as well.
+    Each consumer has its own lease. After a connection error Dramatiq closes the consumer and creates another. `close`
+    releases the lease, which may include entries from a call whose reply was lost.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Consumer(dramatiq.Consumer):
         return None
 
     def _decode_all(self, entries: Iterable[tuple[str, bytes]]) -> list[Batch]:
-        """Return a batch for each entry that can be decoded; reject the other entries."""
+        """Return a batch for each entry that can be decoded. Dead-letter other messages, and isolate other bundles."""
         batches = []
         for entry_id, data in entries:
             try:
@@ -150,7 +150,7 @@ class Consumer(dramatiq.Consumer):
         return Batch(self, [entry_id], message, records_of(message))
 
     def _reject(self, entry_id: str, data: bytes, error: Exception) -> None:
-        """Dead-letter a message that cannot be decoded; isolate such a bundle, so that its messages are split."""
+        """Dead-letter a message that cannot be decoded. Isolate an undecodable bundle, so that the bundle is split."""
         if EntryId.parse(entry_id).is_bundle:
             self._call("isolate", [entry_id])
             return
@@ -158,7 +158,7 @@ class Consumer(dramatiq.Consumer):
         self._call("finish", [], [(entry_id, data, f"unreadable: {error}")], {}, [])
 
     def _merge(self, batches: Iterable[Batch]) -> Batch | None:
-        """Return one batch with all messages of one actor that may run together, or None; keep the other batches."""
+        """Return one batch of the messages that may run together, or None; keep the other batches for later calls."""
         together: list[Batch] = []
         for batch in batches:
             # A message that failed before, or may crash its worker, must not share a batch.
@@ -186,7 +186,7 @@ class Consumer(dramatiq.Consumer):
     def ack(self, message: MessageProxy) -> None:
         """Settle a batch that succeeded, or whose retry is in its outbox. Raises `ConnectionClosed`.
 
-        The consumer that leased the batch settles it, even if it was replaced meanwhile.
+        The batch is settled by the consumer that leased it, which Dramatiq may have replaced since.
         """
         batch = as_batch(message)
         batch.consumer.settle(batch)
@@ -194,7 +194,7 @@ class Consumer(dramatiq.Consumer):
     def nack(self, message: MessageProxy) -> None:
         """Dead-letter a message with the traceback and the retry count of its last attempt. Raises `ConnectionClosed`.
 
-        A batch of several messages, which Dramatiq rejects only if its actor does not exist, is split first.
+        A batch of several messages is isolated. This happens only if the actor of the batch does not exist.
         """
         batch = as_batch(message)
         if batch.is_batch:
@@ -231,7 +231,7 @@ class Consumer(dramatiq.Consumer):
         """Do nothing: `close`, which Dramatiq calls next, releases all leases in one step."""
 
     def close(self) -> None:
-        """Release the leases. If Redis is unavailable, the next consumer does it, or the heartbeat expires."""
+        """Release the leases. If Redis is unavailable, the next consumer releases them, or they are recovered."""
         if self._may_hold_leases and not self.release_leases():
             self.broker.unreleased_consumers.append(self)
 

@@ -71,9 +71,10 @@ class EntryId(NamedTuple):
 
 
 def completed_bundles(entry_ids: Iterable[str]) -> list[str]:
-    """Return the ids of the bundles that are completed when these entries are processed.
+    """Return the ids of the bundles that are complete after these entries have been processed.
 
-    The only message of a bundle that was split completes the bundle. Any other id is returned unchanged.
+    A message that was split from a bundle of one message completes the bundle: the id of the bundle is returned. Any
+    other id is returned unchanged.
     """
     ids = map(EntryId.parse, entry_ids)
     return [str(each._replace(position=None) if each.bundle_size == 1 else each) for each in ids]

@@ -25,7 +25,7 @@ REJECTION_HOLD_SECONDS = 0.25
 
 @dataclass
 class HighWaterMarks:
-    """Limits at which messages are rejected: messages in the backlog, and used memory in per cent of maxmemory."""
+    """Limits for rejections: messages in the backlog, and used memory of Redis in per cent of maxmemory."""
 
     backlog: int
     redis_memory_percent: int

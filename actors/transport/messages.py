@@ -3,7 +3,7 @@
 Two kinds of queue entries exist:
 
 - A *message* is one JSON object, as Dramatiq encodes it.
-- A *bundle* is several messages `actor_name(argument)` that are stored, leased and acknowledged together. Its first
+- A *bundle* is one or more messages `actor_name(argument)` that are stored, leased and acknowledged together. Its first
   line, the *head*, is a JSON object of the fields that the messages share. Each further line is a *record*: the options
   of one message, a space, and its argument. Options and argument are compact JSON; the options contain no space.
 """
@@ -18,7 +18,7 @@ from dramatiq.message import Message
 
 from actors.transport.entry_id import EntryId, new_id
 
-#: Maximum number of messages in a bundle: a compromise between the cost of a bundle and the distribution over workers.
+#: Maximum number of messages in a bundle. A larger bundle costs less per message, but occupies only one worker.
 MAX_BUNDLE_MESSAGES = 250
 #: Options that describe the past attempts of a message. They are removed for a replay and for the next stage.
 ATTEMPT_OPTIONS = frozenset({"retries", "traceback", "requeue_timestamp", "eta", "queued_at"})
@@ -97,7 +97,7 @@ def options_of(record: bytes) -> dict[str, Any]:
 
 
 def make_bundles(actor_name: str, records: Sequence[bytes], batch_size: int) -> Iterator[Bundle]:
-    """Yield bundles of messages `actor_name(argument)`, one for each record, for the queue `actor_name`.
+    """Yield bundles for the queue `actor_name`; each record becomes one message `actor_name(argument)`.
 
     A bundle has at most `MAX_BUNDLE_MESSAGES` messages, and at most `batch_size`, the maximum that a consumer leases
     in one call.
@@ -112,7 +112,8 @@ def make_bundles(actor_name: str, records: Sequence[bytes], batch_size: int) -> 
 def decode_bundle(bundle_id: str, data: bytes) -> tuple[Message[Any], list[bytes]]:
     """Return a message with the arguments of all messages of a bundle as `msgspec.Raw`, and the records of the bundle.
 
-    The message has the options of the record if there is only one. Raises `ValueError` if the bundle is unreadable.
+    If the bundle has only one record, the message has the options of that record. Raises `ValueError` if the bundle is
+    unreadable.
     """
     head, *records = data.split(b"\n")
     common = _decode_head(head)
@@ -170,7 +171,7 @@ def encode_message(message: Message[Any], delay_ms: int) -> bytes:
 
 
 def queued_at(data: bytes) -> float:
-    """Return when an entry was enqueued, or became due if it was delayed, in seconds since the Unix epoch.
+    """Return the time when an entry was enqueued or, after a delay, became due, in seconds since the Unix epoch.
 
     Raises `msgspec.DecodeError`.
     """

@@ -23,17 +23,17 @@ from eventpulse.redis_keys import KEY_PREFIX
 
 #: Timeout of a call: longer than the longest blocking call of a consumer, shorter than `HEARTBEAT_TIMEOUT_MS`.
 SOCKET_TIMEOUT_SECONDS = 5.0
-#: Minimum timeout of large commands: on a slow network, sending them takes longer than Redis' response.
+#: Minimum timeout of large commands: on a slow network, sending takes longer than Redis' response.
 BULK_TIMEOUT_SECONDS = 2.0
-#: Age of the last heartbeat at which a consumer has expired, so that its leases are recovered.
+#: Age of the last heartbeat from which a consumer counts as expired, so that its leases are recovered.
 HEARTBEAT_TIMEOUT_MS = 15_000
 #: Maximum time between two recoveries while Redis is available: every worker recovers leases once a second. After a
 #: longer gap, no lease is recovered for `HEARTBEAT_TIMEOUT_MS`.
 MAX_RECOVERY_GAP_MS = 5_000
 #: Crash count at which a message is dead-lettered.
 MAX_CRASHES = 3
-#: Texts of errors with which Redis rejects writes for a while: a snapshot failed, the server is a read-only replica,
-#: too few replicas are connected, a script is running. A script's error has the text in the middle.
+#: Texts of errors with which Redis temporarily rejects writes: a snapshot failed, the server is a read-only replica,
+#: too few replicas are connected, a script is running. An error from a script has the text in the middle.
 WRITE_REJECTIONS = ("MISCONF ", "READONLY ", "NOREPLICAS ", "BUSY ")
 
 
@@ -49,7 +49,7 @@ class AcceptLimits(NamedTuple):
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return whether Redis rejected a write for lack of memory. Before Redis 7, only the text of the error shows it."""
+    """Return whether Redis rejected a write for lack of memory. Before Redis 7, only the error text shows the cause."""
     return isinstance(error, redis.exceptions.OutOfMemoryError) or (
         isinstance(error, redis.ResponseError) and "OOM command not allowed" in str(error)
     )
@@ -80,7 +80,7 @@ class RedisBroker(dramatiq.Broker):
         super().__init__(middleware)
         self.actor_options |= {"batch", "concurrency"}
         self.queues: set[str] = set()
-        #: Replaces the option `batch` of every actor that has the option, unless it is None.
+        #: Value that replaces the option `batch` of the actors that have this option; None keeps their values.
         self.batch_size: int | None = None
         #: Closed consumers that could not release their leases because Redis was unavailable.
         self.unreleased_consumers: list[Consumer] = []
@@ -162,7 +162,10 @@ class RedisBroker(dramatiq.Broker):
         return self.queues.copy()
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
-        """Enqueue a message that is due in `delay` ms; inside an actor, add the message to the outbox."""
+        """Enqueue a message that is due in `delay` ms; inside an actor, add the message to the outbox.
+
+        Raises `redis.RedisError`.
+        """
         self.emit_before("enqueue", message, delay)
         entry = (message.queue_name, new_id(), encode_message(message, delay or 0), delay or 0)
         if batch := current_batch():
@@ -173,6 +176,9 @@ class RedisBroker(dramatiq.Broker):
         return message
 
     def recover(self, timeout_ms: int = HEARTBEAT_TIMEOUT_MS) -> tuple[int, int]:
-        """Requeue the messages of expired consumers; return the numbers of requeued and dead-lettered ones."""
+        """Requeue the messages of expired consumers. Return the numbers of requeued and dead-lettered messages.
+
+        Raises `redis.RedisError`.
+        """
         requeued, dead = self.run_script("recover", timeout_ms, MAX_CRASHES, MAX_RECOVERY_GAP_MS)
         return int(requeued), int(dead)

@@ -39,7 +39,8 @@ class SlackSettings(marshmallow.Schema):
 class Slack:
     """Notifier that posts to an incoming webhook.
 
-    Slack accepts one message per second for each channel. It rejects more with status 429 and a `Retry-After` header.
+    Slack accepts one message per second for each channel. It rejects further messages with status 429 and the header
+    `Retry-After`.
     """
 
     def __init__(self, http: HttpClient, environment_secrets: Mapping[str, str | None]) -> None:

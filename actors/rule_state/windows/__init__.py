@@ -1,1 +1,1 @@
-"""Windows and cooldowns in Redis: one Lua script for each window query."""
+"""Windows and cooldowns in Redis, and their Lua scripts."""

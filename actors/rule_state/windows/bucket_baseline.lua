@@ -1,4 +1,5 @@
--- Count events by time bucket; return for each event the count of its bucket and of the buckets before (the baseline).
+-- Count events by time bucket. Return for each event the count of its bucket, and sums over the `baseline` buckets
+-- before it: `total` is the sum of their counts, `squares` the sum of their squared counts.
 --
 -- ARGV[1]  msgpack: {position, {key, {size, baseline, keep}, newest, {time, id, time, id, …}}} for each window
 -- Reply    msgpack: {position, id, time, count, total, squares} for each event whose baseline is complete
@@ -8,7 +9,7 @@
 
 bypass_oom()
 local results = {}
-local IDS_GRACE = 900 -- seconds; less than GRACE, because a bucket stores the ids of all its events
+local IDS_GRACE = 900 -- seconds; less than GRACE, because the ids of all events of a bucket need much memory
 
 local function name(bucket)
     return string.format('%.0f', bucket)

@@ -1,15 +1,17 @@
--- Find the events that win the cooldown of their group: the time to every other winner is at least the cooldown.
+-- Find the events that may start a cooldown of their group: every other start is at least one cooldown away. An event
+-- that has already started a cooldown may start it again, so that a redelivery has the same result.
 --
 -- ARGV[1]  msgpack: {key, cooldown, {{time, id}, …}} for each group, its events in order of (time, id)
--- Reply    msgpack: for each group, a list: whether each event wins
+-- Reply    msgpack: for each group, a list of booleans: whether each event may start a cooldown
 --
 -- eventpulse:cooldown:<rule>:<condition>:<group>  sorted set: event id -> time in microseconds
--- The script only reads, to avoid needless transactions: the transaction that records an anomaly in PostgreSQL decides.
+-- The script stores nothing. It only prevents unnecessary transactions: the transaction that records an anomaly in
+-- PostgreSQL makes the final decision.
 
 local function winners(key, cooldown, members)
     local first, last = members[1][1] - cooldown, members[#members][1] + cooldown
     local reply = redis.call('ZRANGEBYSCORE', key, first, last, 'WITHSCORES')
-    local starts, started = {}, {} -- times in order, and set of ids, of the events that started a cooldown
+    local starts, started = {}, {} -- events that started a cooldown: times in order, and set of ids
     for i = 1, #reply, 2 do
         started[reply[i]] = true
         starts[#starts + 1] = tonumber(reply[i + 1])

@@ -9,7 +9,7 @@
 -- An event is the last of `needed` within `width` if the member `needed - 1` ranks before it is less than `width`
 -- older. A new member can change this only for events less than `width` later and at most `needed - 1` ranks later.
 -- If an event was the last of `needed` without the new members, an earlier call has returned its result. After a
--- redelivery its result is returned again, because the first worker may have crashed before it recorded the result.
+-- redelivery the result is returned again, because the first worker may have crashed before it recorded the anomaly.
 --
 -- Example: needed = 3, width = 10; the window held times 1, 5 and 12, and now 3 is added.
 --
@@ -19,14 +19,14 @@
 --   2     5     rank 0, time 1: 5 - 1 < 10        rank -1: none, was not true   yes: 1, 3, 5
 --   3     12    rank 1, time 3: 12 - 3 < 10       rank 0, time 1: 12 - 1 >= 10  yes: 3, 5, 12
 --
--- For the column "without the new member", the rank is lower by `new - expired`: by the number of new members up to
--- the event, minus the new members that are too old for its window. Second example: the window held 1, 2, 5 and 12, and
--- 3 is added. Then 5 has rank 3. Without 3, the member to compare with has rank 0 and time 1, which is within `width`,
--- so an earlier call has returned the result of 5.
+-- In the column "without the new member", the rank is lower by `new - expired`. `new` is the number of new members up
+-- to the event; `expired` is the number of new members that are too old for the window of the event.
+-- Second example: the window held 1, 2, 5 and 12, and 3 is added. Then 5 has rank 3. Without 3, the member to compare
+-- with has rank 0 and time 1, which is within `width`, so an earlier call has returned the result of 5.
 --
 -- The cost depends on the number of commands and the length of their replies. So a cheap test comes first: whether any
--- event from the oldest new event on can be the last of `needed`. Only then members are read: usually the newest few,
--- because events arrive nearly in order.
+-- event from the oldest new event on can be the last of `needed`. Members are read only if this test succeeds; usually
+-- only the newest members, because events arrive nearly in order.
 
 bypass_oom()
 local call = redis.call
@@ -62,7 +62,8 @@ local function affected(key, size, members, needed, redelivered)
     return first + from - 1, { unpack(times, from, last) }, { unpack(ids, from, last) }
 end
 
--- Append a result for each event that the new members, already added to the window, have made the last of `needed`.
+-- Append a result for each event that is the last of `needed` because of the new members, which are already in the
+-- window. After a redelivery, append the results that an earlier call has returned, too.
 local function find(position, key, size, needed, width, members, redelivered)
     local is_new = {}
     for i = 2, #members, 2 do

@@ -1,7 +1,7 @@
 -- Functions of the scripts that write the state of rules; this text is prepended to each script.
 --
--- Keys are kept for longer than their rule needs them, because events can arrive late after an outage and can be
--- delivered again. But groups of high cardinality must not fill Redis, because ingest would then reject all events.
+-- Keys are kept longer than their rules need them, because events can arrive late after an outage and can be delivered
+-- again. But rules with very many groups must not fill Redis, because ingest would then reject all events.
 -- The retention becomes shorter when Redis uses more than half of maxmemory. From 65 per cent on (by default, ingest
 -- rejects at 80 per cent) a window expires soon after its width, so that the counts for late events may be too low.
 --
@@ -9,14 +9,14 @@
 
 local GRACE, MIN_GRACE = 3600, 180 -- seconds; the minimum is longer than the recovery and retry of a lost batch
 local AMPLE, SCARCE = 0.50, 0.65 -- used shares of maxmemory
-local room -- from 1, memory is ample, to 0, memory is scarce; computed once for each call
+local room -- number from 0 (memory is scarce) to 1 (memory is ample), computed once for each call
 
 -- Let the script write to a full Redis; see ../../transport/scripts/prelude.lua.
 local function bypass_oom()
     redis.call('DEL', 'eventpulse:oom_bypass')
 end
 
--- Expire a key after `min` to `max` seconds, depending on the memory that is left.
+-- Expire a key after `min` to `max` seconds, depending on the free memory of Redis.
 local function retain(key, min, max)
     if not room then
         local memory = redis.call('INFO', 'memory')

@@ -19,7 +19,8 @@ from rules.windows.queries import (
 )
 
 FOLDER = Path(__file__).parent
-MEMBERS_PER_CALL = 1_000  # limits the time during which a script blocks Redis to about two milliseconds
+#: Number of members from which a call takes no further updates, so that a script blocks Redis for about 2 ms.
+MEMBERS_PER_CALL = 1_000
 
 _decode_results = msgspec.msgpack.Decoder(list[WindowResult]).decode
 _decode_wins = msgspec.msgpack.Decoder(list[list[bool]]).decode
@@ -41,13 +42,19 @@ OBSERVE: dict[type[WindowQuery], LuaScript] = {
 
 
 class RedisWindow:
-    """Windows and cooldowns in Redis (see `Window`). Each method makes one round trip. Raises `redis.RedisError`."""
+    """Windows and cooldowns in Redis (see `Window`). Each method makes one round trip.
+
+    All methods raise `redis.RedisError` if Redis is unavailable.
+    """
 
     def __init__(self, client: "redis.Redis") -> None:
         self._client = client
 
     def observe(self, updates: Sequence[WindowUpdate]) -> list[WindowResult]:
-        """Add members and return the results. An update has at most 2,000 members, the limit of Lua for one command."""
+        """Add members and return the results.
+
+        An update must have at most 2,000 members, because Lua limits the number of arguments of a command.
+        """
         calls = [(OBSERVE[query], _encode(list(map(_message, part)))) for query, part in _parts(updates)]
         replies = run_pipelined(self._client, calls)
         return [result for reply in replies for result in _decode_results(reply)]
@@ -75,7 +82,7 @@ def _message(part: tuple[int, WindowUpdate]) -> tuple[Any, ...]:
 
 
 def _parts(updates: Sequence[WindowUpdate]) -> Iterator[tuple[type[WindowQuery], list[tuple[int, WindowUpdate]]]]:
-    """Yield the updates with their positions, by query type, in parts that are small enough for one call."""
+    """Yield the arguments of each call: a query type, and updates of this type with their positions."""
     parts: dict[type[WindowQuery], list[tuple[int, WindowUpdate]]] = {}
     sizes: dict[type[WindowQuery], int] = {}
     for position, update in enumerate(updates):

@@ -54,13 +54,13 @@ def _run_pipelined(client: redis.Redis, calls: Sequence[tuple[LuaScript, bytes]]
 
 
 def load_queue_scripts() -> dict[str, LuaScript]:
-    """Return the queue scripts of this folder by their names, without `.lua`."""
+    """Return the queue scripts of this folder, by file name without `.lua`."""
     paths = (path for path in sorted(FOLDER.glob("*.lua")) if path != PRELUDE)
     return {path.stem: LuaScript(PRELUDE, path) for path in paths}
 
 
 def encode_arguments(arguments: Sequence[Any]) -> bytes:
-    """Return the msgpack array that the queue scripts take as their only argument."""
+    """Return the msgpack array that the queue scripts take as their first argument."""
     return msgspec.msgpack.encode([_with_bytes_as_strings(argument) for argument in arguments])
 
 

@@ -26,7 +26,7 @@ local function enqueue_due(now)
     return next_due and math.max(0, next_due - now) or -1
 end
 
--- Return the first isolated entry and its bytes. An id without bytes was settled by a consumer that had lost its lease.
+-- Return the first isolated entry and its bytes. Remove ids without bytes: their entries are already settled.
 local function first_isolated()
     local id = redis.call('LINDEX', isolated, 0)
     local data = id and redis.call('HGET', messages, id)
@@ -75,7 +75,7 @@ if not ids[1] then
     return reply
 end
 for i, bytes in ipairs(redis.call('HMGET', messages, unpack(ids))) do
-    if bytes then -- an id without bytes was settled by a consumer that had lost its lease
+    if bytes then -- an entry without bytes is already settled
         leased[#leased + 1] = ids[i]
         reply[#reply + 1] = ids[i]
         reply[#reply + 1] = bytes

@@ -1,7 +1,7 @@
--- Functions of the queue scripts; this text is prepended to each of them.
+-- Functions of the queue scripts; this text is prepended to each script.
 --
 -- KEYS[1]  namespace: the prefix of every key, `$ns` below
--- ARGV[1]  msgpack array of the arguments, which each script lists in its header; accept.lua has further ones
+-- ARGV[1]  msgpack array of the arguments, which each script lists in its header; accept.lua has further arguments
 --
 -- Keys that more than one script uses:
 --
@@ -29,9 +29,9 @@ local function now_ms()
     return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Let the script write although Redis is full. A Redis above `maxmemory` rejects a command that may need memory only
--- if the script has not written before, so the script first deletes a key that does not exist. Scripts that settle,
--- release or lease entries free memory in the end: rejecting them would stop the workers that empty a full Redis.
+-- Let the script write although Redis is full. A full Redis rejects commands that may need memory until the first write
+-- of a script, and accepts them afterwards; so the script first deletes a key that does not exist. Scripts that settle,
+-- release or lease entries must run, because without them the workers could not free the memory of a full Redis.
 local function bypass_oom(ns)
     redis.call('DEL', ns .. ':oom_bypass')
 end
@@ -53,8 +53,8 @@ local function sizes(ids)
     return sum
 end
 
--- Return whether an entry must run alone: it is a message of a bundle that was split, or two workers have crashed while
--- it was leased. One crash is not enough, because most crashes are unrelated to the messages.
+-- Return whether an entry must be isolated: it is a message of a bundle that was split, or its crash count is at least
+-- 2. One crash is not enough, because most crashes are not caused by a message.
 local function is_isolated(id, crashes)
     return tonumber(crashes or 0) >= 2 or string.find(id, '^%d+%.') ~= nil
 end

@@ -1,6 +1,6 @@
 -- Requeue the entries of expired consumers, and dead-letter the messages whose crash count has reached the maximum.
 --
--- ARGV[1]  { heartbeat timeout in ms, max crash count of a message, max ms between two calls of this script }
+-- ARGV[1]  { heartbeat timeout in ms, max crash count of a message, max ms between two calls without a grace period }
 -- Returns  { messages requeued, messages dead-lettered }
 --
 --   $ns:__last_recovery__   time (ms) of the previous call of this script
@@ -11,8 +11,8 @@ local timeout, max_crashes, max_gap = unpack(cmsgpack.unpack(ARGV[1]))
 local heartbeats = ns .. ':__heartbeats__'
 local now, requeued, dead = now_ms(), 0, 0
 
--- Return whether leases must not be recovered yet. A gap between two calls means that Redis was unavailable and that
--- consumers could not send heartbeats: the grace period of one heartbeat timeout lets healthy consumers send one.
+-- Return whether leases must not be recovered yet. A long gap between two calls means that Redis was unavailable and
+-- received no heartbeats. The grace period gives healthy consumers the time to send a heartbeat.
 local function is_grace_period()
     local last = redis.call('GET', ns .. ':__last_recovery__')
     redis.call('SET', ns .. ':__last_recovery__', now)
@@ -36,7 +36,8 @@ local function recover_entry(queue, id)
         add_dead_letter(ns, now, queue, id, data, crashes .. ' workers crashed while they processed this message')
         dead = dead + 1
     elseif is_isolated(id, crashes) then
-        redis.call('RPUSH', full .. '.isolated', id) -- append, so that one message is not retried first every time
+        -- Append: at the head, an entry that crashes every worker would delay the other isolated entries.
+        redis.call('RPUSH', full .. '.isolated', id)
         requeued = requeued + size(id)
     else
         redis.call('LPUSH', full, id)

@@ -1,4 +1,4 @@
--- Replace an isolated bundle with its messages, which become isolated entries in its place.
+-- Replace an isolated bundle with its messages, which become isolated entries at the head of the list.
 --
 -- ARGV[1]  { queue, bundle id, { { message id, bytes }, ... } }
 -- Returns  number of messages that were added: 0 if another consumer has split the bundle
@@ -15,7 +15,7 @@ if redis.call('LREM', isolated, 1, bundle) == 0 then
     return 0
 end
 
--- Carry over at most one crash to each message: usually only one of them caused it.
+-- If the bundle has several messages, carry over at most one crash to each: usually one message caused all crashes.
 local carried = tonumber(redis.call('HGET', crashes, bundle) or 0)
 if size(bundle) > 1 then
     carried = math.min(carried, 1)
