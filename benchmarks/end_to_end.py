@@ -144,7 +144,7 @@ def _closed_loop(running: System, seconds: float) -> float:
 
 
 def _wrk(running: System, seconds: float) -> float:
-    """Return the requests per second with wrk, which uses less CPU than our client; every request must succeed."""
+    """Return the requests/s of wrk, which uses less CPU than `load_generator`. Every request must succeed."""
     body = next(load_generator.requests(running.api, 1)).partition(b"\r\n\r\n")[2].decode()
     script = f"""
         wrk.method, wrk.body, wrk.headers["Content-Type"] = "POST", [[{body}]], "application/json"
@@ -175,7 +175,7 @@ def latency(report: Report, fsync: str, seconds: float) -> None:
 
 
 def overload(report: Report, fsync: str, best: float, seconds: float = 60) -> None:
-    """Offer three times the rate `best`, with a high-water mark of two seconds of work."""
+    """Offer three times the rate `best` in events/s, with a high-water mark of 2 * `best` messages."""
     with system(fsync, EVENTPULSE_MAX_BACKLOG=str(int(2 * best))) as running:
         offer(running, 15_000, 3)
         running.settle()

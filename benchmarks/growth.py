@@ -3,9 +3,9 @@
     .venv/bin/python benchmarks/growth.py [--rows 10000000] [--rounds 5] [--events 40000]
 
 At each size, inserts into a filled table and into an empty copy alternate, so that other load on the machine affects
-both: `Event.store`, batches of 500, one connection, all indexes. "Live" events have the current time; events of "any
-age" are spread over the time range of the table, unlike live traffic. The time of a page includes the parsing of the
-query, the SQL query and the conversion of its rows, not HTTP.
+both. They use `Event.store` with batches of 500 on one connection; both tables have all indexes. "Live" events have the
+current time; events of "any age" are spread over the time range of the table, unlike live traffic. The time of a page
+includes the parsing of the query, the SQL query and the conversion of its rows, not HTTP.
 """
 
 import argparse
@@ -46,7 +46,7 @@ TWIN = "CREATE SCHEMA twin; CREATE TABLE twin.events (LIKE public.events INCLUDI
 
 
 def fill(own: Servers, rows: int) -> None:
-    """Replace the contents of the table by `rows` rows, vacuum and analyze it, and write it to disk."""
+    """Replace the contents of the table with `rows` rows, vacuum and analyze the table, and write it to disk."""
     with own.connection.cursor() as cursor:
         cursor.execute("TRUNCATE events")
         cursor.execute(FILL, {"rows": rows, "newest": datetime.now(UTC), "step": STEP})
@@ -105,7 +105,7 @@ def page_ms(parameters: dict[str, str]) -> list[float]:
 
 
 def measure(report: Report, rows: int = 10_000_000, rounds: int = 5, events: int = 40_000) -> None:
-    """Measure inserts and pages with zero, a tenth of `rows`, and `rows` stored rows; each round stores `events`."""
+    """Measure inserts and pages at 0, `rows` / 10 and `rows` stored rows; each round stores `events` events."""
     rates: dict[str, list[tuple[float, float]]] = {"live": [], "of any age": []}
     pages: dict[str, list[tuple[float, float]]] = {name: [] for name in PAGES}
     with servers() as own:

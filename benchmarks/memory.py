@@ -3,8 +3,9 @@
     .venv/bin/python benchmarks/memory.py [--events 1000000] [--queued 100000]
 
 A real worker process stores and evaluates the events, with ten rules; each event matches one rule. The benchmark
-samples the resident size of the process, and queues events in batches of 100, as the API does, a little ahead of the
-worker. The bytes in Redis are the growth of `used_memory` without a worker, for batches of 100 and for single events.
+samples the resident size of the process, and queues events in batches of 100, as the API does; at most `AHEAD` events
+are unfinished. The bytes in Redis are the growth of `used_memory` without a worker, for batches of 100 and for single
+events.
 """
 
 import argparse

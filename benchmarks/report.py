@@ -112,7 +112,7 @@ def as_text(line: Line) -> str:
 
 
 def number(value: float) -> str:
-    """Format a figure as an integer or with three digits: 28,300 · 4.51 · 0.87."""
+    """Format a figure as an integer, or below 1,000 with three significant digits: 28,300 · 4.51 · 0.87."""
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}"

@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/restart_rounds.py [--rounds 30]
 
 Each round posts batches of events, sends SIGKILL to the supervisor, to every process and to both embedded servers,
-waits 0, 0.2 or 1 s, and runs `eventpulse up` once more. In every second round the killed processes stay zombies, as in
-a container whose first process does not reap them. Exits with 1 if a first start fails, or if an accepted event is not
+waits 0, 0.2 or 1 s, and starts `eventpulse up` once. In every second round the killed processes stay zombies, as in a
+container whose first process does not reap zombies. Exits with 1 if a start fails, or if an accepted event is not
 stored at the end.
 """
 

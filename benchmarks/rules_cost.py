@@ -53,7 +53,7 @@ class NoWindow:
 def rules(matching: int, existing: int) -> RuleSet:
     """Return `existing` rules, of which `matching` match every event.
 
-    A third each of the other rules has a type, a source or a payload value that no event has.
+    The other rules filter by a type, a source or a payload value that no event has, a third of the rules each.
     """
     others: tuple[dict[str, Any], ...]
     made = [rule({} if number % 2 else {"metadata.region": "eu-west"}) for number in range(matching)]

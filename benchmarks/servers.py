@@ -86,7 +86,7 @@ def servers(fsync: str = "always") -> Iterator[Servers]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU seconds of a process, its children, and the exited children that it has reaped."""
+    """Return the CPU seconds of a process, its children, and the exited children that the process has reaped."""
     process = psutil.Process(pid)
     times = process.cpu_times()
     used = times.user + times.system + times.children_user + times.children_system

@@ -19,7 +19,7 @@ from eventpulse.local import embedded
 from models import database, migrations
 
 TEMPORARY = pytest.StashKey[str]()
-#: Test files that share a process, because their tests measure time: group name, and parts of the paths.
+#: Groups of test files whose tests measure time, and therefore run one after another: parts of the paths by group.
 TIMED = {
     "faults": ("/faults/",),
     "processes": ("/http/test_gevent_worker.py", "/journey/test_launcher", "/journey/test_rolling_restart.py"),
@@ -66,7 +66,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def log_configuration(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Undo the log configuration of a test, whose handlers write to a stream that is closed after the test."""
+    """Undo the log configuration of a test, because its handlers write to a stream that is closed after the test."""
     configure, handlers = structlog.configure, logging.root.handlers[:]
 
     def configure_without_cache(**options: Any) -> None:
@@ -96,7 +96,9 @@ def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         migrations.up()
         yield url
         return
-    server = embedded.start_postgres(tmp_path_factory.mktemp("postgres") / "data")  # the folder must not exist
+    server = embedded.start_postgres(
+        tmp_path_factory.mktemp("postgres") / "data"
+    )  # `start_postgres` creates this folder
     database.configure(server.url, name="tests")
     migrations.up()
     yield server.url
@@ -114,7 +116,7 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def empty_database(database_url: str) -> Iterator[str]:
-    """Delete all rows except those of the migrations, connect the models to the database, and return its URL."""
+    """Delete all rows except those of the migrations, connect the models, and return the URL of the database."""
     with psycopg2.connect(database_url) as connection, connection.cursor() as cursor:
         cursor.execute(
             "SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables"

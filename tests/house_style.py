@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 SUFFIXES = {".py", ".lua", ".md", ".toml", ".cfg", ".yml", ".example", ""}
-#: Paths that are not checked: this list and its test, names in earlier schemas, and the license.
+#: Prefixes of the paths that are not checked: this list and its test, names in earlier schemas, and the license.
 SKIPPED = ("tests/house_style.py", "tests/pure/test_house_style.py", "models/migrations/", "LICENSE")
 #: Regular expressions of words, and their replacements. A blank also matches `_` and `-`.
 REPLACEMENTS = {

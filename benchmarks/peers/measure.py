@@ -73,7 +73,7 @@ def _worker(servers: Servers, peer: Peer) -> Iterator[subprocess.Popen[bytes]]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,  # so that its children can be killed with it
+            start_new_session=True,  # so that the children can be killed with the worker
         )
         try:
             yield worker

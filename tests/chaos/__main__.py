@@ -1,4 +1,4 @@
-"""Command line of the chaos tests, which run every fault on every system, one after another.
+"""Command line of the chaos tests: runs the chosen faults on the chosen systems, one after another.
 
     cd tests && ../.venv/bin/python -m chaos [--only NAME …] [--systems eventpulse,stock] [--seed N] [--short]
                                                [--soak-minutes M] [--json PATH] [--list]
@@ -68,7 +68,7 @@ def parse() -> argparse.Namespace:
 
 
 def run(fault: Fault, name: str, arguments: argparse.Namespace) -> Record:
-    """Run one fault on one system and return its record. An exception becomes part of the record."""
+    """Run one fault on one system and return the record. Exceptions are stored as `skipped` or `failed`."""
     try:
         with ExitStack() as undo:
             options = dict(fault.options)
@@ -91,7 +91,7 @@ def system_factory(fault: Fault, name: str) -> Any:
     """Return the context manager function that starts the system `name` for a fault."""
     if name == "eventpulse":
         return fault.system_factory or eventpulse_system
-    from chaos.stock_system import stock_system  # imported on demand: gunicorn and others are optional
+    from chaos.stock_system import stock_system
 
     return stock_system
 

@@ -39,7 +39,7 @@ class Audit:
     dead: int = 0
     anomalies: int = 0
     deliveries: int = 0
-    #: Number of repeated alerts that a channel accepted; a crash can cause repetitions.
+    #: Number of times that a channel accepted an alert after the first time; a crash can cause such duplicates.
     duplicate_deliveries: int = 0
     #: Maximum time in seconds from the recording of an anomaly until a channel accepted its alert.
     slowest_alert: float | None = None
@@ -49,7 +49,7 @@ class Audit:
     samples: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, violation: str, ids: Set[Any] | Mapping[Any, int]) -> None:
-        """Add violations of one kind: one for each id in a set, or the number for each id in a mapping."""
+        """Add violations of one kind: one for each id of a set, or the number of violations by id."""
         count = sum(ids.values()) if isinstance(ids, Mapping) else len(ids)
         self.violations[violation] += count
         if count:

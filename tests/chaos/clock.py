@@ -11,7 +11,7 @@ JUMP = signal.SIGUSR1
 
 
 def command(seconds: float, jump_seconds: float = 0.0) -> list[str]:
-    """Return a command that runs `eventpulse` with a clock that is `seconds` ahead, or behind if negative.
+    """Return a command that runs `eventpulse` with a clock `seconds` ahead, or behind if `seconds` is negative.
 
     Each `JUMP` signal adds `jump_seconds`. A worker does not start if its clock differs from that of Redis by over 5 s.
     """
@@ -19,7 +19,7 @@ def command(seconds: float, jump_seconds: float = 0.0) -> list[str]:
 
 
 def main() -> None:
-    """Shift the clock, then run `eventpulse`: its modules may read the clock when they are imported."""
+    """Shift the clock, then run `eventpulse`, whose modules may read the clock during their import."""
     import time_machine
 
     seconds, jump_seconds = map(float, sys.argv[1:3])

@@ -32,7 +32,7 @@ class Size(NamedTuple):
 
 @dataclass
 class Context:
-    """System under test, the client that sends events, and the results of a fault that the audit does not measure."""
+    """System under test, client that sends events, and results of a fault in addition to those of the audit."""
 
     system: Any
     client: RecordingClient
@@ -60,7 +60,7 @@ class Context:
         self.notes.setdefault("accepts_again_seconds", []).append(round(time.monotonic() - started, 2))
 
     def wait(self, seconds: float) -> None:
-        """Wait this number of seconds while the traffic continues."""
+        """Wait for `seconds` while the traffic continues."""
         time.sleep(seconds)
 
     def pause(self, at_least: float = 0.3, at_most: float = 1.5) -> None:
@@ -68,11 +68,11 @@ class Context:
         self.wait(self.rng.uniform(at_least, at_most))
 
     def pid(self, unit: str) -> int:
-        """Return the pid of a random process of a unit; wait until a process runs."""
+        """Return the pid of a random process of a unit. Raises `AssertionError` if no process runs within 30 s."""
         return self.rng.choice(until(lambda: self.system.pids(unit), 30))
 
     def oldest(self, unit: str) -> int:
-        """Return the pid of the oldest process of a unit; wait until a process runs."""
+        """Return the pid of the oldest process of a unit. Raises `AssertionError` if no process runs within 30 s."""
         return until(lambda: self.system.pids(unit), 30)[0]
 
     def kill(self, unit: str) -> Injection:
@@ -91,7 +91,7 @@ class Context:
                 self.wait(0.05)
                 before = state.leased()
                 self.wait(0.1)
-                # The other workers have acknowledged their leases by now: a remaining lease is that of this worker.
+                # Running workers acknowledge their leases within 0.1 s; the suspended worker keeps its leases.
                 if before & state.leased():
                     os.kill(pid, signal.SIGKILL)
                     return self.recoveries.record_injection("SIGKILL of a busy worker")
@@ -99,7 +99,7 @@ class Context:
         return self.kill("worker")
 
     def await_recovery(self, injection: Injection, seconds: float = 30) -> None:
-        """Wait until the system has recovered from an injection, at most this number of seconds."""
+        """Wait until the system has recovered from an injection, at most `seconds`."""
         injection.recovered.wait(seconds)
 
     def repeat(self, inject: Callable[[], Injection], at_most_seconds: float = 30) -> None:
@@ -139,19 +139,19 @@ class Fault:
     options: Mapping[str, Any] = field(default_factory=dict)
     #: Part of PostgreSQL that is stored on the small disk `system.disk`: "data" or "log".
     disk: str | None = None
-    #: Function that starts EventPulse for this fault; None: `eventpulse_system`.
+    #: Function that starts EventPulse for this fault; by default `eventpulse_system`.
     system_factory: Callable[..., Any] | None = None
-    #: Maximum recovery time; None after server outages, whose backlog takes an unspecified time.
+    #: Maximum recovery time; None if the backlog after an outage has no time limit.
     recovers_within: float | None = None
-    #: Start of the recovery time, for the report.
+    #: Text for the report: the time from which the recovery is measured.
     counted_from: str = "the injection"
     #: Whether the client resends requests whose outcome is indeterminate.
     repeat: bool = False
-    #: Number of groups, which are used in turn; None: each episode has a new group.
+    #: Number of groups, used in turn; if None, each episode has a new group.
     groups: int | None = None
     #: Maximum time from the last event until the system is idle.
     idle_within: float = 90.0
-    #: Maximum response time; None: no limit.
+    #: Maximum response time, or None for no limit.
     answers_within: float | None = 1.0
 
 

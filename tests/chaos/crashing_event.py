@@ -22,7 +22,7 @@ OBSERVE_SECONDS, OBSERVE_SECONDS_SHORT = 600.0, 150.0
 
 
 def kill_every_holder(context: Context) -> None:
-    """Kill each worker that leases the event, while an open transaction blocks the INSERT of the event."""
+    """Send an event whose INSERT is blocked by an open transaction, and kill each worker that leases the event."""
     state, marked = state_of(context.system), str(UUID(int=context.rng.getrandbits(128), version=4))
     context.expected_dead.add(marked)
     neighbours, killed_at = Neighbours(state), []
@@ -30,7 +30,7 @@ def kill_every_holder(context: Context) -> None:
     blocker = psycopg2.connect(context.system.postgres.url, application_name="chaos")
     try:
         with blocker.cursor() as cursor:
-            # Not committed, so that the INSERT of a worker with the same key waits for this transaction.
+            # Not committed: the INSERT of the same event by a worker waits, so that the worker keeps the lease.
             cursor.execute(
                 "INSERT INTO events VALUES (%s, 'step', 'gate', now(), '{}', '{}', now())",
                 (marked,),
@@ -80,7 +80,7 @@ class Neighbours:
         self._seconds: dict[str, float] = {}
 
     def add(self, leases: Set[bytes], marked: str) -> None:
-        """Record the events in these leases; the caller kills their worker."""
+        """Record the events in these leases, except `marked`, as the neighbours in one crash."""
         entries = [
             ids for lease, each in self.state.leases.of("persist").items() if lease in leases for ids in each.values()
         ]
@@ -123,7 +123,7 @@ def leases_of(context: Context, event_id: str) -> set[bytes]:
 def holders(context: Context, leases: list[bytes]) -> list[int]:
     """Return the pids of the workers that hold these leases, at most one pid for EventPulse.
 
-    The heartbeats of the leases stop while the worker that holds them is suspended.
+    The workers of EventPulse are suspended in turn: the heartbeats of the leases stop while their holder is suspended.
     """
     if context.system.name != "eventpulse":
         return list(context.system.holders(leases))

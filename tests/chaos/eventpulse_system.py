@@ -132,7 +132,7 @@ def eventpulse_system(
     """
     with ExitStack() as undo:
         folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)))
-        folder.chmod(0o755)  # the user of PostgreSQL must be able to enter the folder
+        folder.chmod(0o755)  # for the system user that runs PostgreSQL if this process is root
         redis = embedded.start_redis(folder / "redis")
         undo.callback(stop_server_process, redis)
         set_fsync(redis, fsync)
@@ -173,7 +173,7 @@ def stop_server_process(server: Daemon) -> None:
 
 
 def set_fsync(redis: Daemon, fsync: str) -> None:
-    """Set `appendfsync` of a running Redis and for its later starts."""
+    """Set `appendfsync` in a running Redis, and in the command of its later starts."""
     redis.command = [fsync if part == "always" else part for part in redis.command]
     with ServerState(redis.url, "").client as client:
         client.config_set("appendfsync", fsync)

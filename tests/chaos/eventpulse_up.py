@@ -27,7 +27,7 @@ class EventPulseUp(EventPulseSystem):
     starts = 0
 
     def start(self) -> None:
-        """Start `eventpulse up`; retry while processes of the previous start are still ending."""
+        """Start `eventpulse up`; retry while earlier processes are still ending, at most `RESTART_WITHIN_SECONDS`."""
         self.starts += 1
 
         def started() -> bool:
@@ -52,7 +52,7 @@ def eventpulse_up(**settings: str) -> Iterator[EventPulseUp]:
     """
     with ExitStack() as undo:
         folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)))
-        folder.chmod(0o755)  # the user of PostgreSQL must be able to enter the folder
+        folder.chmod(0o755)  # for the system user that runs PostgreSQL if this process is root
         redis = embedded.start_redis(folder / "data" / "redis")
         undo.callback(stop_server_process, redis)
         postgres = embedded.start_postgres(folder / "data" / "postgres")

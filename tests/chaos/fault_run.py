@@ -16,7 +16,7 @@ from chaos.traffic import traffic
 from support.waiting import until
 
 WARM_UP_SECONDS = 1.0
-#: Maximum wait for an idle stock system in the short form, because a complete wait may take 10 minutes or more.
+#: Maximum wait until stock Dramatiq is idle in the short form; a complete wait may take 10 minutes or more.
 STOCK_SHORT_IDLE_SECONDS = 25.0
 
 
@@ -77,7 +77,7 @@ def run_fault(fault: Fault, system: System, seed: int, *, is_short: bool) -> dic
 
 
 def recovery_summary(recoveries: RecoveryTracker, fault: Fault) -> dict[str, Any]:
-    """Return the number of injections and the percentiles of the recovery times in seconds."""
+    """Return the numbers of injections, and the recovery times in seconds: percentiles, maximum and each time."""
     seconds = recoveries.seconds()
     return {
         "counted_from": fault.counted_from,

@@ -14,7 +14,7 @@ from support import fake_http_server
 from support.waiting import until
 
 Behaviour = Callable[[socket.socket], None]
-#: Maximum of the 95th percentile of the time from the recording of an anomaly to its alert in the healthy channel.
+#: Maximum p95 of the delay in the healthy channel, from the recording of an anomaly to its alert.
 MAX_P95_SECONDS = 2.0
 #: Maximum wait for the alerts of the healthy channel after the fault.
 WAIT_SECONDS = 10.0
@@ -26,7 +26,8 @@ def reset(connection: socket.socket) -> None:
     connection.close()
 
 
-#: Description and behaviour of each fault; a text is the name of a method of `fake_http_server.Server`.
+#: Description and behaviour of each fault. A behaviour given as text is the name of a method of
+#: `fake_http_server.Server`.
 BEHAVIOURS: dict[str, tuple[str, Behaviour | str]] = {
     "healthy": ("Both channels are healthy, as a baseline.", HEALTHY),
     "hangs": ("One of two channels does not respond for 10 s.", "hang"),
@@ -41,7 +42,7 @@ BEHAVIOURS: dict[str, tuple[str, Behaviour | str]] = {
 
 
 class ChannelFault:
-    """Fault that gives the first channel the behaviour `how` for 10 s; the second channel stays healthy."""
+    """Fault in which the first channel has the behaviour `how` for 10 s, in the short form for 4 s."""
 
     def __init__(self, how: str) -> None:
         self.how = how
@@ -54,7 +55,7 @@ class ChannelFault:
         first.server.behaviour = HEALTHY
         context.notes["failed_attempts"] = sum(not each.is_accepted for each in first.alerts)
         context.wait(1)
-        # Events that are not stored yet have no alerts: their number shows whether the fault delays them.
+        # Events that are not stored have no alerts yet: this number shows whether the fault delays the storage.
         context.notes["not_stored"] = len(context.client.with_outcome(ACKED) - set(context.system.locations().stored))
         alerts = state_of(context.system).alerts()
         with suppress(AssertionError):
@@ -66,7 +67,7 @@ class ChannelFault:
 def record_delays(context: Context, healthy: Webhook, alerts: Mapping[str, ExpectedAlert]) -> float | None:
     """Record the times from anomalies to their alerts in the healthy channel; return their 95th percentile in seconds.
 
-    The time of a missing alert is the time until now. `notes` also contains the times from the acceptance of the event.
+    A missing alert counts with the time until now. `notes` also contains the times from the acceptance of the events.
     """
     now, acked = time.time(), context.client.acked_at()
     monotonic_offset = now - time.monotonic()

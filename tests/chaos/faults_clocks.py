@@ -1,4 +1,4 @@
-"""Fault of the clock of a worker: leases and delays use the clock of Redis, windows the times of events."""
+"""Fault of the clock of a worker. Leases and delays use the clock of Redis; windows use the times of events."""
 
 import importlib.util
 import os
@@ -11,7 +11,7 @@ AHEAD_SECONDS = 61.0
 
 
 def jump_ahead(context: Context) -> None:
-    """Shift the clock of a running worker; a worker whose clock is wrong at its start does not start."""
+    """Shift the clock of a worker after its start, because a worker with a wrong clock does not start."""
     if importlib.util.find_spec("time_machine") is None:
         raise Skipped("time-machine is not installed")
     system = context.system

@@ -17,12 +17,12 @@ from dramatiq.encoder import JSONEncoder
 from support import fake_http_server
 from support.waiting import until
 
-#: Time after which a leased entry counts as not processed: a batch takes a fraction of a second.
+#: Time after which a leased entry counts as not processed; the processing of a batch takes a fraction of a second.
 UNPROCESSED_SECONDS = 3.0
 
 
 def undecodable(context: Context) -> None:
-    """Enqueue unreadable entries: bundles and messages in both queues in turn, one entry for each 100 events."""
+    """Enqueue an unreadable entry for each 100 events: bundles and messages in turn, in `persist` and in `evaluate`."""
     state, added = state_of(context.system), 0
     deadline = time.monotonic() + context.size.events / context.size.per_second
     while time.monotonic() < deadline:
@@ -45,7 +45,7 @@ def undecodable(context: Context) -> None:
 
 
 def record_unprocessed(context: Context) -> None:
-    """Record the numbers of unreadable entries and of events that remain leased without being processed."""
+    """Record the numbers of unreadable entries and of events that remain leased for `UNPROCESSED_SECONDS`."""
     leases = state_of(context.system).leases
     before = leases.entries("persist", "evaluate")
     context.wait(UNPROCESSED_SECONDS)

@@ -9,7 +9,7 @@ from chaos.context import Context, Fault, Size, kill_server, percentile, stop_se
 LOOP_SECONDS = 10.0
 #: Texts in the log of PostgreSQL when a write fails or is incomplete because the disk is full.
 DISK_FULL_TEXTS = ("No space left on device", "Check free disk space")
-#: Factor and seconds for the maximum p99 of ingest during an outage: p99 before the outage * factor + seconds.
+#: Limit of the p99 of ingest during an outage: `MAX_FACTOR` * p99 before the outage + `MAX_EXTRA_SECONDS`.
 MAX_FACTOR, MAX_EXTRA_SECONDS = 2.0, 0.05
 
 
@@ -18,7 +18,7 @@ def kill(context: Context) -> None:
 
 
 def stop(context: Context) -> None:
-    """Stop PostgreSQL, and expect that the response times of ingest do not grow."""
+    """Stop PostgreSQL, and expect that the p99 of ingest stays within its limit."""
     context.wait(2 if context.is_short else 20)
     before = context.client.latencies()
     stop_server(context.system.postgres)

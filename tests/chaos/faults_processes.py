@@ -1,4 +1,4 @@
-"""Faults of processes of EventPulse: they are killed, or restarted gracefully."""
+"""Faults of the processes of a system: SIGKILL, and graceful restarts."""
 
 import os
 import signal

@@ -15,7 +15,7 @@ from support.waiting import until
 
 JUNK = b"x" * 100_000
 JUNK_BYTES = 20_000_000
-#: Bytes that identify the requests whose replies are dropped: events, leases of each stage, and all requests.
+#: Bytes contained in the requests whose replies are dropped: events, leases of each stage, and any request (`b""`).
 REQUESTS = (b'"event_type"', b"persist|", b"evaluate|", b"notify|", b"")
 
 
@@ -28,7 +28,7 @@ def stop(context: Context) -> None:
 
 
 class Suspend:
-    """Fault that suspends Redis (SIGSTOP) for this number of seconds."""
+    """Fault that suspends Redis (SIGSTOP) for `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -45,7 +45,7 @@ class Suspend:
 
 
 def fill(context: Context) -> None:
-    """Fill Redis with junk during a backlog, then delete the junk. EventPulse must recover without other changes."""
+    """Fill Redis with junk during a backlog, then delete the junk, and expect that the API accepts events again."""
     workers = context.system.pids("worker")
     with redis.Redis.from_url(context.system.redis.url) as client:
         for pid in workers:
@@ -117,7 +117,7 @@ def drop_replies(context: Context) -> None:
 
 
 def expect_only_rejections(context: Context, after: float, until: float) -> None:
-    """Expect responses in this period (monotonic times), none of which accepts events."""
+    """Expect at least one response, and no acceptance, between two monotonic times."""
     kinds = [each.kind for each in list(context.client.responses) if after <= each.at <= until]
     context.notes["responses_while_full"] = {kind: kinds.count(kind) for kind in sorted(set(kinds))}
     context.expect("accepted while full", "202" not in kinds)

@@ -1,4 +1,4 @@
-"""Faults of the leading scheduler at the time when a worker is killed and its leases must be recovered."""
+"""Faults of the leading scheduler while the leases of a killed worker must be recovered."""
 
 import os
 import signal

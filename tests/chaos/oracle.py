@@ -27,7 +27,7 @@ EVENTS = """SELECT event_id::text, event_type, source, timestamp, payload, metad
 
 
 def wrong_anomalies(state: ServerState) -> set[AnomalyKey]:
-    """Return the keys of wrong anomalies and of triggers without their anomaly."""
+    """Return the keys of wrong anomalies and of triggers whose anomaly is missing."""
     rules = all_rules(state)
     cooldowns = {rule.name: rule.cooldown_seconds * SECOND for rule in rules}
     expected: dict[str, dict[AnomalyKey, int]] = defaultdict(dict)
@@ -45,9 +45,10 @@ def wrong_anomalies(state: ServerState) -> set[AnomalyKey]:
 
 
 def wrong_of_rule(recorded: list[RecordedAnomaly], expected: dict[AnomalyKey, int], cooldown: int) -> set[AnomalyKey]:
-    """Return the keys of wrong anomalies and of triggers without their anomaly, for one rule.
+    """Return the keys of wrong anomalies and of triggers whose anomaly is missing, for one rule.
 
-    `expected` contains the time of each trigger; times and `cooldown` are in microseconds.
+    Two anomalies within one cooldown have the key ("too close", group, times). `expected` contains the time of each
+    trigger. Times and `cooldown` are in microseconds.
     """
     keys = {each.key for each in recorded}
     if not cooldown:
@@ -70,7 +71,7 @@ def all_rules(state: ServerState) -> list[Rule]:
 
 
 def triggers(state: ServerState, rules: list[Rule]) -> Iterator[Firing]:
-    """Yield the firings that the stored events cause if the rules have no cooldown."""
+    """Yield the firings of these rules, without their cooldowns, for the stored events."""
     without_cooldown = RuleSet([replace(rule, cooldown_seconds=0) for rule in rules])
     window = MemoryWindow()
     for rows in state.stream(EVENTS):

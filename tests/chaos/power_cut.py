@@ -48,7 +48,7 @@ EXT4_IOC_SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32) in the ext4 header of Li
 NO_LOG_FLUSH = struct.pack("I", 2)
 REQUEST_EVENTS = 100
 WRITERS = 4
-#: Minimum and maximum time of the power cut in seconds after the first event, so that `everysec` has synced once.
+#: Minimum and maximum time from the first event to the power cut, in seconds, so that `everysec` has synced once.
 EARLIEST_CUT, LATEST_CUT = 2.0, 4.0
 
 
@@ -119,7 +119,7 @@ def disk(folder: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def cut_once(mode: str, rate: float, folder: Path, cut_after: float) -> Cut:
-    """Enqueue events, simulate a power cut after `cut_after` seconds, and count the lost events."""
+    """Enqueue events, simulate a power cut after `cut_after` seconds, and return the result. Raises `Unsupported`."""
     with disk(folder) as (image, mount_point), ExitStack() as undo:
         _run("mount", "-o", "loop", str(image), str(mount_point))
         server = embedded.start_redis(mount_point / "redis")
@@ -176,7 +176,7 @@ def _run(*command: str) -> None:
 
 
 def summary(cuts: list[Cut]) -> dict[str, Any]:
-    """Return the percentiles of the number of lost events, and the maximum of `lost_seconds`."""
+    """Return the number of cuts, the mean rate in events/s, percentiles of `lost`, and the maximum `lost_seconds`."""
     lost = sorted(float(each.lost) for each in cuts)
     return {
         "cuts": len(cuts),

@@ -57,13 +57,13 @@ class Proxy(socketserver.ThreadingTCPServer):
             return True
 
     def add(self, end: socket.socket) -> None:
-        """Register a socket that `end` closes."""
+        """Register a socket, so that `end` closes it."""
         with self._lock:
             self._ends.add(end)
         if self._closing.is_set():
             _shut(end)
 
-    def forget(self, end: socket.socket) -> None:
+    def remove(self, end: socket.socket) -> None:
         with self._lock:
             self._ends.discard(end)
 
@@ -77,7 +77,7 @@ class Proxy(socketserver.ThreadingTCPServer):
             _shut(end)
 
     def handle_error(self, _request: object, _address: object) -> None:
-        """Ignore errors: the proxy closes the connection without a message while Redis is unavailable."""
+        """Ignore errors: while Redis is unavailable, each connection fails, and a traceback would be printed."""
 
 
 class _Forwarder(socketserver.BaseRequestHandler):
@@ -103,7 +103,7 @@ class _Forwarder(socketserver.BaseRequestHandler):
                 _shut(upstream)
                 replies.join()
                 for end in (self.request, upstream):
-                    self.server.forget(end)
+                    self.server.remove(end)
 
     def _forward_requests(self, upstream: socket.socket) -> None:
         received = bytearray()

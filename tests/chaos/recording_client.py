@@ -17,7 +17,7 @@ from chaos.system import Event
 
 CLIENT_TIMEOUT_SECONDS = 10.0
 RETRY_SECONDS = 0.3
-#: Maximum time after the last event is due during which indeterminate requests are resent.
+#: Maximum time for which indeterminate requests are resent, counted from the due time of the last event.
 LAST_RETRY_SECONDS = 30.0
 ACKED, REJECTED, INDETERMINATE = "acked", "rejected", "indeterminate"
 #: Statuses of responses that guarantee that no event was queued.
@@ -27,7 +27,7 @@ REJECTION_TEXTS = ("reached its limit", "% of its memory", "must be noeviction")
 
 
 class Response(NamedTuple):
-    """Result of a request: end (monotonic time), duration in seconds, kind, and outcome for the events."""
+    """Result of a request: end time (monotonic), duration in seconds, kind, and outcome for the events."""
 
     at: float
     seconds: float
@@ -40,7 +40,7 @@ class RecordingClient:
     """Client that posts batches of `batch` events to `{url}/events/batch`, `rate` events per second, until stopped.
 
     The client appends a line to `path` before and after each request. With `repeat`, the client resends indeterminate
-    requests with the same event ids until their outcome is known. Other events are sent once.
+    requests with the same event ids until their outcome is known. Other requests are sent once.
     """
 
     url: str
@@ -84,7 +84,7 @@ class RecordingClient:
         connection.close()
 
     def mark_acked(self, event_id: str) -> None:
-        """Record an event that was queued by other means as acknowledged."""
+        """Record the acknowledgement of an event that this client did not send."""
         with self._lock:
             self.sent[event_id] = ACKED
             self.acked[event_id] = time.monotonic()
@@ -104,7 +104,7 @@ class RecordingClient:
         return Counter(response.kind for response in list(self.responses))
 
     def latencies(self, after: float = 0.0, until: float = float("inf")) -> list[float]:
-        """Return the sorted durations, in seconds, of the responses and timeouts in this period (monotonic times)."""
+        """Return the sorted durations, in seconds, of the responses and timeouts between two monotonic times."""
         return sorted(
             each.seconds for each in list(self.responses) if after <= each.at <= until and _has_response(each)
         )
@@ -122,7 +122,7 @@ class RecordingClient:
     def _take(self) -> tuple[float, list[Event]]:
         with self._lock:
             events = [next(self.events) | self.extra for _ in range(self.batch)]
-            # A delayed client does not send a burst afterwards, which would increase the measured latencies.
+            # After a delay, at most one second of traffic is sent late: a longer burst would increase the latencies.
             due = self._next_due = max(self._next_due + self.batch / self.rate, time.monotonic() - 1.0)
         return due, events
 

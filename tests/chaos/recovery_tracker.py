@@ -15,7 +15,7 @@ POLL_SECONDS = 0.25
 
 @dataclass
 class Injection:
-    """Injected fault: time (monotonic; for an outage, of the restart), and seconds until the system recovered."""
+    """Injected fault: monotonic time (for an outage, the time of the restart), and seconds until the recovery."""
 
     at: float
     description: str
@@ -67,7 +67,7 @@ class RecoveryTracker:
             open_injections = self.unrecovered()
             if not open_injections:
                 self._open.clear()
-                if self.unrecovered():  # an injection was recorded before `clear`
+                if self.unrecovered():  # an injection may have been recorded before `clear`
                     self._open.set()
                 continue
             with suppress(*UNAVAILABLE):  # the servers cannot be read during an outage

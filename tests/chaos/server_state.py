@@ -16,7 +16,7 @@ from redis.retry import Retry
 NAMESPACE = "eventpulse"
 QUEUES = ("persist", "evaluate", "notify")
 EVENT_ID = re.compile(rb'"event_id":"([0-9a-f-]{36})"')
-#: Age of the last heartbeat after which a consumer is lost or suspended; consumers send one every second.
+#: Age of the last heartbeat after which a consumer is lost or suspended; heartbeats are sent every second.
 LOST_MS = 3_500
 UNAVAILABLE: tuple[type[Exception], ...] = (OSError, redis.RedisError, psycopg2.Error)
 
@@ -53,7 +53,7 @@ class ExpectedAlert(NamedTuple):
 class Leases:
     """Leases in Redis, which EventPulse and stock Dramatiq store in the same form under different keys.
 
-    `pattern` matches the keys of the leases of a `{queue}`.
+    `pattern` is the pattern of the lease keys without the namespace; `{queue}` stands for the name of the queue.
     """
 
     def __init__(self, client: Any, namespace: str, pattern: str) -> None:
@@ -84,7 +84,7 @@ class ServerState:
 
     @contextmanager
     def sql(self) -> Iterator["psycopg2.extensions.cursor"]:
-        """Yield a cursor of a new connection, which may write even if PostgreSQL is read-only by default."""
+        """Yield a cursor of a new connection, which can write even while PostgreSQL is read-only by default."""
         options = "-c default_transaction_read_only=off -c timezone=UTC"
         connection = psycopg2.connect(self.database_url, connect_timeout=5, options=options, application_name="chaos")
         connection.autocommit = True
@@ -174,7 +174,7 @@ class ServerState:
         return [error for (error,) in self.rows("SELECT error FROM dead_letters WHERE event_id = %s", event_id)]
 
     def stream(self, query: str, size: int = 2_000) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield the rows of a query in lists of `size`."""
+        """Yield the rows of a query in lists of at most `size` rows."""
         connection = psycopg2.connect(self.database_url, connect_timeout=5, options="-c timezone=UTC")
         try:
             with connection.cursor("chaos") as cursor:
@@ -219,7 +219,7 @@ class ServerState:
 
 
 def state_of(system: Any) -> Any:
-    """Return the object with the methods that read the state of the servers of a system."""
+    """Return the object that reads the state of a system's servers: `system.state`, or the system itself."""
     return getattr(system, "state", system)
 
 

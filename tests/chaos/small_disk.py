@@ -1,4 +1,4 @@
-"""Small file system, to test a PostgreSQL whose data folder or write-ahead log has no more space.
+"""Small file system for tests of a PostgreSQL that has no space for its data or its write-ahead log.
 
 If the disk of `pg_wal` is full, PostgreSQL reports a PANIC, cannot recover and exits with code 1; it must be restarted
 after space has been freed. If only the disk of the data is full, the statement that needs space fails (`could not
@@ -73,10 +73,10 @@ def use_up_log(url: str) -> None:
 def small_disk(mebibytes: int) -> Iterator[SmallDisk | None]:
     """Mount a tmpfs of `mebibytes` MiB and unmount it after the block, even if it is in use.
 
-    Yield None if this process may not mount.
+    Yield None if this process is not permitted to mount file systems.
     """
     with tempfile.TemporaryDirectory(prefix="chaos-disk-") as folder:
-        Path(folder).chmod(0o755)  # the user of PostgreSQL must be able to enter the folder
+        Path(folder).chmod(0o755)  # for the system user that runs PostgreSQL if this process is root
         path = Path(folder) / "disk"
         path.mkdir()
         options = f"size={mebibytes}m,mode=0755"

@@ -29,7 +29,7 @@ def soak(context: Context) -> None:
     context.notes["thirds"] = thirds
     growing = [name for name, medians in thirds.items() if not is_flat(name, medians)]
     context.notes["growing"] = growing
-    # A short soak test cannot show growth: caches and heaps also grow in the first minutes.
+    # A soak test of less than 5 minutes does not fail: caches and heaps of a healthy system also grow at first.
     context.expect(f"grows: {', '.join(growing)}", not growing or context.system.soak_minutes < 5)
 
 

@@ -2,7 +2,7 @@
 
 The commands `gunicorn chaos.stock_app:app` and `dramatiq chaos.stock_app` start the processes. Environment variables:
 REDIS_URL; DATABASE_URL; WEBHOOK_URLS, the URLs for alerts, separated by blanks; and BROKER_IDS, a folder. In this
-folder, each process writes its broker id to a file whose name is its pid, to find the process that holds a lease.
+folder, each process writes its broker id to a file whose name is its pid; the tests thus find the holder of a lease.
 """
 
 import os

@@ -151,7 +151,7 @@ class StockSystem:
             return not client.exists(*[f"dramatiq:{queue}.msgs" for queue in QUEUES])
 
     def tail(self) -> str:
-        """Return the last characters of the common log of the processes."""
+        """Return the last 6,000 characters of the common log of the processes."""
         return self.log.read_text(errors="replace")[-6_000:] if self.log.exists() else ""
 
     def stop_all(self) -> None:
@@ -203,7 +203,7 @@ def stock_system(
     with ExitStack() as undo:
         temporary = tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)
         folder = Path(undo.enter_context(temporary))
-        folder.chmod(0o755)  # the user of PostgreSQL must be able to enter the folder
+        folder.chmod(0o755)  # for the system user that runs PostgreSQL if this process is root
         redis_server = embedded.start_redis(folder / "redis")
         undo.callback(stop_server_process, redis_server)
         set_fsync(redis_server, fsync)

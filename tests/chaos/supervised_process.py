@@ -1,4 +1,4 @@
-"""Processes that are restarted when they end, as an orchestrator does."""
+"""Processes that are restarted when they end, as by an orchestrator in production."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ STOP_SECONDS = 8.0
 
 
 class SupervisedProcess:
-    """Process in its own session. Before a restart, the remaining processes of the session are killed."""
+    """Process in its own session, restarted when it ends. The remaining processes of the session are killed first."""
 
     def __init__(self, command: Sequence[str], environ: Mapping[str, str], log: Path) -> None:
         self.command, self.environ, self.log = command, environ, log

@@ -1,4 +1,4 @@
-"""Interface of a system under test, which EventPulse and stock Dramatiq have in common."""
+"""Interface to a system under test, implemented for EventPulse and for stock Dramatiq."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ class System(Protocol):
         """Return the current locations of the events. Needs Redis and PostgreSQL."""
 
     def evaluations(self) -> Mapping[str, int]:
-        """Return how often the evaluation of each event was recorded; more than once is a violation."""
+        """Return, by event id, how often the evaluation of the event was recorded; more than once is a violation."""
 
     def is_idle(self) -> bool:
-        """Return whether no work is pending. Needs Redis and PostgreSQL."""
+        """Return whether no message or delivery is unfinished. Needs Redis and PostgreSQL."""

@@ -12,7 +12,7 @@ from typing import Any
 from chaos.report import Record
 
 HEAD = "| fault | stock Dramatiq | EventPulse | recovery p50 / p95 / max | longest response |\n|---|---|---|---|---|"
-#: Text of each kind of violation.
+#: Text in the table for each kind of violation.
 VIOLATIONS = {
     "lost": "lost",
     "unaccounted": "unaccounted for",
@@ -31,7 +31,7 @@ STOCK_VIOLATIONS = {"duplicate_anomalies": "evaluated twice", "lost": "not store
 
 
 def table(paths: Iterable[Path]) -> str:
-    """Return the records of these files as a Markdown table; a record replaces the same one of an earlier file."""
+    """Return a Markdown table of the records in these files, with the last record of each fault and system."""
     records: dict[str, dict[str, Record]] = {}
     for path in paths:
         for record in json.loads(path.read_text())["records"]:
@@ -40,7 +40,7 @@ def table(paths: Iterable[Path]) -> str:
 
 
 def row(systems: dict[str, Record]) -> str:
-    """Return the row of one fault, whose records are given by system."""
+    """Return the table row of one fault; `systems` contains its records by name of the system."""
     eventpulse, stock = systems.get("eventpulse"), systems.get("stock")
     description = str(next(record.get("description", record["fault"]) for record in systems.values()))
     measured = eventpulse if eventpulse and "recovery" in eventpulse else None
@@ -69,7 +69,7 @@ def outcome(record: Record | None) -> str:
 
 
 def recovery(record: Record | None) -> str:
-    """Return the percentiles of the recovery times and the number of injections; "-" without injections."""
+    """Return the percentiles of the recovery times and the number of injections, or "-" if there are no injections."""
     times: dict[str, Any] = record["recovery"] if record else {}
     if not times.get("injections"):
         return "-"

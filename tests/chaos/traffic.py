@@ -13,7 +13,7 @@ EVENT_TYPE = "step"
 SOURCES = ("gate", "pump", "valve")
 #: Length of an episode in seconds of traffic.
 SPREAD_SECONDS = 2.0
-#: Rule that fires for each event of an episode after the fourth event, in every order of processing.
+#: Rule that fires for the fifth and each later event of an episode, in any order of processing.
 RULE: dict[str, Any] = {
     "name": "Long episode",
     "severity": "critical",
@@ -28,8 +28,8 @@ RULE: dict[str, Any] = {
         "value": 4,
     },
 }
-#: Number of events of an episode without an alarm. The stock system, which has no rules, sends an alert for each
-#: alarm: as many alerts as `RULE` triggers.
+#: Number of events without an alarm at the start of an episode. The stock system, which has no rules, sends an alert
+#: for each later event, for which `RULE` fires in EventPulse.
 EVENTS_WITHOUT_ALARM = 4
 #: Rule that fires for nearly every event of a source; its cooldown must suppress nearly all of these firings.
 COOLDOWN_RULE: dict[str, Any] = {
@@ -46,16 +46,16 @@ COOLDOWN_RULE: dict[str, Any] = {
         "value": 30,
     },
 }
-#: Maximum of the alerts per second, and of the alerts per second times the events per second: the evidence of an
-#: alert is read from the events of a minute.
+#: Maximum number of alerts per second, and maximum product of the alerts per second and the events per second: the
+#: evidence of each alert is read from the events of a minute.
 MAX_ALERTS_PER_SECOND, ALERTS_TIMES_EVENTS = 5.0, 3_000.0
 
 
 def traffic(seed: int, per_second: float, groups: int | None = None) -> Iterator[Event]:
     """Yield an unlimited number of events without timestamps, to be sent at a rate of `per_second`.
 
-    An episode has 3 to 7 events, spread randomly over `SPREAD_SECONDS`. Each episode has a new group, or the next of
-    `groups` groups, which are used in turn.
+    An episode has 3 to 7 events, spread randomly over `SPREAD_SECONDS`. Each episode has a new group; with
+    `groups`, this number of groups is used in turn.
     """
     rng = random.Random(seed)
     sizes, weights = (3, 4, 5, 6, 7), _weights(per_second)

@@ -33,7 +33,7 @@ def server(tmp_path: Path, empty_database: str) -> Iterator[Daemon]:
 
 
 def make_read_only(client: redis.Redis, data: Path) -> Callable[[], object]:
-    """Make Redis read-only, as a former primary after a failover; return a function that undoes the change."""
+    """Make Redis read-only, like a former primary after a failover; return a function that undoes the change."""
     client.replicaof("127.0.0.1", 1)
     return lambda: client.replicaof("NO", "ONE")
 
@@ -101,7 +101,7 @@ def test_workers_wait_while_redis_rejects_writes(
 
 @pytest.mark.usefixtures("server")
 def test_consumers_without_leases_are_not_kept_for_release(tmp_path: Path) -> None:
-    """The list of these consumers would grow: Dramatiq replaces a consumer every 3 s, and writes may fail for hours."""
+    """Otherwise `unreleased_consumers` would grow: Dramatiq replaces a consumer every 3 s, for hours if writes fail."""
     before = len(broker.unreleased_consumers)
     undo = require_a_replica(broker.client, tmp_path)
     for _ in range(5):

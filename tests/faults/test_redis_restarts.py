@@ -35,7 +35,7 @@ def declare_stage(broker: RedisBroker) -> None:
 
 
 def test_a_retry_that_meets_an_outage_is_not_lost(server: Daemon) -> None:
-    """Stock Dramatiq loses the message: it logs the exception of the hook that enqueues retries, and acknowledges."""
+    """In stock Dramatiq, the hook that enqueues the retry fails, and the message is acknowledged and lost."""
     broker = make_broker(server.url, max_retries=20)
     attempts: list[int] = []
     processed: list[int] = []
@@ -110,7 +110,7 @@ def test_no_lease_is_recovered_just_after_redis_was_unavailable(server: Daemon) 
     assert next(consumer) is not None
     broker.recover()
     broker.client.delete("eventpulse:__grace__")
-    # Old times of the last heartbeat and of the last recovery, as after a long outage of Redis.
+    # Set old times of the last heartbeat and of the last recovery, as after a long outage of Redis.
     broker.client.zadd("eventpulse:__heartbeats__", {consumer.lease: 1})
     broker.client.set("eventpulse:__last_recovery__", 1)
     assert broker.recover() == (0, 0)

@@ -21,7 +21,7 @@ MAX_SECONDS = 1.0
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Daemon]:
-    """Start a Redis server for the test, and resume it at the end."""
+    """Start a Redis server for the test, and resume the server at the end, so that it can stop."""
     server = embedded.start_redis(tmp_path / "redis")
     yield server
     os.kill(server.pid, signal.SIGCONT)

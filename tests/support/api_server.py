@@ -14,7 +14,7 @@ import psutil
 from eventpulse.settings import ConnectedSettings, Settings
 from support.waiting import until
 
-#: URL at which no PostgreSQL listens. The password must not appear in any response.
+#: URL of a port on which no server listens. Its password must not appear in any response.
 UNREACHABLE_POSTGRES = "postgresql://reader:hunter2@127.0.0.1:1/nothing"
 
 

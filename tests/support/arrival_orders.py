@@ -20,7 +20,10 @@ ZSCORE = {"type": "zscore", "bucket_seconds": 5, "baseline_buckets": 2, "thresho
 
 @dataclass(frozen=True)
 class Arrivals:
-    """Batches of events. The worker of a `lost` batch crashes before recording the batch, which is redelivered."""
+    """Batches of events.
+
+    `lost` contains, for each batch, whether its worker crashes before recording the batch, which is then redelivered.
+    """
 
     events: list[Event]
     batches: list[list[Event]]
@@ -81,7 +84,10 @@ def check_any_order(arrivals: Arrivals, window: Window, needed: int, window_seco
 
 
 def check_cooldown(arrivals: Arrivals, window: Window, needed: int, window_seconds: int, cooldown_seconds: int) -> None:
-    """Check that firings of a group are a cooldown apart, and that each trigger is within a cooldown of a firing."""
+    """Check the cooldowns of each group.
+
+    Firings are at least one cooldown apart, and each trigger is less than one cooldown from a firing.
+    """
     recorded = arrivals.evaluate(window, at_least(needed, window_seconds, cooldown_seconds=cooldown_seconds))
     times = {each.event_id: (each.source, each.timestamp) for each in arrivals.events}
     firings = {times[firing.event_id] for each in recorded for firing in each.firings}
@@ -91,7 +97,7 @@ def check_cooldown(arrivals: Arrivals, window: Window, needed: int, window_secon
 
 
 def check_same_answers(arrivals: Arrivals, one: Window, other: Window, cooldown_seconds: int) -> None:
-    """Check that rules of every window query have the same firings with both windows."""
+    """Check that both windows give the same firings and late events, with rules for every type of window query."""
     thresholds = [
         rule(THRESHOLD | {"operator": operator}, rule_id=operator, cooldown_seconds=cooldown_seconds)
         for operator in (">", ">=", "<", "<=", "==", "!=")

@@ -19,7 +19,7 @@ UNLIMITED = AcceptLimits((), backlog=1, memory_percent=100)
 
 
 def make_broker(url: str, max_retries: int = 2) -> RedisBroker:
-    """Return a broker with middleware as in production, whose retries are delayed by a few milliseconds."""
+    """Return a connected broker with the middleware of production; retries are delayed by a few milliseconds."""
     middleware = [
         ShutdownSignal(),
         LogContext(),
@@ -38,7 +38,7 @@ def accept(broker: RedisBroker, queue_name: str, *bundles: Bundle) -> int:
 
 
 def enqueue(broker: RedisBroker, actor_name: str, *arguments: bytes, to: str = "", batch_size: int = 250) -> None:
-    """Enqueue one message for each argument, in bundles of at most `batch_size`.
+    """Enqueue one message for each argument, in bundles of at most `batch_size` messages.
 
     `to` is the queue, by default the queue with the name of the actor.
     """
@@ -62,12 +62,12 @@ def queue_is_empty(broker: RedisBroker, *queue_names: str) -> bool:
 
 
 def number_arguments(*values: int) -> list[bytes]:
-    """Return an argument with a number, as JSON, for each of the values."""
+    """Return a JSON argument for each of these numbers."""
     return [b'{"n":%d}' % value for value in values]
 
 
 def declare_stage(broker: RedisBroker, fails_for: int | None = None) -> list[list[int]]:
-    """Declare the actor `stage`, which fails for one number; return a list to which each call adds its numbers."""
+    """Declare the actor `stage`, which fails for the number `fails_for`; return a list of the numbers of each call."""
     calls: list[list[int]] = []
 
     @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=100)
@@ -81,7 +81,7 @@ def declare_stage(broker: RedisBroker, fails_for: int | None = None) -> list[lis
 
 
 def lease_next(consumer: Consumer) -> Batch:
-    """Return the next batch of a consumer. A fetch that splits an isolated bundle returns no batch."""
+    """Return the next batch of a consumer. Fetch again after a fetch that splits an isolated bundle."""
     batch = until(lambda: next(consumer))
     assert isinstance(batch, Batch)
     return batch

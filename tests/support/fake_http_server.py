@@ -55,7 +55,7 @@ class Server(socketserver.ThreadingTCPServer):
             connection.sendall(b"x")
 
     def delayed(self, seconds: float, behaviour: Behaviour) -> Behaviour:
-        """Return a behaviour that waits before it responds."""
+        """Return a behaviour that waits for `seconds` and then calls `behaviour`."""
 
         def behave(connection: socket.socket) -> None:
             self.stopping.wait(seconds)
@@ -97,7 +97,7 @@ def raw(sent: bytes) -> Behaviour:
 
 
 def in_turn(*behaviours: Behaviour) -> Behaviour:
-    """Return a behaviour that uses these behaviours for one request each, and the last behaviour for all others."""
+    """Return a behaviour that uses each of these behaviours for one request, and the last for all further requests."""
     remaining = list(behaviours)
 
     def behave(connection: socket.socket) -> None:

@@ -17,8 +17,8 @@ SECONDS = 10.0
 
 @contextlib.asynccontextmanager
 async def running_gateway(redis_url: str, **options: float) -> AsyncIterator[tuple[Gateway, str]]:
-    """Run a gateway during the block; yield it and its `host:port` when it has subscribed to Redis."""
-    gateway = Gateway(redis_url, **options)  # type: ignore[arg-type] # whole numbers, too
+    """Run a gateway during the block; after its subscription to Redis, yield the gateway and its `host:port`."""
+    gateway = Gateway(redis_url, **options)  # type: ignore[arg-type] # some options are integers
     async with gateway.listening("127.0.0.1", 0) as server:
         await until(lambda: gateway.subscribed)
         yield gateway, f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -46,7 +46,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def receive(client: ClientConnection) -> str:
-    """Return the next frame that the client receives."""
+    """Return the next frame that the client receives. Raises `TimeoutError` after `SECONDS`."""
     return str(await asyncio.wait_for(client.recv(), SECONDS))
 
 

@@ -12,8 +12,8 @@ from support.queue_model import DEAD, ISOLATED, NUMBER, Entry, make_entries, mak
 class Settlement:
     """Call of a script that settles a batch.
 
-    `place` is the place of the entries after the call, None if they are done. `follow_ups` are the entries that the
-    call enqueues.
+    `place` is the place of the entries after the call, or None if the entries are done. `follow_ups` are the entries
+    that the call enqueues.
     """
 
     script: str
@@ -24,7 +24,7 @@ class Settlement:
 
 @dataclass(eq=False)
 class LeasedBatch:
-    """Entries that were leased together, and the call that settles them; None before the first call."""
+    """Entries that were leased together, and the call that settles the entries, or None before the first call."""
 
     queue: str
     lease: str
@@ -34,7 +34,7 @@ class LeasedBatch:
 
 @dataclass(eq=False)
 class ModelWorker:
-    """Consumer of one queue, with the batches of its current and former leases whose settlement has no reply yet."""
+    """Consumer of one queue. `batches` are the batches without a reply to a settlement, also of former leases."""
 
     queue: str
     lease: str

@@ -1,6 +1,6 @@
 """Hosts for worker processes, with connections to Redis and PostgreSQL that can be interrupted.
 
-Each host has its own network namespace if the test may create namespaces; otherwise the loopback interface is used.
+Each host has its own network namespace, or uses the loopback interface without the permission to create namespaces.
 """
 
 import os
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from psycopg2.extensions import parse_dsn
 from redis.connection import parse_url
 
-#: Bytes in the data that a host sends when it stores events, and when it has evaluated events.
+#: Bytes that a host sends to store events, and bytes that a host sends after the evaluation of events.
 STORES, EVALUATED = b"INSERT INTO events", b"evaluated"
 Address = str | tuple[str, int]
 
@@ -100,7 +100,7 @@ class Host:
         self.processes.append(subprocess.Popen(command, env=os.environ | self.settings, start_new_session=True))
 
     def disconnect(self) -> None:
-        """Drop all data from now on, without closing the connections."""
+        """Drop all data from now on; the connections stay open."""
         if self.network:
             ip("link", "set", self.network, "down")
         else:

@@ -1,4 +1,4 @@
-"""Events and rules for tests, and the anomalies that they produce."""
+"""Events, rules and anomalies of the pipeline for tests."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -35,7 +35,7 @@ def accept(*events: bytes, request_id: str | None = None) -> None:
 
 
 def rule(**fields: Any) -> Rule:
-    """Store and publish a rule, which by default fires for more than two orders in a minute."""
+    """Store, publish and return a rule, which by default fires for more than two orders in a minute."""
     made: dict[str, Any] = {
         "name": "Many orders",
         "severity": "critical",

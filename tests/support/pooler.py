@@ -1,4 +1,4 @@
-"""Proxy for PostgreSQL that rejects or ignores the start parameter `options`, as PgBouncer does."""
+"""Proxy for PostgreSQL that rejects or ignores the startup parameter `options`, as PgBouncer does."""
 
 import socket
 import struct
@@ -12,9 +12,10 @@ REJECTION = b"SFATAL\0C08P01\0Munsupported startup parameter: options\0\0"
 
 @contextmanager
 def pooler(database_url: str, *, rejects: bool) -> Iterator[str]:
-    """Run the proxy for the PostgreSQL at `database_url`, a URL with the folder of its socket; yield the proxy's URL.
+    """Run the proxy for the PostgreSQL at `database_url` during the block; yield the URL of the proxy.
 
-    The proxy responds to `options` with an error if `rejects`; otherwise it ignores them.
+    `database_url` must contain the folder of the socket. If `rejects` is true, the proxy responds
+    to `options` with an error; otherwise it removes `options`.
     """
     sockets = parse_qs(urlsplit(database_url).query)["host"][0]
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -50,7 +51,7 @@ def _connect(client: socket.socket, server_path: str, rejects: bool) -> None:
 
 
 def _without_options(startup: bytes) -> bytes:
-    """Return a startup message, which contains a version and pairs of name and value, without `options`."""
+    """Return a startup message without `options`; a message has a version, and pairs of a name and a value."""
     words = startup[4:].rstrip(b"\0").split(b"\0")
     pairs = [(name, value) for name, value in zip(words[::2], words[1::2], strict=True) if name != b"options"]
     return startup[:4] + b"".join(name + b"\0" + value + b"\0" for name, value in pairs) + b"\0"

@@ -58,7 +58,7 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def environ(**settings: str) -> dict[str, str]:
-    """Return the environment of this process, with these settings in place of its own."""
+    """Return the environment of this process without the variables in `SETTINGS`, plus console logs and `settings`."""
     kept = {name: value for name, value in os.environ.items() if name not in SETTINGS}
     return {**kept, "LOG_FORMAT": "console", **settings}
 
@@ -100,7 +100,7 @@ class Running:
 
 @contextmanager
 def up(folder: Path, name: str = "up", **settings: str) -> Iterator[Running]:
-    """Run `eventpulse up` with its data in `folder`, and yield it when it is ready.
+    """Run `eventpulse up` with its data in `folder`, and yield the running process when it is ready.
 
     The end of the block stops the process and its children.
     """

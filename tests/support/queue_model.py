@@ -134,13 +134,13 @@ def make_message(queue: str, number: int, delayed: bool) -> tuple[str, bytes, En
 
 
 def decode_numbers(entry_id: str, data: bytes) -> list[int]:
-    """Return the numbers in the arguments that a worker decodes from an entry. Raises `ValueError` if corrupt."""
+    """Return the numbers in the arguments that a worker decodes from an entry. Raises `ValueError` if it is corrupt."""
     message = decode_bundle(entry_id, data)[0] if EntryId.parse(entry_id).is_bundle else decode_message(data)
     return [int(number) for argument in message.args for number in NUMBER.findall(bytes(argument))]
 
 
 def corrupt(entry_id: str, entry: Entry, data: bytes, how: str) -> bytes:
-    """Return the bytes of an entry, with the same numbers, so that no worker can decode them; update its model."""
+    """Return corrupt bytes of an entry, with the same numbers, which no worker can decode; update the model `entry`."""
     entry.is_corrupt = True
     if how == "no line breaks" and EntryId.parse(entry_id).is_bundle:
         entry.pieces = [tuple(entry.numbers)]

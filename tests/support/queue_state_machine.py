@@ -147,7 +147,7 @@ class Queues(machines.RuleBasedStateMachine):
         reply_lost=st.booleans(),
     )
     def settle(self, index: int, nth: int, outcome: str, delay_ms: int, reply_lost: bool) -> None:
-        """Settle a batch. The worker repeats a call without a reply, possibly after its lease was recovered."""
+        """Settle a batch. If `reply_lost`, the worker can repeat the call, possibly after its lease was recovered."""
         if batches := self.workers[index].batches:
             batch = batches[nth % len(batches)]
             batch.settlement = batch.settlement or make_settlement(batch, outcome, delay_ms)
@@ -166,7 +166,7 @@ class Queues(machines.RuleBasedStateMachine):
             elif settlement.place == DEAD:
                 self.model.dead_letter(entry_id)
             elif any(entry.queue == batch.queue for entry in settlement.follow_ups.values()):
-                del entries[entry_id]  # the retry has the same number
+                del entries[entry_id]  # the number is not settled yet: the retry contains it
             else:
                 self.model.finish(entry_id)
         if leased:
@@ -174,7 +174,7 @@ class Queues(machines.RuleBasedStateMachine):
 
     @rule(index=WORKER_INDEX, max_messages=st.sampled_from([0, 100]), reply_lost=st.booleans())
     def stop_in_order(self, index: int, max_messages: int, reply_lost: bool) -> None:
-        """Release the lease of a worker, which continues with a new lease; isolated entries remain isolated."""
+        """Release the lease of a worker, and give the worker a new lease. Isolated entries remain isolated."""
         worker = self.workers[index]
         self.lease(worker, max_messages)
         entries = self.model.entries_in(worker.queue, worker.lease)

@@ -46,7 +46,7 @@ class CallRecorder(dramatiq.Middleware):
 
 
 def run_single(client: redis.Redis, requests: Sequence[Request], concurrency: int = 2) -> Outcome:
-    """Process all events as with EVENTPULSE_BATCH=1: each entry and each call has one event."""
+    """Process all events as with EVENTPULSE_BATCH=1, one event per entry and per call; return the outcome."""
     clear_all_but_rules(client)
     with pytest.MonkeyPatch.context() as patch, batch_size(1):
         for stage in ("persist", "evaluate"):
@@ -59,7 +59,7 @@ def run_single(client: redis.Redis, requests: Sequence[Request], concurrency: in
 
 
 def run_batched(client: redis.Redis, requests: Sequence[Request]) -> Outcome:
-    """Process the events of requests in bundles and batches; at least one call must have several events."""
+    """Process the events in bundles and batches, and return the outcome; at least one call must have several events."""
     clear_all_but_rules(client)
     with running_worker(client) as calls:
         for events, alone in requests:
