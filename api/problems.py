@@ -57,9 +57,9 @@ def field_error(field: str, message: str) -> Error:
 
 def invalid(errors: Sequence[Error], title: str = "Invalid request", status: int = HTTPStatus.BAD_REQUEST) -> Problem:
     """Return a problem with status 400, or `status`, that lists the invalid fields, at most `MAX_ERRORS` of them."""
-    detail = f"{len(errors)} error{'s' if len(errors) != 1 else ''}; see errors"
+    detail = f"{len(errors)} error{'s' if len(errors) != 1 else ''}; see `errors`"
     if len(errors) > MAX_ERRORS:
-        detail = f"More than {MAX_ERRORS} errors; the first {MAX_ERRORS} are in errors"
+        detail = f"More than {MAX_ERRORS} errors; the first {MAX_ERRORS} are in `errors`"
     return Problem(status, detail, title=title, errors=errors[:MAX_ERRORS])
 
 
@@ -173,5 +173,5 @@ def _serialize(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPErr
 
 _DETAILS = {
     HTTPStatus.NOT_FOUND: "Path not found",
-    HTTPStatus.METHOD_NOT_ALLOWED: "Method not allowed; see the header Allow",
+    HTTPStatus.METHOD_NOT_ALLOWED: "Method not allowed; see the Allow header",
 }

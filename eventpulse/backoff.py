@@ -4,11 +4,11 @@ from random import uniform
 
 
 def backoff_seconds(failures: int, first: float, longest: float) -> float:
-    """Return the pause after `failures` failed attempts, with jitter. Its ceiling doubles from `first` up to `longest`.
+    """Return the pause in seconds, with jitter, after `failures` failed attempts.
 
-    The result is uniform between half the ceiling and the ceiling ("equal jitter",
-    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), so that clients that failed together
-    do not retry together.
+    The ceiling of the pause doubles with each failure, from `first` up to `longest` seconds. The pause is uniform
+    between half the ceiling and the ceiling, so that clients that failed together do not retry together ("equal
+    jitter", https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
     """
     ceiling = min(longest, first * 2.0 ** min(max(failures - 1, 0), 30))
     return uniform(ceiling / 2, ceiling)  # noqa: S311 - spreads load, protects no secret

@@ -1,4 +1,4 @@
-"""Errors that the user can correct: a message of one line, and the exit code of the command."""
+"""Errors that the user can correct, with the exit codes of the command line."""
 
 OK = 0
 FINDINGS = 3
@@ -19,7 +19,7 @@ class NotFound(UserError):
 
 
 class Declined(UserError):
-    """Raised when a command was not confirmed and has changed nothing."""
+    """Raised when a change was not confirmed, so that nothing was changed."""
 
     exit_code = 6
 

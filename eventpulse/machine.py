@@ -1,4 +1,4 @@
-"""Numbers of processors and bytes of memory that this process may use, including the limits of cgroups.
+"""Number of processors and bytes of memory that this process may use, within the limits of its cgroups.
 
 https://docs.kernel.org/admin-guide/cgroup-v2.html (`cpu.max`, `memory.max`) and
 https://docs.kernel.org/admin-guide/cgroup-v1/ (`cpu.cfs_quota_us`, `memory.limit_in_bytes`).
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
-UNLIMITED_BYTES = 1 << 60  # cgroup v1 writes a number near 2**63 if there is no limit
+UNLIMITED_BYTES = 1 << 60  # from this value there is no limit: cgroup v1 then writes a number near 2**63
 
 
 def cpu_count() -> int:
@@ -30,13 +30,13 @@ def memory_bytes() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Cgroups:
-    """Control groups of one process. `proc`: its folder in /proc. `root`: prefix of every mount point."""
+    """Control groups of one process. `proc`: folder of the process in /proc. `root`: prefix of every mount point."""
 
     proc: Path = Path("/proc/self")
     root: Path = Path("/")
 
     def cpu_quotas(self) -> Iterator[float]:
-        """Return the CPU quotas in processors, from the group of the process up to the root."""
+        """Yield the CPU quotas as numbers of processors, from the group of the process up to the root."""
         for folder in self._folders("cpu"):
             quota, period = _words(folder / "cpu.max")
             if quota is None:
@@ -45,7 +45,7 @@ class Cgroups:
                 yield limit / length
 
     def memory_limits(self) -> Iterator[int]:
-        """Return the memory limits in bytes, from the group of the process up to the root."""
+        """Yield the memory limits in bytes, from the group of the process up to the root."""
         for folder in self._folders("memory"):
             for name in ("memory.max", "memory.limit_in_bytes"):
                 limit = _positive(_word(folder / name))
@@ -53,15 +53,16 @@ class Cgroups:
                     yield limit
 
     def _folders(self, controller: str) -> Iterator[Path]:
-        """Return the folders of the groups that can limit `controller`: the group of the process, then each parent."""
+        """Yield the folders of the groups that can limit `controller`: the group of the process, then each parent."""
         for mount_point, path in self._memberships(controller):
             group = mount_point / path.lstrip("/")
             yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(mount_point))
 
     def _memberships(self, controller: str) -> Iterator[tuple[Path, str]]:
-        """Return the mount point of each hierarchy with `controller`, and the path of the process's group below it.
+        """Yield the mount point of each hierarchy with `controller`, and the path of the process's group in it.
 
-        Version 2 has the line `0::/path` in `cgroup`, version 1 lines such as `4:memory:/path`. A machine may use both.
+        In the file `cgroup`, version 2 has the line `0::/path`, and version 1 has lines such as `4:memory:/path`. A
+        machine may use both versions.
         """
         own = {}
         for line in _lines(self.proc / "cgroup"):
@@ -73,7 +74,7 @@ class Cgroups:
                 yield mount_point, _below(own[name], mounted)
 
     def _mounts(self) -> Iterator[tuple[str, Path, str, list[str]]]:
-        """Return the mounted root, mount point, type and options of each cgroup file system (see proc(5))."""
+        """Yield the mounted root, mount point, type and options of each cgroup file system (see proc(5))."""
         for line in _lines(self.proc / "mountinfo"):
             fields = line.split()
             kind = fields[fields.index("-") + 1]
@@ -82,7 +83,10 @@ class Cgroups:
 
 
 def _below(path: str, mounted: str) -> str:
-    """Return the path of a group relative to the mounted group, which is often the group itself in a container."""
+    """Return the path of a group relative to the mounted group, or `/` if the group is not below the mounted group.
+
+    In a container, the mounted group is often the group itself.
+    """
     if mounted == "/" or not path.startswith(mounted):
         return path if mounted == "/" else "/"
     return path[len(mounted) :]

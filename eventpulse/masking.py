@@ -2,16 +2,14 @@
 
 import re
 
-#: Replacement of a secret.
+#: Text that replaces a secret.
 MASK = "***"
 
-# Pattern of the password, with any characters, between user and host. `http://host:8000/a@b` has no password.
+# Password between user and host, with any characters. The lookahead excludes a port: `http://host:8000/a@b`.
 _URL_PASSWORD = re.compile(r"(://[^\s:/@]*:)(?!\d+[/?#])[^\s\"'<>]+@")
 _PASSWORD_PARAMETER = re.compile(r"(\bpassword=)[^\s&\"']+")
 _SLACK_WEBHOOK = re.compile(r"(https://hooks\.slack(?:-gov)?\.com/)[^\s\"'<>]+")
-
-
-# Pattern for a text that is a single URL: the password ends at the last @.
+# Password in a text that is a single URL: the password ends at the last @.
 _WHOLE_URL_PASSWORD = re.compile(r"(?s)\A([^/]*://[^/:@]*:)(?!\d+[/?#]).*@")
 
 

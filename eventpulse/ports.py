@@ -1,4 +1,4 @@
-"""Checks, before a process starts, that it can listen on its address."""
+"""Addresses of servers: the check that a process can listen on its address, and the form of hosts in URLs."""
 
 import errno
 import socket

@@ -17,7 +17,7 @@ from eventpulse.settings import ConnectedSettings
 
 log = structlog.get_logger()
 
-MAX_CLOCK_SKEW_SECONDS = 5.0  # with a larger difference, events would be late for their windows
+MAX_CLOCK_SKEW_SECONDS = 5.0  # maximum difference; with a larger one, events would be late for their windows
 OLDEST_REDIS = (6, 2)  # the first version with BLMOVE and with a count for LPOP
 TIMEOUT_SECONDS = 5
 UNKNOWN = "unknown"
@@ -28,12 +28,12 @@ SchemaState = Callable[[str], list[str]]
 
 
 class PreflightError(UserError):
-    """Raised when a configuration of a server could lose accepted events. The message names the setting."""
+    """Raised when a finding is fatal, so that the process must not start. The message contains the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Result of one check. No process starts if its state is `fatal`."""
+    """Result of one check. No process starts if a finding has the state `fatal`."""
 
     server: str
     check: str
@@ -57,7 +57,7 @@ def ensure_ready(settings: ConnectedSettings, schema_state: SchemaState) -> None
 
 
 def ensure(findings: Iterator[Finding]) -> None:
-    """Log the findings that are not ok. Raises `PreflightError` for a fatal one.
+    """Log the findings that are not ok. Raises `PreflightError` for a fatal finding.
 
     An unavailable server is not fatal: processes wait for it.
     """
@@ -69,7 +69,7 @@ def ensure(findings: Iterator[Finding]) -> None:
 
 
 def check_redis(url: str, max_memory_percent: int) -> Iterator[Finding]:
-    """Yield the findings about the Redis at `url`. Ingest is rejecting above `max_memory_percent` of its memory."""
+    """Yield the findings about the Redis at `url`. Ingest rejects requests above `max_memory_percent` of maxmemory."""
     try:
         state = _redis_state(url)
     except redis.exceptions.NoPermissionError as error:
@@ -121,7 +121,7 @@ _postgres = partial(finding, "PostgreSQL")
 def _redis_version(state: _RedisState) -> Finding:
     version = str(state.info.get("redis_version", UNKNOWN))
     numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
-    return _redis("version", not numbers or numbers >= OLDEST_REDIS, version, "use 6.2 or newer")
+    return _redis("version", not numbers or numbers >= OLDEST_REDIS, version, "use Redis 6.2 or later")
 
 
 def _redis_role(state: _RedisState) -> Finding:
@@ -155,10 +155,11 @@ def _redis_disk(state: _RedisState) -> Finding:
 
 def _redis_memory(state: _RedisState, max_percent: int) -> Finding:
     limit, used = state.info.get("maxmemory", 0), state.info.get("used_memory", 0)
-    memory = f"{used >> 20} MiB of {f'{limit >> 20} MiB' if limit else 'no limit'}"
     if limit:
+        memory = f"{used >> 20} MiB of {limit >> 20} MiB used"
         remedy = f"above {max_percent} % ingest rejects requests: wait for the workers, or raise maxmemory"
     else:
+        memory = f"{used >> 20} MiB used, maxmemory is not set"
         remedy = "set maxmemory: otherwise the machine runs out of memory before ingest rejects requests"
     return _redis("memory", used < limit * max_percent / 100, memory, remedy, "warning")
 
@@ -191,7 +192,7 @@ def check_postgres(url: str, schema_state: SchemaState) -> Iterator[Finding]:
 
 
 def _postgres_settings(url: str) -> dict[str, str]:
-    """Return the settings of a PostgreSQL session with a start parameter. Raises `psycopg2.Error`."""
+    """Return the settings of a PostgreSQL session with a startup parameter. Raises `psycopg2.Error`."""
     names = ("fsync", "full_page_writes", "synchronous_commit", "transaction_read_only", "statement_timeout")
     start = f"-c statement_timeout={TIMEOUT_SECONDS}s"
     connection = psycopg2.connect(url, connect_timeout=TIMEOUT_SECONDS, options=start)
@@ -209,17 +210,17 @@ def _postgres_session(settings: dict[str, str]) -> Finding:
 
 
 def _session(ok: bool, treated: str) -> Finding:
-    """Return the check of the start parameter `options`, which PgBouncer rejects or ignores.
+    """Return the finding about the startup parameter `options`, which PgBouncer rejects or ignores.
 
     In the transaction mode of PgBouncer, the advisory lock of the leading scheduler would be lost too.
     """
     remedy = (
-        "connect DATABASE_URL to PostgreSQL itself, or to a connection pool in session mode that forwards `options`"
+        "set DATABASE_URL to the address of PostgreSQL itself, or of a pooler in session mode that forwards `options`"
     )
-    return _postgres("session", ok, f"the start parameter `options` is {treated}", remedy)
+    return _postgres("session", ok, f"the startup parameter `options` is {treated}", remedy)
 
 
 def _unreachable(server: str, error: Exception, variable: str) -> Finding:
     reason = masked(" ".join(str(error).split()))
-    remedy = f"start it, or correct {variable}"
+    remedy = f"start {server}, or correct {variable}"
     return Finding(server, "connection", "unreachable", f"unavailable ({reason})", remedy)

@@ -50,12 +50,13 @@ def _url(*schemes: str) -> Callable[[str], None]:
         try:
             parts = urlsplit(value)
             scheme, _ = parts.scheme, parts.port
-            # With a second @, the end of the password would be part of the host, which is contained in error messages.
+            # With a second @, the end of the password would be parsed as a part of the host, which error messages show.
             if BROKEN_ESCAPE.search(value) or parts.netloc.count("@") > 1:
                 raise ValueError
         except ValueError:
             raise ValidationError(
-                f"Must be a URL that begins with {expected}; / @ : and % in a password are written as %2F %40 %3A %25"
+                f"Must be a URL that begins with {expected}. In a password, "
+                "write / as %2F, @ as %40, : as %3A and % as %25"
             ) from None
         if scheme not in schemes:
             raise ValidationError(f"Must be a URL that begins with {expected}")
@@ -109,7 +110,7 @@ class Settings:
     dead_letter_retention_days: int = _setting("EVENTPULSE_DEAD_LETTER_RETENTION_DAYS", "number of days to keep dead letters; 0: no limit", Env.int, 90, validate=_at_least(0))
     throughput_retention_days: int = _setting("EVENTPULSE_THROUGHPUT_RETENTION_DAYS", "number of days to keep the throughput per minute; 0: no limit", Env.int, 90, validate=_at_least(0))
     max_batch_events: int = _setting("EVENTPULSE_MAX_BATCH_EVENTS", "maximum number of events in one request", Env.int, 1_000, validate=_at_least(1))
-    max_body_bytes: int = _setting("EVENTPULSE_MAX_BODY_BYTES", "maximum size of a request body in bytes, decompressed", Env.int, 5 * 1024 * 1024, validate=_at_least(1))
+    max_body_bytes: int = _setting("EVENTPULSE_MAX_BODY_BYTES", "maximum size of a request body in bytes, after decompression", Env.int, 5 * 1024 * 1024, validate=_at_least(1))
     max_event_bytes: int = _setting("EVENTPULSE_MAX_EVENT_BYTES", "maximum size of an event in bytes, as compact JSON", Env.int, 64 * 1024, validate=_at_least(1))
     max_backlog: int = _setting("EVENTPULSE_MAX_BACKLOG", "number of queued messages above which ingest rejects requests", Env.int, 1_000_000, validate=_at_least(1))
     max_redis_memory_percent: int = _setting("EVENTPULSE_MAX_REDIS_MEMORY_PERCENT", "percentage of the maxmemory of Redis above which ingest rejects requests", Env.int, 80, validate=_between(1, 100))
@@ -119,14 +120,14 @@ class Settings:
 
     @classmethod
     def from_environ(cls) -> "Settings":
-        """Read the environment, and `.env` in the current folder for variables that are not set there.
+        """Return the settings from the environment and, for variables not set there, from `.env` in the current folder.
 
-        An empty variable counts as unset. Raises `SettingsError`, which names every wrong or unknown variable.
+        An empty variable counts as unset. Raises `SettingsError`, which names every invalid or unknown variable.
         """
         return cls._read(_Environment())
 
     def channel_secrets(self) -> dict[str, str | None]:
-        """Return the value of each variable in `CHANNEL_SECRETS`; None for an unset one."""
+        """Return the value of each variable in `CHANNEL_SECRETS`; None for an unset variable."""
         values = {item.metadata["variable"]: getattr(self, item.name) for item in fields(Settings)}
         return {variable: values[variable] for variable in CHANNEL_SECRETS}
 
@@ -197,7 +198,7 @@ def _shown(variable: str, value: Any) -> str:
 
 
 class _Environment(Env):
-    """Variables of the environment, then of `.env`. An empty variable counts as unset."""
+    """Variables of the environment and, for names that are not set there, of `.env`. An empty variable is unset."""
 
     def __init__(self) -> None:
         super().__init__(eager=False)
@@ -224,5 +225,5 @@ def _unknown(names: set[str]) -> list[str]:
     for name in names:
         if name.startswith(PREFIX) and name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
-            problems.append(f"{name}: not a setting of EventPulse" + (f"; did you mean {near[0]}?" if near else ""))
+            problems.append(f"{name}: Unknown setting" + (f"; did you mean {near[0]}?" if near else ""))
     return problems

@@ -50,11 +50,11 @@ class ConditionField(fields.Field[dict[str, Any]]):
 
 KEY = validate.Regexp(
     r"[a-z0-9][a-z0-9._-]{0,63}\Z",
-    error="Must be 1 to 64 lower-case letters, digits, dots, underscores or hyphens, and start with a letter or digit.",
+    error="Must be 1 to 64 lowercase letters, digits, dots, underscores or hyphens; must start with a letter or digit.",
 )
 LABEL_NAME = validate.Regexp(
     r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z",
-    error="Must be 1 to 64 letters, digits or underscores, and not start with a digit.",
+    error="Must be 1 to 64 letters, digits or underscores; must not start with a digit.",
 )
 URL = validate.Regexp(r"https?://[!-.0-~][!-~]{0,1990}\Z", error="Must be an http:// or https:// URL.")
 

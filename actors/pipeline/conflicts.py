@@ -64,7 +64,7 @@ def _letter(conflict: Conflict, record: bytes) -> dict[str, Any]:
         "event_id": conflict.event_id,
         "request_id": request_id,
         "attempts": 1,
-        "error": f"the event id is already stored with other content: stored digest {conflict.stored_digest},"
-        f" digest of this event {conflict.digest}; a replay fails again: send the event with a new id to store it",
+        "error": f"an event with this id and other content is already stored (stored digest {conflict.stored_digest},"
+        f" digest of this event {conflict.digest}); a replay fails again: send the event with a new id",
         "message": message.encode(),
     }

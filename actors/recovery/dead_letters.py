@@ -157,6 +157,6 @@ def _without_history(letter: DeadLetter) -> Message[Any]:
         message = decode_message(bytes(letter.message))  # keeps the exact JSON text of the arguments
         broker.get_actor(message.actor_name)
     except Exception as error:
-        raise NotReplayable(f"{letter.dead_letter_id} cannot be replayed: {letter.error}") from error
+        raise NotReplayable(f"dead letter {letter.dead_letter_id} cannot be replayed: {letter.error}") from error
     options = {name: value for name, value in message.options.items() if name not in ATTEMPT_OPTIONS}
     return Message(message.queue_name, message.actor_name, message.args, message.kwargs, options, message.message_id)

@@ -114,7 +114,7 @@ class GroupCommit:
                 # Fail fast if the call that this group waited for was rejected.
                 group.rejection = self.rejection_reason() or self._enqueue(group)
         except BaseException:
-            group.rejection = "the request that committed this group was interrupted"
+            group.rejection = "the call to Redis was interrupted: send the request again"
             self._close(group)
             raise
         finally:

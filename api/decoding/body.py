@@ -112,7 +112,7 @@ def _decompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _too_slow() -> problems.Problem:
-    message = f"Must arrive within {BODY_SECONDS:g} s, without a pause of {IDLE_SECONDS:g} s."
+    message = f"Must arrive within {BODY_SECONDS:g} s, without a pause of more than {IDLE_SECONDS:g} s."
     errors = [problems.field_error("body", message)]
     return problems.Problem(HTTPStatus.REQUEST_TIMEOUT, "Request body too slow", errors=errors)
 

@@ -128,9 +128,9 @@ def finalize(events: list[IncomingEvent], idempotency_key: str | None) -> ValidE
         if text.count(b"{") + text.count(b"[") > MAX_DEPTH + 2 and (
             is_nested_too_deeply(event.payload) or is_nested_too_deeply(event.metadata)
         ):
-            raise ValueError("an object is nested too deeply")
+            raise ValueError(f"Must not be nested deeper than {MAX_DEPTH} levels.")
         if b"\\u0000" in text and _has_issues(event):
-            raise ValueError("a string contains NUL")
+            raise ValueError("Must not contain NUL.")
         ids.append(event.event_id)
         encoded.append(text[:-1] + suffix)
     return ValidEvents(ids, encoded)

@@ -94,7 +94,7 @@ class TimestampField(fields.AwareDateTime):
         try:
             return to_utc(msgspec.convert(value, Timestamp))
         except msgspec.ValidationError as error:
-            raise ValidationError("Must be an ISO-8601 time with a zone, for example 2026-01-31T12:00:00Z.") from error
+            raise ValidationError("Must be an ISO 8601 time with a time zone, such as 2026-01-31T12:00:00Z.") from error
         except ValueError as error:
             raise ValidationError(str(error)) from error
 

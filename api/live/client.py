@@ -71,5 +71,5 @@ class LiveClient:
         log.info("live_client_disconnected", reason="too slow")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
-                await self._connection.close(CloseCode.TRY_AGAIN_LATER, "too slow: frames were waiting")
+                await self._connection.close(CloseCode.TRY_AGAIN_LATER, "client too slow: frames are waiting")
         self.abort()

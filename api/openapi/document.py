@@ -29,7 +29,7 @@ IF_MATCH = {
 class DocumentResource(Resource):
     """`GET /api/v1/openapi.json`. `routes`: the routes that the document describes."""
 
-    operations = {"on_get": Operation("Get this document", {"type": "object"})}
+    operations = {"on_get": Operation("Get the OpenAPI document", {"type": "object"})}
     needs_database = False
 
     routes: list[Route]

@@ -86,7 +86,7 @@ SHARED_SCHEMAS: dict[str, JsonSchema] = {
             "status": INTEGER,
             "detail": STRING,
             "instance": STRING,
-            "request_id": STRING | {"description": "X-Request-ID of the response, which is also in the server log"},
+            "request_id": STRING | {"description": "value of the X-Request-ID header; also in the server log"},
             "errors": array(ref("FieldError")),
         },
         "required": ["type", "title", "status", "detail", "instance", "request_id"],

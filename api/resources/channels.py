@@ -41,7 +41,9 @@ class ChannelSchema(Schema):
 
     name = fields.String(required=True, validate=validate.Length(1, 255))
     kind = fields.String(required=True, validate=validate.OneOf(list(KINDS)))
-    settings = fields.Dict(load_default=dict, metadata={"description": "settings of this kind of channel"})
+    settings = fields.Dict(
+        load_default=dict, metadata={"description": "settings of the channel; the fields depend on `kind`"}
+    )
     minimum_severity = fields.String(load_default="info", validate=validate.OneOf(SEVERITIES))
     enabled = StrictBoolean(load_default=True)
 
@@ -66,7 +68,7 @@ class ChannelsResource(crud.CrudResource):
     schemas = {"Channel": json_schema.row(Channel)}
     operations = crud.operations("Channel", ChannelSchema, EXAMPLE) | {
         "on_post_test": Operation(
-            "Send a test message now; a 502 contains the reason why the channel rejected it",
+            "Send a test message; the 502 response contains the reason for a failed delivery",
             DELIVERED,
             failures=(400, 404, 502, 503),
         )

@@ -68,7 +68,7 @@ class EventsResource(Resource):
             failures=(400, 413, 415, 503),
         ),
         "on_post_batch": Operation(
-            "Accept a batch of events, all or none: an array, an object with `events`, or NDJSON",
+            "Accept a batch of events, all or none; the body is an array, an object with `events`, or NDJSON",
             BATCH_ACCEPTED,
             202,
             body={JSON: {"anyOf": [ARRAY, ENVELOPE]}, NDJSON: EventSchema},

@@ -12,7 +12,7 @@ from api.openapi.response_schemas import INTEGER, STRING, choice, object_of
 OK = object_of({"status": choice("ok")})
 HEALTH = object_of({"status": STRING, "redis": STRING, "worker": choice("ok", "degraded", "unknown")})
 HEALTH["properties"]["unsupported_rules"] = INTEGER | {
-    "description": "number of rules that running workers skip because their version does not support them; absent if 0"
+    "description": "number of rules that a running worker does not support and therefore skips; absent if 0"
 }
 
 

@@ -1,4 +1,4 @@
-"""Resource of event counts in a recent window of event time."""
+"""Resource of the numbers of events per type or source in a recent period."""
 
 from datetime import timedelta
 
@@ -16,12 +16,12 @@ MAX_GROUPS = 1_000
 
 
 class MetricsQuery(Query):
-    """Query parameters of the metrics."""
+    """Query parameters of `GET /api/v1/metrics`."""
 
     window_seconds = QueryInteger(
         load_default=60,
         validate=validate.Range(10, 3600),
-        metadata={"description": "length of the window in seconds of event time; the window ends now"},
+        metadata={"description": "length in seconds of the period that ends now; events are counted by timestamp"},
     )
     group_by = fields.String(load_default="event_type", validate=validate.OneOf(["event_type", "source"]))
 
@@ -46,7 +46,7 @@ class MetricsResource(Resource):
     }
     operations = {
         "on_get": Operation(
-            "Get the event counts of the 1,000 most frequent types or sources in a recent window of event time",
+            "Get the number of events per type or source in the last `window_seconds`: the 1,000 highest counts",
             json_schema.ref("Metrics"),
             query=MetricsQuery,
             failures=(400, 503),

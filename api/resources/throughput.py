@@ -13,7 +13,7 @@ NEWEST_FIRST = (Throughput.minute,)
 
 
 class ThroughputQuery(Period):
-    """Query parameters of the throughput."""
+    """Query parameters of `GET /api/v1/throughput`."""
 
     cursor = Cursor(tuple[Timestamp])
 
@@ -22,7 +22,7 @@ class ThroughputResource(Resource):
     """`GET /api/v1/throughput`."""
 
     schemas = {"Throughput": json_schema.row(Throughput)}
-    operations = {"on_get": listing("List the throughput of each minute, newest first", "Throughput", ThroughputQuery)}
+    operations = {"on_get": listing("List the throughput per minute, newest first", "Throughput", ThroughputQuery)}
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         query = ThroughputQuery().load(req.params)

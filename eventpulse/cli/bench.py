@@ -1,4 +1,4 @@
-"""`eventpulse bench`: measurement of the rates at which a running EventPulse accepts and stores events."""
+"""`eventpulse bench`: measurement of the throughput and latency of a running EventPulse."""
 
 import time
 from datetime import UTC, datetime
@@ -21,18 +21,20 @@ POLL_SECONDS = 0.01
 @click.command()
 @url_option
 @click.option("--batch", type=click.IntRange(1, 1_000), default=100, show_default=True, help="Events per request.")
-@click.option("--rate", type=Positive(), help="Events per second; by default as many as are accepted.")
+@click.option("--rate", type=Positive(), help="Events per second; by default, as many as the API accepts.")
 @click.option("--seconds", type=Positive(), default=10, show_default=True, help="Duration.")
 @click.option("--connections", type=click.IntRange(1, 500), default=8, show_default=True, help="HTTP connections.")
 @output.format_option
 def bench(url: str | None, batch: int, rate: float | None, seconds: float, connections: int, form: str) -> int:
-    """Measure a running EventPulse. The test events are stored, with the sources bench-00 to bench-19.
+    """Measure the throughput and latency of a running EventPulse.
+
+    The events of the test are stored; their sources begin with `bench`.
 
     Exits with 5 if some requests were not accepted.
     """
     exit_on_interrupt()
     url = api_url(url)
-    click.echo(f"{seconds:g} s of events in batches of {batch}, to {url}", err=True)
+    click.echo(f"Sending events in batches of {batch} to {url} for {seconds:g} s", err=True)
     started = time.perf_counter()
     try:
         outcome = load_generator.drive(
@@ -63,7 +65,10 @@ def _figures(outcome: Outcome, batch: int, stored_seconds: float) -> dict[str, A
 
 
 def _seconds_until_stored(api: str, started: float) -> float:
-    """Return the seconds from `started` until all events are stored: until one more event, sent last, is stored."""
+    """Return the seconds from `started` until an additional event, which is sent last, is stored.
+
+    Raises `UserError` after `STORED_SECONDS`, and `httpx.TransportError`.
+    """
     event_id = str(uuid7())
     now = datetime.now(UTC).isoformat()
     last = {"event_id": event_id, "event_type": "bench.end", "source": "bench", "timestamp": now}
@@ -78,5 +83,5 @@ def _seconds_until_stored(api: str, started: float) -> float:
 
 def _pause(deadline: float) -> None:
     if time.perf_counter() > deadline:
-        raise UserError(f"the accepted events are not stored after {STORED_SECONDS:g} s: is a worker running?")
+        raise UserError(f"some accepted events are not stored after {STORED_SECONDS:g} s: is a worker running?")
     time.sleep(POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""Addresses of the servers for a command, from the settings or of the embedded servers of a running `eventpulse up`."""
+"""URLs of the servers for a command: those in the settings, or those of the embedded servers of `eventpulse up`."""
 
 from eventpulse import ports
 from eventpulse.errors import Unreachable
@@ -16,13 +16,19 @@ def connected_settings() -> ConnectedSettings:
 
 
 def redis_settings() -> tuple[Settings, str]:
-    """Return the settings and the URL of Redis, for a process without PostgreSQL. Raises as `connected_settings`."""
+    """Return the settings and the URL of Redis, for a process without PostgreSQL.
+
+    Raises the same exceptions as `connected_settings`.
+    """
     settings = _with_embedded(Settings.from_environ(), "REDIS_URL")
     return settings, str(settings.redis_url)
 
 
 def database_settings() -> tuple[Settings, str]:
-    """Return the settings and the URL of PostgreSQL, for a command without Redis. Raises as `connected_settings`."""
+    """Return the settings and the URL of PostgreSQL, for a command without Redis.
+
+    Raises the same exceptions as `connected_settings`.
+    """
     settings = _with_embedded(Settings.from_environ(), "DATABASE_URL")
     return settings, str(settings.database_url)
 
@@ -43,7 +49,7 @@ def explained(error: Exception) -> Unreachable | None:
 
     from models.database import is_outage
 
-    if isinstance(error, redis.RedisError):  # any error: the server at this address does not respond like Redis
+    if isinstance(error, redis.RedisError):  # any error, because another server may use this address
         server, variable = "Redis", "REDIS_URL"
     elif isinstance(error, psycopg2.OperationalError) or (
         isinstance(error, peewee.PeeweeException) and is_outage(error)
@@ -63,7 +69,7 @@ def _with_embedded(settings: Settings, *needed: str) -> Settings:
     if missing := _missing(settings, needed):
         variables = " and ".join(missing)
         raise Unreachable(
-            f"no `eventpulse up` is running on {settings.data_dir}: start it, or set {variables} to your own servers"
+            f"`eventpulse up` is not running with the data folder {settings.data_dir}: start it, or set {variables}"
         )
     return settings
 

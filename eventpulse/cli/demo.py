@@ -68,10 +68,10 @@ def _run(client: httpx.Client, url: str) -> None:
 
 
 def _reason(response: httpx.Response) -> str:
-    """Return the detail of a problem document; for any other response its status."""
+    """Return the status of a response, with the detail of a problem document or else with the reason phrase."""
     if response.headers.get("Content-Type") == "application/problem+json":
         return f"{response.status_code} {response.json()['detail']}"
-    return f"{response.status_code} {response.reason_phrase} (is it EventPulse?)"
+    return f"{response.status_code} {response.reason_phrase} (is this URL an EventPulse API?)"
 
 
 def _ensure_rule(client: httpx.Client) -> str:
@@ -84,7 +84,7 @@ def _ensure_rule(client: httpx.Client) -> str:
                 return str(rule["rule_id"])
         offset += len(page)
     rule = client.post("/rules", json=RULE).raise_for_status().json()
-    click.echo(f"Rule      {rule['name']}: more than 5 errors of payment_service in 60 s (created)", err=True)
+    click.echo(f"Rule      {rule['name']}: more than 5 errors from payment_service in 60 s (created)", err=True)
     return str(rule["rule_id"])
 
 

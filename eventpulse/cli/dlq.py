@@ -39,7 +39,7 @@ def list_(queue: str | None, limit: int, form: str) -> None:
     output.emit([_row(letter) for letter in dead_letters.list_(limit, queue)], form, COLUMNS)
     total = dead_letters.count(queue)
     if total > limit:
-        click.echo(f"{limit} of {total} dead letters; use --limit to show more.", err=True)
+        click.echo(f"Showing {limit} of {total} dead letters; use --limit to show more.", err=True)
     elif total == 0:
         click.echo("No dead letters.", err=True)
 
@@ -87,7 +87,7 @@ def retry(ids: tuple[str, ...], everything: bool, yes: bool, dry_run: bool) -> i
     _for_each_batch("Requeueing", selection, requeue)
     for error in errors:
         click.echo(error, err=True)
-    click.echo(f"{requeued} requeued, {len(errors)} not.", err=True)
+    click.echo(f"{requeued} requeued, {len(errors)} failed.", err=True)
     return PARTIAL if errors else selection.code
 
 
@@ -118,8 +118,8 @@ class _Selection:
     """Selected dead letters.
 
     total: number of selected dead letters.
-    sample: the first of the selected dead letters.
-    batches: ids of all of them, in batches.
+    sample: the first selected dead letters, for the confirmation.
+    batches: ids of all selected dead letters, in batches.
     code: exit code if all selected dead letters are processed.
     """
 
@@ -135,7 +135,7 @@ def _connect() -> None:
 
 
 def _select(ids: Sequence[str], everything: bool) -> _Selection:
-    """Return the selected dead letters. Raises `NotFound` if none of the ids exists."""
+    """Return the selected dead letters. Raises `NotFound` if none of the ids exists, and `click.UsageError`."""
     if everything == bool(ids):
         raise click.UsageError("specify either dead letter IDs or --all")
     if everything:

@@ -44,7 +44,7 @@ def doctor(form: str) -> int:
 
 
 def examine(settings: ConnectedSettings) -> list[Finding]:
-    """Return the checks of both servers and, if both are available, of the workers, the queue and the rules."""
+    """Return the findings about both servers and, if none is unreachable or fatal, about workers, queues and rules."""
     findings = [
         *preflight.check_redis(settings.redis_url, settings.max_redis_memory_percent),
         *preflight.check_postgres(settings.database_url, migrations.pending),
@@ -72,23 +72,20 @@ def _backlog() -> Finding:
 
 
 def _dead_letters() -> Finding:
-    """Return the check that there are no dead letters, in PostgreSQL or still in Redis.
-
-    Conflicting duplicates are dead letters too.
-    """
+    """Return the finding about the dead letters, in PostgreSQL and in Redis, including conflicting duplicates."""
     total = dead_letters.count() + sum(state.dead for state in queues.depths(broker).values())
-    return _result("dead letters", total == 0, str(total), "see the reasons: `eventpulse dlq list`")
+    return _result("dead letters", total == 0, str(total), "run `eventpulse dlq list` to see the reasons")
 
 
 def _unsupported_rules() -> Finding:
-    """Return the check that every worker supports every rule; workers of an older version may not."""
+    """Return the finding about rules that a running worker does not support, for example because it is older."""
     reasons = [f"{rule_id} ({reason})" for rule_id, reason in rulebook.unsupported_rules(broker).items()]
     remedy = "upgrade all workers to the same version, or change the rules"
     return _result("rules supported", not reasons, "; ".join(reasons) or "all", remedy)
 
 
 def _rule_warnings() -> Finding:
-    """Return the check that no active rule has warnings about its condition."""
+    """Return the finding about active rules whose conditions have warnings."""
     with connection():
         rules = Rule.in_force()[1]
     warnings = [f"{rule.name}: {text}" for rule in rules for text in conditions.warnings(rule.condition)]

@@ -29,7 +29,7 @@ NO_ANSWER = 0  # key in `Outcome.statuses`
 
 @dataclass(slots=True)
 class Outcome:
-    """Number of requests by status (0: no response), and the latency of each accepted request, in seconds."""
+    """Duration, requests by status (0: no response), and latency of each accepted request. Times are in seconds."""
 
     seconds: float = 0.0
     statuses: Counter[int] = field(default_factory=Counter)
@@ -46,7 +46,7 @@ class Outcome:
 
 
 def drive(url: str, batch: int, *, seconds: float, rate: float | None, connections: int) -> Outcome:
-    """Send `rate` requests of `batch` events per second; without a rate, send a request when a connection is free.
+    """Send requests of `batch` events: `rate` requests per second or, without a rate, whenever a connection is free.
 
     `url` includes the version of the API, such as http://127.0.0.1:8000/api/v1. Returns after the last response, at
     most 30 s after the last request. Raises `OSError` if no server listens.
@@ -57,7 +57,7 @@ def drive(url: str, batch: int, *, seconds: float, rate: float | None, connectio
 
 
 def requests(url: str, batch: int, seed: int = 0) -> Iterator[bytes]:
-    """Yield an endless sequence of HTTP requests of `batch` events each, whose timestamps are the time of the call.
+    """Yield HTTP requests of `batch` events each, without end. The timestamp of an event is the time of the yield.
 
     If `batch` is 1, requests are for the endpoint for one event. The events have no ids: the API generates the ids.
     """

@@ -19,7 +19,7 @@ from eventpulse.settings import SettingsError
 
 
 class Entry(NamedTuple):
-    """Place of a command, as module:attribute, and its description in `eventpulse --help`."""
+    """Location of a command as module:attribute, and the description of the command in `eventpulse --help`."""
 
     target: str
     help: str
@@ -37,12 +37,12 @@ REGISTRY = {
     "doctor": Entry("eventpulse.cli.doctor:doctor", "Check the servers, the workers, the queue and the rules."),
     "dlq": Entry("eventpulse.cli.dlq:dlq", "List, show, requeue and delete dead letters."),
     "demo": Entry("eventpulse.cli.demo:demo", "Send ordinary events and a burst of errors, and show the alert."),
-    "bench": Entry("eventpulse.cli.bench:bench", "Measure a running EventPulse."),
+    "bench": Entry("eventpulse.cli.bench:bench", "Measure the throughput and latency of a running EventPulse."),
 }
 
 
 class LazyGroup(click.Group):
-    """Group of the commands in `REGISTRY`, whose modules are not imported for help and completion."""
+    """Group of the commands in `REGISTRY`. Help and completion do not import the modules of the commands."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the signature is click's
         return list(REGISTRY)
@@ -66,7 +66,12 @@ class LazyGroup(click.Group):
 
 @click.group("eventpulse", cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
-@click.option(PARENT_OPTION, type=int, hidden=True, help="Process id of the supervisor; stop when it exits.")
+@click.option(
+    PARENT_OPTION,
+    type=int,
+    hidden=True,
+    help="Process id of the supervisor; this process stops when the supervisor exits.",
+)
 def commands(parent: int | None) -> None:
     """Store events, detect anomalies by rules, and send alerts.
 

@@ -61,7 +61,7 @@ def _down(applied: list[str], target: str | None, *, yes: bool, dry_run: bool) -
         raise NotFound(f"applied migration not found: {target}")
     to_revert = applied[-1:] if target is None else applied[applied.index(target) :]
     if not to_revert:
-        click.echo("No migration is applied.", err=True)
+        click.echo("No migrations to revert.", err=True)
         return []
     action = f"revert {output.plural(len(to_revert), 'migration')}, and delete the data in their tables and columns"
     if not output.confirm(action, to_revert, len(to_revert), yes=yes, dry_run=dry_run):

@@ -19,9 +19,10 @@ def up() -> int:
     EVENTPULSE_DATA_DIR. If `up` is killed, both servers keep running, and the next `up` uses them.
 
     PostgreSQL refuses to run as root. If `up` runs as root, PostgreSQL runs as the system user `pgserver`, which is
-    created if it does not exist. This user needs access to the data, so the folders above the data get the permission
-    o+x. If the user cannot run the installed programs of PostgreSQL, they are copied to /var/lib/eventpulse. Each
-    change is logged before it is made. Home folders, top-level folders and folders of other users are never changed.
+    created if it does not exist. This user needs access to the data, so the permission o+x is added to
+    EVENTPULSE_DATA_DIR and its parent folders. If the user cannot run the installed programs of PostgreSQL, the
+    programs are copied to /var/lib/eventpulse. Each change is logged before it is made. Home folders, top-level folders
+    and folders of other users are never changed.
     """
     settings = Settings.from_environ()
     logs.configure(settings.log_level, settings.log_format)

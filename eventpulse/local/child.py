@@ -1,4 +1,4 @@
-"""Child processes in sessions of their own, whose output is passed on, and which stop if their supervisor is killed."""
+"""Child processes of the supervisor, each in its own session. They stop if the supervisor is killed."""
 
 import ctypes
 import os
@@ -61,7 +61,7 @@ class Child:
             self._process.terminate()
 
     def kill(self) -> None:
-        """Kill the whole session, because gunicorn's workers would outlive their parent, and pass its last lines on."""
+        """Kill the whole session (gunicorn's workers would outlive their parent), and pass on the last output."""
         if self._process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Embedded servers: each is started unless it already runs, and is stopped in an orderly way."""
+"""Embedded server as a process: its start, unless it already runs, and its orderly stop."""
 
 import os
 import pwd
@@ -14,7 +14,7 @@ from eventpulse.backoff import backoff_seconds
 from eventpulse.errors import Unreachable, UserError
 from eventpulse.local import process_table
 
-START_SECONDS = 60.0  # maximum time without progress
+START_SECONDS = 60.0  # maximum time to wait for a response; starts again while the server is loading its data
 MAX_ATTEMPTS = 5
 POLL_SECONDS = 0.02
 
@@ -31,7 +31,7 @@ class ServerStartingError(Unreachable):
 class Daemon:
     """Embedded server with its data in the folder `data`, which the caller has locked.
 
-    `identify` returns the process id of the server that responds at `url`, or None; it raises `ServerStartingError`.
+    `identify` returns the process id of the server that responds at `url`, or None. It can raise `ServerStartingError`.
     `lock_files` are the files in which PostgreSQL stores its process id. `stop_signal` requests an orderly stop;
     `kill_signal` stops the server immediately, without losing confirmed writes.
     """
@@ -102,7 +102,7 @@ class Daemon:
         self.pid = self._child.pid
 
     def exit_status(self) -> int | None:
-        """Return None while the process runs, then its exit status; 0 if it is not a child of this process."""
+        """Return None while the process runs, then its exit status; 0 if it was not a child of this process."""
         if self._child is not None and self._child.pid == self.pid:
             return self._child.poll()
         is_running = bool(self.pid) and process_table.is_server(self.pid, self.data, self._program)
@@ -115,7 +115,7 @@ class Daemon:
         self._signal(self.kill_signal)
 
     def stop(self, grace_seconds: float = 10) -> None:
-        """Stop the server; kill it after `grace_seconds`. Do nothing if it has stopped."""
+        """Stop the server; kill it after `grace_seconds`. Do nothing if the server has already stopped."""
         self.terminate()
         if not self._exits_within(grace_seconds):
             self.kill()
@@ -130,7 +130,7 @@ class Daemon:
         except OSError:
             lines = []
         written = [line for line in lines if line]
-        return f"{written[-1] if written else 'no log output'} (its log is {self.log})"
+        return f"{written[-1] if written else 'no log output'} (log file: {self.log})"
 
     def _leftovers(self) -> list[int]:
         return process_table.servers_in(self.data, self._program)
@@ -138,8 +138,8 @@ class Daemon:
     def _remove_stale_lock_files(self) -> None:
         """Remove lock files with the id of a zombie or of an unrelated process.
 
-        PostgreSQL would not start, because it assumes that any process with this id is the old server. Without lock
-        files, its check of shared memory that is still in use protects the data.
+        With such a file, PostgreSQL would not start, because it assumes that any process with this id is the old
+        server. Without the file, PostgreSQL still checks whether another server uses the shared memory of this data.
         """
         if process_table.PROC.is_dir() and not self._leftovers():
             for path in self.lock_files:
@@ -149,10 +149,10 @@ class Daemon:
         if self._child is None:
             pids = ", ".join(map(str, self._leftovers()))
             raise EmbeddedServerError(
-                f"a {self.name} of an earlier start still uses {self.data} and does not answer: stop process {pids}"
+                f"an earlier {self.name} still uses {self.data} and does not respond: stop process {pids}"
             )
         self.stop(grace_seconds=0)
-        raise EmbeddedServerError(f"the embedded {self.name} does not answer: {self.last_log_line()}")
+        raise EmbeddedServerError(f"the embedded {self.name} does not respond: {self.last_log_line()}")
 
     def _signal(self, number: signal.Signals) -> None:
         if self.exit_status() is None:
@@ -168,5 +168,5 @@ class Daemon:
 
 
 def as_user(user: pwd.struct_passwd | None) -> dict[str, Any]:
-    """Return the options of `subprocess` to run a command as `user`, without root's groups; None: the current user."""
+    """Return the options of `subprocess` to run a command as `user`, without root's groups; none if `user` is None."""
     return {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}

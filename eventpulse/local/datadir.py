@@ -15,7 +15,7 @@ import structlog
 from eventpulse.errors import UserError
 
 MAX_SOCKET_PATH_BYTES = 100  # maximum length of a socket path: sun_path has 108 bytes on Linux and 104 on macOS
-REMEDY = "set EVENTPULSE_DATA_DIR to a folder that you may write to"
+REMEDY = "set EVENTPULSE_DATA_DIR to a writable folder"
 
 log = structlog.get_logger()
 
@@ -26,7 +26,7 @@ class DataDirError(UserError):
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Lock the data folder until this process exits. Raises `DataDirError`."""
+    """Lock the data folder during the block. Raises `DataDirError` if another process has locked the folder."""
     ensure_private(folder)
     with (folder / "lock").open("a+") as lock:
         try:
@@ -34,7 +34,7 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             lock.seek(0)
             raise DataDirError(
-                f"`eventpulse up` (process {lock.read().strip()}) already runs on {folder}: "
+                f"`eventpulse up` (process {lock.read().strip()}) already uses the data folder {folder}: "
                 "stop it, or set EVENTPULSE_DATA_DIR to another folder"
             ) from None
         lock.truncate(0)
@@ -50,20 +50,20 @@ def ensure_private(folder: Path) -> None:
     except OSError as error:
         raise DataDirError(f"the data folder {folder} cannot be created ({error.strerror}); {REMEDY}") from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise DataDirError(f"the data folder {folder} cannot be written to; {REMEDY}")
+        raise DataDirError(f"the data folder {folder} is not writable; {REMEDY}")
 
 
 def make_traversable(folder: Path) -> None:
     """Add the permission o+x to the folders above `folder`; log each change before it is made.
 
-    This gives access to PostgreSQL, which runs as another user if this user is root. Folders of other users, top-level
-    folders and home folders are not changed. Raises `DataDirError` if one of these folders denies access.
+    This gives access to PostgreSQL, which runs as another user if the current user is root. Raises `DataDirError` if
+    `folder` is in a home folder, or if a top-level folder or a folder of another user denies access.
     """
     homes = [Path(pwd.getpwuid(os.geteuid()).pw_dir), Path("/home"), Path("/root")]
     if any(folder.is_relative_to(home) for home in homes if home != Path("/")):
         raise DataDirError(
-            f"for root, the data folder must not be in a home folder ({folder}): PostgreSQL runs as another user that "
-            "needs access; set EVENTPULSE_DATA_DIR to another folder, such as /var/lib/eventpulse"
+            f"if root runs EventPulse, the data folder must not be in a home folder ({folder}): PostgreSQL runs as "
+            "another user, which needs access; set EVENTPULSE_DATA_DIR to another folder, such as /var/lib/eventpulse"
         )
     closed = [parent for parent in folder.parents if not parent.stat().st_mode & stat.S_IXOTH]
     for parent in closed:
@@ -79,7 +79,7 @@ def make_traversable(folder: Path) -> None:
 
 
 def socket_folder(data: Path, socket: str) -> Path:
-    """Return the folder for a server's socket: `data`, or one in the temporary folder if that path is too long."""
+    """Return the folder for a server's socket: `data`, or a folder in the temporary folder if that path is too long."""
     if len(os.fsencode(data / socket)) <= MAX_SOCKET_PATH_BYTES:
         return data
     digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:16]
@@ -91,4 +91,7 @@ def make_socket_folder(folder: Path) -> None:
     ensure_private(folder)
     for created in (folder, folder.parent):
         if created.name.startswith("eventpulse-") and created.stat().st_uid != os.geteuid():
-            raise DataDirError(f"{created} belongs to another user; set EVENTPULSE_DATA_DIR to a shorter path")
+            raise DataDirError(
+                f"the socket folder {created} belongs to another user; set EVENTPULSE_DATA_DIR to a shorter path, so "
+                "that the socket can be in the data folder"
+            )

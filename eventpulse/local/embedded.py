@@ -1,7 +1,7 @@
-"""Embedded servers: a durable Redis and PostgreSQL from wheels, which only this user can access.
+"""Embedded servers: a durable Redis and a durable PostgreSQL, installed from wheels. Only this user can access them.
 
-Both keep running if their supervisor is killed, and the next supervisor finds them, so two servers never use one data
-folder. They do not listen on the network.
+Both servers keep running if their supervisor is killed, and the next supervisor finds them, so two servers never use
+one data folder. Neither server listens on the network.
 """
 
 import importlib.util
@@ -69,7 +69,7 @@ def start_postgres(data: Path) -> Daemon:
 def find(settings: Settings) -> Settings:
     """Return the settings, with the URL of a running embedded server for each missing URL.
 
-    Raises `ServerStartingError` if such a server is still loading its data.
+    Raises `ServerStartingError` if one of these servers is still loading its data.
     """
     if settings.redis_url is None and (server := _redis(settings.data_dir / "redis")).find():
         settings = replace(settings, redis_url=server.url)
@@ -79,7 +79,10 @@ def find(settings: Settings) -> Settings:
 
 
 def _site(package: str, server: str, variable: str) -> Path:
-    """Return the folder in which the package is installed. Its programs are used; its code is not imported."""
+    """Return the folder in which a package is installed. The package's programs are used; its code is not imported.
+
+    Raises `EmbeddedServerError` if the package is not installed.
+    """
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise EmbeddedServerError(

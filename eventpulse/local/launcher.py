@@ -35,7 +35,8 @@ def up(settings: Settings) -> int:
 
     Raises `UserError` if a part cannot be started; all started processes are stopped first.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):  # until the supervisor handles signals: stop the started servers
+    # Until the supervisor handles signals, a signal raises KeyboardInterrupt, so that the started servers are stopped.
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     _ensure_ports_free(settings)
     is_console = logs.resolve_format(settings.log_format) == "console"
@@ -67,8 +68,12 @@ def _ensure_ports_free(settings: Settings) -> None:
 
 
 def _start_servers(settings: Settings, stack: ExitStack, output: ProcessOutput) -> dict[str, Daemon]:
-    """Start an embedded server for each missing URL. `stack` stops them."""
-    missing = []  # PostgreSQL first: as root, its start changes permissions of the data folder
+    """Start an embedded server for each missing URL; return the servers by name. `stack` stops the servers.
+
+    Raises `DataDirError` or `EmbeddedServerError`.
+    """
+    # PostgreSQL first: if its data folder cannot be used by root, the command fails before Redis is started.
+    missing = []
     if settings.database_url is None:
         missing.append(("postgres", embedded.start_postgres))
     if settings.redis_url is None:
@@ -160,7 +165,7 @@ def _announce(api: str, settings: Settings) -> None:
     host = ports.reachable_host(settings.host)
     lines = [
         "",
-        "EventPulse is running; Ctrl-C stops it.",
+        "EventPulse is running. Press Ctrl-C to stop.",
         f"  API          {api}",
         f"  Live alerts  ws://{host}:{settings.live_port}/ws",
         f"  Data         {settings.data_dir}",

@@ -24,7 +24,8 @@ log = structlog.get_logger()
 def account() -> pwd.struct_passwd | None:
     """Return the user that runs PostgreSQL, or None for the current user. Raises `EmbeddedServerError`.
 
-    If this user is root, a system user runs PostgreSQL. It is created if it does not exist, after a log message.
+    If the current user is root, PostgreSQL runs as a system user. Creates this user if it does not exist, and logs a
+    warning first.
     """
     if os.geteuid() != 0:
         return None
@@ -37,7 +38,7 @@ def account() -> pwd.struct_passwd | None:
         subprocess.run(useradd, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise EmbeddedServerError(
-            f"PostgreSQL refuses to run as root, and its user {ACCOUNT} cannot be created ({error}): "
+            f"PostgreSQL refuses to run as root, and the system user {ACCOUNT} cannot be created ({error}): "
             "run as an ordinary user, or set DATABASE_URL"
         ) from error
     return pwd.getpwnam(ACCOUNT)
@@ -46,8 +47,8 @@ def account() -> pwd.struct_passwd | None:
 def programs(site: Path, user: pwd.struct_passwd | None) -> Path:
     """Return the folder of PostgreSQL's programs below `site`, or of a copy if `user` cannot run these programs.
 
-    The virtual environment of root may be in a folder that other users cannot enter, such as /root. Its permissions
-    are not changed.
+    The virtual environment of root may be in a folder that other users cannot enter, such as /root. The permissions of
+    this folder are not changed. Raises `DataDirError`.
     """
     installed = site / INSTALLED
     if user is None or _can_run(installed, user):
@@ -58,7 +59,7 @@ def programs(site: Path, user: pwd.struct_passwd | None) -> Path:
             "program_copy",
             source=str(installed),
             target=str(copy),
-            reason=f"{ACCOUNT} cannot run the installed programs",
+            reason=f"the user {ACCOUNT} cannot run the installed programs of PostgreSQL",
         )
         _copy_programs(site, copy)
     datadir.make_traversable(copy)
@@ -77,7 +78,7 @@ def initialize(data: Path, bin_folder: Path, user: pwd.struct_passwd | None) -> 
     initdb = _run(bin_folder / "initdb", arguments, user)
     if initdb.returncode != 0:
         lines = (initdb.stderr.strip() or "no log output").splitlines()
-        # Messages about the cleanup may follow the error.
+        # After the error, initdb may print messages about its cleanup.
         reason = next((line for line in lines if "error:" in line), lines[-1])
         raise EmbeddedServerError(f"the embedded PostgreSQL cannot be set up in {data}: {reason}")
     if data.exists():
@@ -88,7 +89,9 @@ def initialize(data: Path, bin_folder: Path, user: pwd.struct_passwd | None) -> 
 def _copy_programs(site: Path, copy: Path) -> None:
     """Copy the programs and their libraries, and make the copy readable by every user.
 
-    The programs search for the libraries beside their package."""
+    The programs load the libraries by a relative path, so both keep their places below the copied folder.
+    Raises `DataDirError`.
+    """
     datadir.ensure_private(SHARED)
     unfinished = SHARED / f"{copy.name}.{os.getpid()}"
     shutil.copytree(site / LIBRARIES, unfinished / LIBRARIES)

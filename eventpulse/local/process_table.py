@@ -1,4 +1,4 @@
-"""Processes of this machine, from /proc on Linux; on other systems only whether a process exists."""
+"""Processes of this machine, read from /proc. Without /proc, only the existence of a process can be checked."""
 
 import os
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def servers_in(folder: Path, program: str) -> list[int]:
 def is_server(pid: int, folder: Path, program: str) -> bool:
     """Return whether the process runs `program` in `folder`; without /proc, whether the process exists.
 
-    The working directory of both embedded servers is their data folder. Return False for an unrelated process with the
+    The working directory of an embedded server is its data folder. Return False for an unrelated process with the
     id of an old server, and for a zombie, which has no working directory. Zombies remain in a container whose first
     process does not reap its children.
     """

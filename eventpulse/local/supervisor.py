@@ -14,7 +14,7 @@ from eventpulse.local.process_output import ProcessOutput
 
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 15.0
-STABLE_SECONDS = 10.0  # time after which the exit of a process is the first failure again, for the backoff
+STABLE_SECONDS = 10.0  # minimum run time after which the backoff starts again from its first pause
 TICK_SECONDS = 0.1
 
 
@@ -31,7 +31,7 @@ class Process(Protocol):
 
 @dataclass(eq=False)
 class Unit:
-    """Supervised process, which runs or will be restarted at `restart_at`. Times are of the monotonic clock."""
+    """Supervised process. It is restarted at `restart_at`, unless that is None. Times are monotonic, in seconds."""
 
     name: str
     process: Process
@@ -42,14 +42,14 @@ class Unit:
 
 @dataclass(frozen=True)
 class Phase:
-    """Units that stop together, and the maximum time for that in seconds."""
+    """Units that stop together, and the maximum time for the stop in seconds."""
 
     units: Sequence[Unit]
     grace_seconds: float
 
 
 class Supervisor:
-    """Supervisor of the units of several phases, which start in reverse order of the phases and stop in order.
+    """Supervisor of the units of several phases. The phases stop in order; their units start in reverse order.
 
     The first SIGINT, SIGTERM or SIGHUP requests an orderly stop, the second signal an immediate stop.
     """
@@ -97,7 +97,7 @@ class Supervisor:
         status = unit.process.exit_status()
         if status is None or self.stopping:
             return
-        unit.process.kill()  # its session may contain other processes that are still running
+        unit.process.kill()  # the session of the process may contain other processes that are still running
         unit.failures = 1 if now - unit.started_at >= STABLE_SECONDS else unit.failures + 1
         delay = backoff_seconds(unit.failures, FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS)
         unit.restart_at = now + delay

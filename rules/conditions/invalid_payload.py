@@ -35,7 +35,7 @@ class RequiredFields(fields.Dict):
     """Field for a mapping from event types to the paths that their payloads must have, in any order."""
 
     def __init__(self) -> None:
-        path = validate.Regexp(r"[^.]+(\.[^.]+)*\Z", error="Must be a path into the payload.")
+        path = validate.Regexp(r"[^.]+(\.[^.]+)*\Z", error="Must be a path in the payload, such as order.id.")
         paths = fields.List(fields.String(validate=path), validate=validate.Length(1, MAX_VALUES))
         types = fields.String(validate=validate.Length(1, 255))
         super().__init__(types, paths, required=True, validate=validate.Length(1, MAX_VALUES))

@@ -126,7 +126,7 @@ def test_migrate_updates_reverts_and_shows_the_schema(eventpulse: Run, redis_url
         assert eventpulse("migrate", "down", "none_such").code == 4
         assert eventpulse("migrate", "status").code == 0
         assert eventpulse("migrate", "down", "0001_initial", "--yes").code == 0
-        assert eventpulse("migrate", "down", "--yes").err == "No migration is applied.\n"
+        assert eventpulse("migrate", "down", "--yes").err == "No migrations to revert.\n"
         assert eventpulse("migrate", "status").code == 3
     finally:
         database.database.close_all()

@@ -100,7 +100,7 @@ def test_retry_requeues_dead_letters_and_keeps_one_that_cannot_be_requeued(
 ) -> None:
     ended = with_servers("dlq", "retry", "--all", "--yes")
     assert ended.code == 5
-    assert "2 requeued, 1 not." in ended.err
+    assert "2 requeued, 1 failed." in ended.err
     assert remaining() == 1
     assert redis_client.llen("eventpulse:persist") == 2
 
@@ -114,7 +114,7 @@ def test_more_dead_letters_than_one_batch_are_all_processed(
         DeadLetter.delete().where(DeadLetter.dead_letter_id == "third").execute()
     ended = with_servers("dlq", command, "--all", "--yes")
     assert ended.code == 0
-    assert ("2 requeued, 0 not." if command == "retry" else "2 deleted.") in ended.err
+    assert ("2 requeued, 0 failed." if command == "retry" else "2 deleted.") in ended.err
     assert remaining() == 0
 
 

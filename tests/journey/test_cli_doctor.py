@@ -145,7 +145,7 @@ def test_a_connection_pool_that_changes_sessions_is_found(
         ended = with_servers("doctor", "-o", "json", DATABASE_URL=url)
     assert ended.code == 3
     assert states(ended.out)["PostgreSQL session"] == "fatal"
-    assert f"the start parameter `options` is {found}; connect DATABASE_URL to PostgreSQL itself" in ended.err
+    assert f"the startup parameter `options` is {found}; set DATABASE_URL to the address of PostgreSQL" in ended.err
 
 
 def test_rules_that_a_worker_does_not_support_are_found(with_servers: Run, working: redis.Redis) -> None:
@@ -174,7 +174,7 @@ def test_missing_workers_and_dead_letters_are_found(with_servers: Run, pipeline:
     ended = with_servers("doctor")
     assert ended.code == 3
     assert "workers: 0 alive; start a worker" in ended.err
-    assert "dead letters: 1; see the reasons: `eventpulse dlq list`" in ended.err
+    assert "dead letters: 1; run `eventpulse dlq list` to see the reasons" in ended.err
 
 
 def test_an_unavailable_server_is_reported_with_exit_code_69_and_the_other_is_checked(

@@ -88,7 +88,7 @@ def test_the_demo_ends_with_an_alert_and_other_commands_find_the_servers(tmp_pat
 
         second = run("up", **{**running.settings, **_other_ports()})
         assert second.returncode == 1
-        assert f"`eventpulse up` (process {running.process.pid}) already runs on" in second.stderr
+        assert f"`eventpulse up` (process {running.process.pid}) already uses the data folder" in second.stderr
 
 
 def test_a_second_ctrl_c_kills_processes_that_have_not_stopped(tmp_path: Path) -> None:
@@ -133,9 +133,7 @@ def test_a_data_folder_that_cannot_be_created_is_reported_in_one_line(tmp_path: 
     (tmp_path / "file").touch()
     failed = run("up", EVENTPULSE_DATA_DIR=str(tmp_path / "file" / "data"), **_other_ports())
     assert failed.returncode == 1
-    assert failed.stderr.endswith(
-        "cannot be created (Not a directory); set EVENTPULSE_DATA_DIR to a folder that you may write to\n"
-    )
+    assert failed.stderr.endswith("cannot be created (Not a directory); set EVENTPULSE_DATA_DIR to a writable folder\n")
     assert len(failed.stderr.splitlines()) == 1
 
 

@@ -86,8 +86,8 @@ def test_an_unknown_variable_is_reported_wherever_it_is_set(
     (empty_folder / ".env").write_text("EVENTPULSE_PROT=9000\nPOSTGRES_PASSWORD=x\n")
     monkeypatch.setenv("EVENTPULSE_COLOUR", "blue")
     assert problems() == [
-        "EVENTPULSE_COLOUR: not a setting of EventPulse",
-        "EVENTPULSE_PROT: not a setting of EventPulse; did you mean EVENTPULSE_PORT?",
+        "EVENTPULSE_COLOUR: Unknown setting",
+        "EVENTPULSE_PROT: Unknown setting; did you mean EVENTPULSE_PORT?",
     ]
 
 

@@ -76,7 +76,7 @@ def test_a_replay_keeps_the_dead_letters_that_cannot_be_queued(pipeline: redis.R
         add(dead_letter_id)
     add("c", message=b"unreadable")
     queued, errors = dead_letters.replay(["a", "b", "c", "d", "e", "none"])
-    assert (queued, errors) == (4, ["c cannot be replayed: DataError"])
+    assert (queued, errors) == (4, ["dead letter c cannot be replayed: DataError"])
     assert pipeline.llen("eventpulse:persist") == 4
     assert list(dead_letters.ids()) == [["c"]]
 

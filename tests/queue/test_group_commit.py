@@ -114,7 +114,7 @@ def test_an_error_in_the_committing_request_rejects_the_others_of_its_group(
     for thread in (first, *others):
         thread.join(10)
     assert [type(error) for error in errors] == [MemoryError]
-    assert rejections == ["the request that committed this group was interrupted"] * 2
+    assert rejections == ["the call to Redis was interrupted: send the request again"] * 2
 
 
 def test_a_rejection_applies_for_a_moment_without_calls_to_redis(pipeline: redis.Redis) -> None:

@@ -119,13 +119,13 @@ def test_a_file_in_place_of_a_folder_is_reported(start: Start, tmp_path: Path) -
 def test_a_postgres_that_cannot_start_is_reported_with_the_reason_and_the_log(tmp_path: Path) -> None:
     embedded.start_postgres(tmp_path / "data").stop()
     (tmp_path / "data" / "PG_VERSION").write_text("9.6\n")
-    with pytest.raises(EmbeddedServerError, match=r"initialized by PostgreSQL version 9\.6.*its log is .*data\.log"):
+    with pytest.raises(EmbeddedServerError, match=r"initialized by PostgreSQL version 9\.6.*log file: .*data\.log"):
         embedded.start_postgres(tmp_path / "data")
 
 
 def test_a_redis_that_cannot_start_is_reported_with_its_log(tmp_path: Path) -> None:
     (tmp_path / "redis" / "appendonly.aof").mkdir(parents=True)
-    with pytest.raises(EmbeddedServerError, match=r"its log is .*redis\.log"):
+    with pytest.raises(EmbeddedServerError, match=r"log file: .*redis\.log"):
         embedded.start_redis(tmp_path / "redis")
 
 
@@ -140,7 +140,7 @@ def test_an_unfinished_database_is_created_again(tmp_path: Path, servers: list[D
 def test_as_root_a_home_folder_is_rejected_and_keeps_its_permissions() -> None:
     home = Path.home()
     before = home.stat().st_mode
-    with pytest.raises(datadir.DataDirError, match="for root, the data folder must not be in a home folder"):
+    with pytest.raises(datadir.DataDirError, match="the data folder must not be in a home folder"):
         datadir.make_traversable(home / "eventpulse" / "postgres")
     assert home.stat().st_mode == before
 
@@ -176,7 +176,9 @@ def test_as_root_the_folders_of_other_users_are_not_changed(tmp_path: Path) -> N
 def test_only_one_process_can_lock_a_data_folder(tmp_path: Path) -> None:
     with (
         datadir.locked(tmp_path),
-        pytest.raises(datadir.DataDirError, match=rf"`eventpulse up` \(process {os.getpid()}\) already runs on"),
+        pytest.raises(
+            datadir.DataDirError, match=rf"`eventpulse up` \(process {os.getpid()}\) already uses the data folder"
+        ),
         datadir.locked(tmp_path),
     ):
         pass

@@ -163,7 +163,7 @@ def test_a_server_that_does_not_answer_is_neither_killed_nor_started_twice(
     monkeypatch.setattr(daemon, "START_SECONDS", 0.1)
     silent.suspend()
     try:
-        with pytest.raises(EmbeddedServerError, match=f"does not answer: stop process .*{silent.pid}"):
+        with pytest.raises(EmbeddedServerError, match=f"does not respond: stop process .*{silent.pid}"):
             start(tmp_path / "data")
     finally:
         silent.resume()
