@@ -71,7 +71,7 @@ class RulesResource(crud.CrudResource):
     }
     operations = crud.operations("Rule", RuleSchema, EXAMPLE, 422, written="WrittenRule") | {
         "on_get_versions": listing(
-            "List the versions of a rule, including a deleted rule, newest first", "RuleVersion", Page, 404
+            "List the versions of a rule, newest first; a deleted rule keeps its versions", "RuleVersion", Page, 404
         )
     }
 

@@ -1,4 +1,4 @@
-"""URLs of the servers for a command: those in the settings, or those of the embedded servers of `eventpulse up`."""
+"""URLs of the servers for a command: from the settings, or of the embedded servers of a running `eventpulse up`."""
 
 from eventpulse import ports
 from eventpulse.errors import Unreachable

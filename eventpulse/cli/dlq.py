@@ -135,7 +135,7 @@ def _connect() -> None:
 
 
 def _select(ids: Sequence[str], everything: bool) -> _Selection:
-    """Return the selected dead letters. Raises `NotFound` if none of the ids exists, and `click.UsageError`."""
+    """Return the selected dead letters. Raises `NotFound` if none of the ids exists, or `click.UsageError`."""
     if everything == bool(ids):
         raise click.UsageError("specify either dead letter IDs or --all")
     if everything:

@@ -39,7 +39,7 @@ def emit(rows: Sequence[Row], form: str, columns: Sequence[str]) -> None:
 
 
 def confirm(action: str, sample: Sequence[str], total: int, *, yes: bool, dry_run: bool) -> bool:
-    """Show `action`, such as "delete 3 rows", and ask for confirmation unless `yes`; return whether to continue.
+    """Show `action`, such as "delete 3 items", and ask for confirmation unless `yes`; return whether to continue.
 
     A dry run only shows the action and returns False. Raises `Declined` if the user declines or there is no terminal.
     """

@@ -87,7 +87,7 @@ def socket_folder(data: Path, socket: str) -> Path:
 
 
 def make_socket_folder(folder: Path) -> None:
-    """Create a socket folder. Raises `DataDirError` if another user created it first in the temporary folder."""
+    """Create a socket folder. Raises `DataDirError` if the folder cannot be created, or belongs to another user."""
     ensure_private(folder)
     for created in (folder, folder.parent):
         if created.name.startswith("eventpulse-") and created.stat().st_uid != os.geteuid():
