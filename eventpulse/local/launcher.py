@@ -72,7 +72,7 @@ def _start_servers(settings: Settings, stack: ExitStack, output: ProcessOutput) 
 
     Raises `DataDirError` or `EmbeddedServerError`.
     """
-    # PostgreSQL first: if its data folder cannot be used by root, the command fails before Redis is started.
+    # PostgreSQL first: if its user cannot access the data folder, the command fails before Redis is started.
     missing = []
     if settings.database_url is None:
         missing.append(("postgres", embedded.start_postgres))
