@@ -34,7 +34,7 @@ def ingest_client(redis_url: str, redis_client: redis.Redis) -> TestClient:
 
 @pytest.fixture
 def queued(redis_client: redis.Redis) -> Queued:
-    """Return a function that returns the events in the queue of the persist actor, in order."""
+    """Return a function that reads the events in the queue of the persist actor, in order."""
 
     def read() -> list[dict[str, Any]]:
         ids = redis_client.lrange("eventpulse:persist", 0, -1)
@@ -49,6 +49,6 @@ def queued(redis_client: redis.Redis) -> Queued:
 
 @pytest.fixture(scope="session")
 def server(redis_url: str) -> Iterator[Server]:
-    """Run `eventpulse api` with one worker process and without PostgreSQL."""
+    """Start `eventpulse api` with one worker process and without PostgreSQL."""
     with serve(REDIS_URL=redis_url, DATABASE_URL=UNREACHABLE_POSTGRES) as served:
         yield served

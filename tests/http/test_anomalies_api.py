@@ -16,7 +16,7 @@ RULES = [UUID(int=1), UUID(int=2)]
 
 
 def record(n: int, **fields: Any) -> Anomaly:
-    """Store anomaly number `n`, detected `n` seconds past noon."""
+    """Store and return anomaly number `n`, detected `n` seconds after noon."""
     return Anomaly.create(
         **{
             "anomaly_id": UUID(int=100 + n),

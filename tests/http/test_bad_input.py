@@ -1,4 +1,4 @@
-"""Tests of invalid ingest requests: the status and the invalid field in the response; nothing is queued."""
+"""Tests of invalid ingest requests: the status and the invalid field in the response, and an empty queue."""
 
 import gzip
 
@@ -14,7 +14,7 @@ VALID = msgspec.json.encode(event())
 
 
 def raw(field: str, value: str) -> bytes:
-    """Return a valid event in which one field has the JSON text `value`."""
+    """Return a valid event as JSON, but with the JSON text `value` as the value of `field`."""
     return msgspec.json.encode(event() | {field: msgspec.Raw(value.encode())})
 
 

@@ -1,4 +1,4 @@
-"""Tests of channels over HTTP, and of their test notifications."""
+"""Tests of channels over HTTP: secrets, concurrent changes, validation, and test notifications."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +38,7 @@ def secret(channel: dict[str, Any]) -> str:
 
 @pytest.fixture
 def webhook() -> Iterator[fake_http_server.Server]:
-    """Start a fake Slack server."""
+    """Start a fake Slack server for the test."""
     with fake_http_server.running() as server:
         yield server
 

@@ -1,4 +1,4 @@
-"""Tests of the compatibility with clients of earlier versions: paths, bodies and names are unchanged."""
+"""Tests of compatibility with clients of earlier versions: unchanged paths, bodies and names."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ PAGINATION = {"limit", "offset", "count", "next_cursor"}
 
 @pytest.fixture(scope="module")
 def installation(redis_url: str, database_url: str) -> Iterator[str]:
-    """Start an API and a worker, each in its own process, and return the URL of the API."""
+    """Start an API and a worker, each in its own process, and return the base URL of the API."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     environment = os.environ | {

@@ -49,16 +49,16 @@ OPERATIONS = {
     for method, operation in route.operations().items()
 }
 CHANNEL_TEST = "POST /api/v1/channels/{channel_id}/test"
-#: Operations with a body or parameters: a request for another operation cannot be invalid.
+#: Names of the operations with a body or parameters. A request for any other operation is always valid.
 WITH_INPUT = [name for name, operation in OPERATIONS.items() if operation.body or operation.query or "{" in name]
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 @pytest.fixture
 def ids(client: TestClient) -> Iterator[dict[str, str]]:
-    """Store one row of each kind, and return the ids by the names of the path parameters.
+    """Store an event, an anomaly, a rule and a channel; return their ids by the names of the path parameters.
 
-    Channels that the test creates are deleted at its end.
+    After the test, delete the new channels.
     """
     with connection():
         before = [channel.channel_id for channel in Channel.select()]
@@ -94,7 +94,7 @@ def ids(client: TestClient) -> Iterator[dict[str, str]]:
 def test_responses_to_valid_requests_conform_to_the_document(
     name: str, client: TestClient, ids: dict[str, str]
 ) -> None:
-    if name == CHANNEL_TEST:  # a channel of another kind would send a request to another host
+    if name == CHANNEL_TEST:  # the test of a Slack channel would send a request to another host
         with connection():
             ids["channel_id"] = str(Channel.get(kind="console").channel_id)
     fuzz(name, GenerationMode.POSITIVE, client, ids)

@@ -1,4 +1,4 @@
-"""Tests with generated request bodies: each gets a response quickly, and every accepted event is queued."""
+"""Tests of ingest with generated request bodies: fast responses, and a queue that contains every accepted event."""
 
 import gzip
 import json
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support.fuzz_settings import examples
 from support.http_events import Queued
 
-SECONDS = 5  # maximum time of a response, much more than any response needs
+SECONDS = 5  # time limit of a response in seconds, much longer than any response takes
 
 
 def zoned(time: datetime) -> str:

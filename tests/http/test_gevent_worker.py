@@ -1,4 +1,4 @@
-"""Tests of the API in gunicorn: waiting requests do not block others; shutdown does not wait for idle clients."""
+"""Tests of the API in gunicorn: waiting requests, shutdown, pipelining, and test notifications."""
 
 import socket
 import threading
@@ -32,7 +32,7 @@ def status_of(server: Server, method: str, path: str, body: bytes = b"") -> int:
 
 
 def test_a_blocked_query_delays_no_other_request(api: Server, empty_database: str) -> None:
-    """While a query of the rules waits for a lock, the same process accepts events and runs other queries."""
+    """While a query for rules waits for a lock, the same process accepts events and runs other queries."""
     answers: list[int] = []
     with psycopg2.connect(empty_database) as locker, locker.cursor() as cursor:
         cursor.execute("LOCK TABLE rules IN ACCESS EXCLUSIVE MODE")
@@ -85,7 +85,8 @@ def test_shutdown_does_not_wait_for_idle_connections(redis_url: str, empty_datab
         started = time.monotonic()
         server.process.terminate()
         assert idle.sock.recv(100) == b"", "an unexpected response"
-        assert time.monotonic() - started < 0.8  # gunicorn checks once a second whether the worker must stop
+        # The signal handler must close idle connections, because gunicorn checks only once a second for a stop.
+        assert time.monotonic() - started < 0.8
         untouched.close()
         idle.close()
 
@@ -109,7 +110,7 @@ def test_a_connection_that_becomes_idle_during_shutdown_is_closed(redis_url: str
 
 
 def test_pipelined_requests_are_answered_in_order(api: Server) -> None:
-    """The API must skip the body of a rejected request, or it would parse the body as the next request."""
+    """If the server did not skip the unread body of the first request, it would parse the body as the next request."""
     rejected = b"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
     alive = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     with api.connect() as connection:
@@ -127,7 +128,7 @@ def webhook() -> Iterator[fake_http_server.Server]:
 
 
 def add_channel(server: Server, webhook: fake_http_server.Server) -> str:
-    """Create a channel that posts to the webhook, and return the path that sends a test notification to it."""
+    """Create a Slack channel with this webhook, and return the path for a test notification to the channel."""
     channel = {"name": "ops", "kind": "slack", "settings": {"webhook_url": webhook.url}}
     status, created = post(server, "/channels", channel)
     assert status == 201
@@ -145,7 +146,7 @@ def post(server: Server, path: str, body: Any = None) -> tuple[int, Any]:
 
 
 def test_channel_tests_are_delivered_repeatedly(api: Server, webhook: fake_http_server.Server) -> None:
-    """The asyncio loop of the HTTP notifiers works repeatedly in a process that gevent has patched."""
+    """The HTTP notifiers use an asyncio loop, which must work more than once in a process that gevent has patched."""
     path = add_channel(api, webhook)
     for _ in range(3):
         status, answer = post(api, path)

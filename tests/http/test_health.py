@@ -33,7 +33,7 @@ def test_without_workers_the_worker_state_is_unknown(ingest_client: TestClient) 
 
 @pytest.fixture
 def busy_worker(ingest_client: TestClient) -> Iterator[None]:
-    """Run a worker that only processes notifications, so that events stay in the queue."""
+    """Start a worker that processes only notifications, so that events stay in the queue."""
     worker = dramatiq.Worker(broker, queues={"notify"}, worker_threads=1, worker_timeout=50)
     worker.start()
     until(lambda: ingest_client.simulate_get("/api/v1/events/health").json["worker"] != "unknown")

@@ -98,7 +98,7 @@ def test_the_same_idempotency_key_with_another_event_loses_no_event(ingest_clien
 
 
 def test_the_same_event_in_another_notation_gets_the_same_id(ingest_client: TestClient) -> None:
-    """The order of keys, white space and the time zone may differ between two attempts of a client."""
+    """The order of keys, the white space and the time zone may differ between two attempts to send an event."""
     written = (
         b'{"event_type":"t","source":"s","timestamp":"2026-11-20T12:00:00Z","payload":{"a":1,"b":{"c":2,"d":3}}}',
         b'{"source":"s", "event_type":"t","payload":{"b":{"d":3,"c":2},"a":1},"timestamp":"2026-11-20T13:00:00+01:00"}',

@@ -27,7 +27,7 @@ def connection(server: Server) -> Iterator[HTTPConnection]:
 
 def post(connection: HTTPConnection, body: bytes | Iterable[bytes], **headers: str) -> tuple[int, Any]:
     sent = {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
-    # The server closes the connection before the end of a body that is too large; the response can still be read.
+    # The server closes the connection while the client sends a body that is too large; the response is readable.
     with suppress(BrokenPipeError, ConnectionResetError):
         connection.request("POST", BATCH, body, sent)
     response = connection.getresponse()
@@ -48,7 +48,7 @@ def gzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def peak_bytes(pid: int) -> int:
-    """Return the peak resident memory of a process in bytes."""
+    """Return the peak resident memory of a process in bytes; skip the test on systems other than Linux."""
     status = Path(f"/proc/{pid}/status")
     if not status.exists():
         pytest.skip("the peak memory of a process is only known on Linux")
@@ -102,7 +102,8 @@ def test_an_endless_chunked_body_is_rejected_at_the_limit(connection: HTTPConnec
     status, problem = post(connection, endless())
 
     assert (status, problem["errors"][0]["field"]) == (413, "body")
-    assert sent < 64 * MIB  # a limit above the size of the socket buffers, which the client fills before the rejection
+    # The client fills the socket buffers, which are smaller than 64 MiB, before it detects the closed connection.
+    assert sent < 64 * MIB
     assert queued() == []
 
 

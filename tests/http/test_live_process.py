@@ -1,4 +1,4 @@
-"""Tests of the process of the live gateway: failures at start, and stop."""
+"""Tests of the process of the live gateway: errors at the start, and the stop."""
 
 import asyncio
 import contextlib

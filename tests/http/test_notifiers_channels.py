@@ -26,7 +26,7 @@ def server() -> Iterator[Server]:
 
 
 def build(client: redis.Redis, slack_webhook_url: str | None = None) -> dict[str, Notifier]:
-    """Return the notifiers by kind, with this Redis client and this value of SLACK_WEBHOOK_URL."""
+    """Return the notifiers by channel kind, built with this Redis client and this value of SLACK_WEBHOOK_URL."""
     return registry.build(NotifierContext(client, HttpClient(), {"SLACK_WEBHOOK_URL": slack_webhook_url}))
 
 

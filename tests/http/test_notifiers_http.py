@@ -1,4 +1,4 @@
-"""Tests of the HTTP client of the notifiers: failures of a server, and the exception for each."""
+"""Tests of the HTTP client of the notifiers: the exception for each failure of a server."""
 
 import logging
 import socket

@@ -18,7 +18,7 @@ NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 def store(seconds: list[int]) -> None:
-    """Replace all stored events by one event at each of these seconds past noon."""
+    """Replace all stored events. Each of `seconds` is the time of one new event, in seconds after noon."""
     Event.delete().execute()
     Event.store(
         msgspec.json.encode(
@@ -37,7 +37,7 @@ def store(seconds: list[int]) -> None:
 
 
 def walk(client: TestClient, **params: Any) -> list[list[str]]:
-    """Read all pages of the events, and return the ids of each page."""
+    """Read all pages of the list of events, and return the ids on each page."""
     pages: list[list[str]] = []
     cursor: dict[str, str] = {}
     while True:

@@ -15,7 +15,7 @@ NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 def store(n: int, second: int | None = None, **fields: Any) -> str:
-    """Store event number `n` with a timestamp `second` (by default `n`) seconds past noon; return its id."""
+    """Store event number `n` with a timestamp `second` seconds after noon, by default `n`; return the event's id."""
     at = NOON + timedelta(seconds=n if second is None else second)
     event = {
         "event_id": UUID(int=n),
@@ -42,7 +42,10 @@ def numbers(client: TestClient, **params: Any) -> list[int]:
 
 @pytest.fixture
 def ten(client: TestClient, db: None) -> TestClient:
-    """Store ten events, one per second, and return a client. Even numbers are errors; 5 to 9 are from payments."""
+    """Store ten events, one per second, and return a client.
+
+    Events with even numbers are errors; events 5 to 9 have the source `payments`.
+    """
     for n in range(10):
         store(n, event_type="error" if n % 2 == 0 else "login", source="payments" if n >= 5 else "web")
     return client

@@ -1,4 +1,4 @@
-"""Tests that each list of the API is read from an index, with 20,000 rows in each table."""
+"""Tests that events, anomalies and throughput are read from an index, with 20,000 rows in each table."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -36,7 +36,7 @@ PERIODS: list[dict[str, Any]] = [{}, {"from": FROM}, {"to": TO}, {"from": FROM, 
 
 @pytest.fixture(scope="module")
 def filled(database_url: str) -> Iterator[None]:
-    """Fill each table with 20,000 rows, and update the planner statistics."""
+    """Store 20,000 events, anomalies and minutes of throughput, and update the planner statistics."""
     configure(database_url, name="tests")
     database.connect()
     for statement in ("TRUNCATE events, anomalies, deliveries, throughput", EVENTS, ANOMALIES, MINUTES, "ANALYZE"):
@@ -82,7 +82,7 @@ def test_a_page_of_minutes_is_read_from_an_index(filled: None, period: dict[str,
 
 
 def test_the_page_after_a_cursor_starts_in_the_index(filled: None) -> None:
-    """PostgreSQL does not read the rows of earlier pages."""
+    """The cursor is a condition of the index scan, so that PostgreSQL does not read the rows of earlier pages."""
     middle = Anomaly.select().order_by(Anomaly.detected_at).offset(10_000).get()
     query = anomalies.AnomalyQuery().load({"severity": "info"}) | {"cursor": (middle.detected_at, middle.anomaly_id)}
     steps = plan(matching(query, anomalies.NEWEST_FIRST, anomalies.FILTERS).limit(51))
@@ -93,5 +93,5 @@ def test_the_page_after_a_cursor_starts_in_the_index(filled: None) -> None:
 def assert_indexed(steps: str) -> None:
     assert "Index Scan" in steps, steps
     assert "Seq Scan" not in steps, steps
-    # An incremental sort is allowed: it only sorts rows with equal times, and the index has the order of time.
+    # An incremental sort is allowed: the index has the order of time, so only rows with equal times are sorted.
     assert "->  Sort" not in steps, steps

@@ -20,7 +20,7 @@ from models.rule import Rule
 
 
 def published(client: redis.Redis) -> dict[str, Any]:
-    """Return the published rules by their names."""
+    """Return the published rules by name."""
     snapshot: Any = client.get(SNAPSHOT)
     return {rule["name"]: rule for rule in msgspec.json.decode(snapshot)["rules"]}
 
@@ -123,7 +123,7 @@ def test_an_unknown_rule_gets_404_and_an_invalid_id_400(client: TestClient, meth
 def test_an_invalid_field_of_a_rule_is_named_by_its_path_and_nothing_is_stored(
     client: TestClient, db: None, change: dict[str, Any], field: str
 ) -> None:
-    body = json.dumps(RULE | change)  # `json=` would not escape the lone surrogate
+    body = json.dumps(RULE | change)  # with `json=`, the lone surrogate would not be escaped
     answer = client.simulate_post("/api/v1/rules", body=body, content_type="application/json")
     assert (answer.status_code, fields_named(answer)) == (400, [field])
     assert Rule.select().count() == 0

@@ -12,7 +12,7 @@ from eventpulse.cli import main
 
 @pytest.fixture
 def eventpulse(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Return a function that runs a command in this process, without URLs of servers in the settings."""
+    """Return a function that runs a command in this process, without REDIS_URL and DATABASE_URL in the environment."""
     monkeypatch.setenv("EVENTPULSE_DATA_DIR", str(tmp_path / "data"))
     for name in ("REDIS_URL", "DATABASE_URL"):
         monkeypatch.delenv(name, raising=False)

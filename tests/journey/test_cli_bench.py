@@ -72,7 +72,7 @@ def slow() -> Iterator[ThreadingHTTPServer]:
 
 
 def test_the_latency_of_a_request_includes_its_wait_for_a_free_connection(slow: ThreadingHTTPServer) -> None:
-    """Ten requests are due within 0.1 s, but the first occupies the only connection until 0.5 s."""
+    """Ten requests are due within 0.1 s, but the first request occupies the only connection for 0.5 s."""
     outcome = load_generator.drive(
         f"http://127.0.0.1:{slow.server_address[1]}/api/v1", 1, seconds=0.1, rate=100, connections=1
     )

@@ -13,7 +13,7 @@ from models.dead_letter import DeadLetter
 
 @pytest.fixture
 def letters(with_servers: Run) -> list[str]:
-    """Store three dead letters, of which the third cannot be requeued, and return their ids."""
+    """Store three dead letters and return their ids. The third dead letter cannot be requeued."""
     names = ["first", "second", "third"]
     with database.connection():
         for name in names:

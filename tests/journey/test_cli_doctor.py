@@ -30,14 +30,14 @@ def states(out: str) -> dict[str, str]:
 
 @pytest.fixture
 def pipeline(redis_url: str, redis_client: redis.Redis, empty_database: str) -> redis.Redis:
-    """Connect the actors to an empty Redis and an empty database; return a client. No worker runs."""
+    """Connect the actors to an empty Redis and an empty database; return a Redis client. No worker runs."""
     runtime.setup(ConnectedSettings(redis_url=redis_url, database_url=empty_database), name="tests")
     return redis_client
 
 
 @pytest.fixture
 def working(pipeline: redis.Redis) -> redis.Redis:
-    """Store the heartbeat of a worker in Redis, and return a client."""
+    """Store the heartbeat of a worker in Redis, and return a Redis client."""
     seconds, _ = pipeline.time()
     pipeline.zadd("eventpulse:__heartbeats__", {"persist|a-worker.1": seconds * 1000})
     return pipeline
@@ -129,7 +129,7 @@ def test_a_postgresql_that_could_lose_rows_or_is_read_only_is_found(
 def test_memory_is_checked_at_the_configured_mark(
     percent: str, state: str, with_servers: Run, working: redis.Redis
 ) -> None:
-    """Redis uses about 75 % of its memory."""
+    """Redis uses about 75 % of `maxmemory`."""
     used = working.info("memory")["used_memory"]
     with configured(working, maxmemory=used * 4 // 3):
         ended = with_servers("doctor", "-o", "json", EVENTPULSE_MAX_REDIS_MEMORY_PERCENT=percent)

@@ -1,4 +1,4 @@
-"""Tests of commands on a terminal: tables, and the question before a deletion."""
+"""Tests of commands on a terminal: tables, and the confirmation of a deletion."""
 
 import os
 import pty
@@ -17,7 +17,7 @@ OnTerminal = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def on_terminal(redis_client: redis.Redis, redis_url: str, empty_database: str) -> OnTerminal:
-    """Store a dead letter; return a function that runs a command on a terminal and types an answer."""
+    """Store a dead letter; return a function that runs a command on a terminal and enters `answer` at the prompt."""
     with database.connection():
         DeadLetter.create(dead_letter_id="one", queue_name="persist", error="it was odd", message=b"{}")
 
@@ -42,7 +42,7 @@ def _read(terminal: int) -> bytes:
     try:
         assert select.select([terminal], [], [], 10)[0], "the command prints nothing"
         return os.read(terminal, 65_536)
-    except OSError:  # Linux reports the end of the command as an error
+    except OSError:  # on Linux, reading fails after the command has ended
         return b""
 
 

@@ -1,4 +1,4 @@
-"""Tests of commands with generated arguments and settings: exit codes, explanations, and hidden secrets."""
+"""Tests of commands with generated arguments and settings: exit codes, error messages, and masked secrets."""
 
 import io
 import os
@@ -18,7 +18,7 @@ from support.fuzz_settings import examples
 from eventpulse.cli import main
 
 CODES = {0, 1, 2, 3, 4, 5, 6, 69, 130}
-#: Commands that run until they are stopped. The test only uses settings that prevent their start.
+#: Commands that run until they are stopped; the test runs these commands only with settings that are invalid.
 LONG_RUNNING = {"up", "api", "live", "scheduler"}
 WRONG = {"EVENTPULSE_BATCH": "x"}
 CLOSED = "{closed}"  # placeholder for a port of this machine on which no server listens
@@ -27,13 +27,13 @@ SECRET = "5ecr3t"
 EXPLANATIONS = ("Error: ", "Finding: ", "Usage: ")
 
 text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]) | st.just("\udcff"), max_size=6)
-#: URLs without a server, so that `eventpulse bench` cannot send events to a real system.
+#: Strategy for URLs at which no server listens, so that `eventpulse bench` sends no events to a real system.
 urls = st.sampled_from([f"http://127.0.0.1:{CLOSED}", f"ftp://127.0.0.1:{CLOSED}", f"http://127.0.0.1:{CLOSED}/%zz"])
 numbers = (st.integers(-2, 1_001) | st.floats()).map(str)
 
 
 def walk(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Yield the path of each command and the command; the path of `eventpulse dlq list` is `("dlq", "list")`."""
+    """Yield `(path, command)` for each command and group; the path of `eventpulse dlq list` is `("dlq", "list")`."""
     context = click.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
@@ -47,7 +47,7 @@ COMMANDS = dict(walk(main.commands))
 
 
 def values(parameter: click.Parameter) -> st.SearchStrategy[str]:
-    """Generate valid and invalid values of an option or an argument."""
+    """Generate valid and invalid values for an option or an argument."""
     match parameter.type:
         case click.Choice(choices=choices):
             return st.sampled_from(choices) | text
@@ -57,7 +57,7 @@ def values(parameter: click.Parameter) -> st.SearchStrategy[str]:
 
 
 def words(parameter: click.Parameter) -> st.SearchStrategy[list[str]]:
-    """Generate the words of one parameter on the command line: the name of an option, and a value."""
+    """Generate the words of one parameter on the command line: a flag, an option with a value, or an argument."""
     if not isinstance(parameter, click.Option):
         return values(parameter).map(lambda value: [value])
     names = st.sampled_from(parameter.opts)
@@ -76,11 +76,11 @@ def call_of(path: tuple[str, ...]) -> st.SearchStrategy[list[str]]:
 
 @st.composite
 def calls(draw: st.DrawFn) -> tuple[list[str], dict[str, str]]:
-    """Generate arguments and settings, with `CLOSED` in place of the port; each secret setting contains `SECRET`."""
+    """Generate `(arguments, settings)`. `CLOSED` stands for a port, and each secret begins with `SECRET`."""
     path = draw(st.sampled_from(sorted(COMMANDS)))
     before = draw(st.sampled_from([*[[]] * 20, ["--version"], ["-h"], ["nonsense"]]))
     password = SECRET + draw(text)
-    if draw(st.booleans()):  # an unquoted password in a URL is a common mistake
+    if draw(st.booleans()):  # the other examples have an unquoted password, which is a common mistake
         password = quote(password, safe="", errors="surrogateescape")
     settings = {
         "REDIS_URL": f"redis://user:{password}@127.0.0.1:{CLOSED}/0",
@@ -96,7 +96,7 @@ def calls(draw: st.DrawFn) -> tuple[list[str], dict[str, str]]:
 def call(tmp_path: Path) -> Iterator[Callable[[list[str], dict[str, str]], Ended]]:
     """Return a function that runs `eventpulse` in this process, in an empty folder, without a terminal."""
     with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))  # a bound socket that does not listen keeps the port closed
+        closed.bind(("127.0.0.1", 0))  # the port is reserved, but connections fail: the socket does not listen
         port = str(closed.getsockname()[1])
         own = {"EVENTPULSE_DATA_DIR": str(tmp_path / "data"), "EVENTPULSE_PORT": port, "LOG_FORMAT": "console"}
 

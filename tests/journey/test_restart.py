@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_first_start_after_everything_was_killed_succeeds_and_accepted_events_are_stored() -> None:
-    """Run three rounds of a benchmark. In the second round the killed servers stay zombies."""
+    """Run three rounds of a benchmark; in the second round the killed processes stay zombies."""
     script = [sys.executable, "benchmarks/restart_rounds.py", "--rounds", "3"]
     ended = subprocess.run(script, cwd=ROOT, env=environ(), capture_output=True, text=True, timeout=200)
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -23,7 +23,7 @@ def test_the_first_start_after_everything_was_killed_succeeds_and_accepted_event
 
 
 def test_the_next_up_waits_for_the_port_of_an_api_whose_supervisor_was_killed(tmp_path: Path) -> None:
-    """Suspend the API for two seconds, so that it cannot stop earlier."""
+    """The API is suspended for two seconds, so that its port is still in use when the next `up` starts."""
     with up(tmp_path, "first") as first:
         servers = [psutil.Process(first.pid_of(unit)) for unit in ("redis", "postgres")]
         api = psutil.Process(first.pid_of("api"))

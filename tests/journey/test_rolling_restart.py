@@ -22,7 +22,7 @@ from models.database import connection
 from models.delivery import Delivery
 
 StartWorker = Callable[[], subprocess.Popen[bytes]]
-#: Duration of a send: longer than the stop of an idle worker may take, shorter than the time limit of a send.
+#: Duration of a send in seconds: longer than an idle worker needs to stop, shorter than the time limit of a send.
 SLOW_SECONDS = 4.0
 
 

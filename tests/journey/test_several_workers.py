@@ -94,7 +94,7 @@ def test_a_killed_worker_loses_no_event_and_repeats_no_alert(client: redis.Redis
     start_worker()
 
     def recovered() -> bool:
-        broker.recover(timeout_ms=3_000)  # workers do the same, after a longer timeout
+        broker.recover(timeout_ms=3_000)  # workers also recover leases, but after a longer timeout
         return everything_is_done(client)
 
     until(recovered, 40)

@@ -39,7 +39,7 @@ def hosts(client: redis.Redis, redis_url: str, empty_database: str) -> Iterator[
 
 
 def started_worker(client: redis.Redis, on: Host) -> str:
-    """Start a worker on a host and return its id."""
+    """Start a worker on a host and return the worker's id."""
     before = workers(client)
     on.start_worker()
     (new,) = until(lambda: workers(client) - before, 20)
@@ -58,7 +58,7 @@ def has_leases(client: redis.Redis, host: Host) -> bool:
 
 
 def send(count: int) -> set[str]:
-    """Queue `count` new events and return their ids."""
+    """Enqueue `count` new events and return their ids."""
     events = [event() for _ in range(count)]
     accept(*events)
     return {msgspec.json.decode(each)["event_id"] for each in events}
@@ -108,7 +108,7 @@ def test_a_host_without_network_loses_no_event_and_repeats_no_alert(
 
     def recovered() -> bool:
         nonlocal requeued
-        again, _ = broker.recover(timeout_ms=3_000)  # workers do the same, after a longer timeout
+        again, _ = broker.recover(timeout_ms=3_000)  # workers also recover leases, but after a longer timeout
         requeued += again
         return everything_is_done(client)
 

@@ -1,4 +1,4 @@
-"""Test of the pause before a retry, which doubles up to a limit, with jitter."""
+"""Test of the backoff: the pause before a retry doubles up to a limit, with jitter."""
 
 import pytest
 

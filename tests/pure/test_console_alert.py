@@ -1,4 +1,4 @@
-"""Tests of alerts on a terminal: their text, and payloads that try to control the terminal."""
+"""Tests of alerts on a terminal: their text, and payloads with control characters."""
 
 import io
 from datetime import UTC, datetime

@@ -23,7 +23,7 @@ def test_every_value_of_a_repeated_field_must_be_valid(values: tuple[str, str]) 
 
 
 def test_many_brackets_and_an_escaped_backslash_before_u0000_are_accepted() -> None:
-    """Many brackets are not deep nesting, and an escaped backslash before u0000 is not NUL."""
+    """The decoder must not treat many brackets as deep nesting, or an escaped backslash before u0000 as NUL."""
     payload = '{"wide":[' + ",".join(["[]"] * 100) + r'],"text":"\\\\u0000"}'
     text = f'{{"source":"s","event_type":"t","timestamp":"2026-01-01T00:00:00Z","payload":{payload}}}'
     accepted = decode.decode(text.encode(), decode.SINGLE, Settings())

@@ -92,7 +92,7 @@ def events(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def by_schema(body: bytes) -> dict[str, Any] | None:
-    """Return the event that the schema reads from a body, or None if the schema rejects the body."""
+    """Return the event that the schema reads from a body, or None if the body is invalid."""
     try:
         return EventSchema().load(lenient_json.parse_single(body)[0])
     except (problems.Problem, marshmallow.ValidationError):
@@ -100,7 +100,7 @@ def by_schema(body: bytes) -> dict[str, Any] | None:
 
 
 def by_decoder(body: bytes) -> dict[str, Any] | None:
-    """Return the event that the fast decoder reads from a body, or None if the decoder rejects the body."""
+    """Return the event that the fast decoder reads from a body, or None if the body is invalid."""
     try:
         (event,) = decode.SINGLE.decode(body)
         had_id = event.event_id is not None
@@ -113,7 +113,7 @@ def by_decoder(body: bytes) -> dict[str, Any] | None:
 
 def assert_both_agree(body: bytes) -> None:
     fast, contract = by_decoder(body), by_schema(body)
-    # Compare texts, because -0.0 == 0.0 == 0 == False.
+    # The texts are compared, because -0.0, 0.0, 0 and False are equal as values.
     assert repr(sorted(fast.items()) if fast else None) == repr(sorted(contract.items()) if contract else None)
 
 

@@ -1,4 +1,4 @@
-"""Tests with generated rules: any JSON is a valid rule or has errors; valid rules evaluate any event."""
+"""Tests with generated rules and events: validation, storage, evaluation, and the index of rules."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ from rules.rule import InvalidRule, Rule, RuleSchema, parse_rule
 from rules.scope import as_list, canonical_json, getter
 from rules.windows.memory import MemoryWindow
 
-MAX_SECONDS = 2  # maximum CPU time of a rule or a check, far more than any rule needs
+MAX_SECONDS = 2  # maximum CPU time for the validation of a rule, in seconds; much longer than any rule needs
 FIELDS = tuple(RuleSchema().fields)
 
 text = st.text(max_size=4) | st.sampled_from(["", "\x00", "error", "shop", "a", "b", "x" * 256])
@@ -32,7 +32,7 @@ tree = st.recursive(
     scalar, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3), max_leaves=6
 )
 
-#: Paths of fields: most are valid, some are invalid, and one is very long.
+#: Strategy for paths of fields: mostly valid paths, some invalid ones, and a very long path.
 path = st.sampled_from(
     [*["event_type", "source", "payload.a", "payload.a.b", "metadata.b"] * 4, "payload", "payload..a", "a." * 5_000]
 )
@@ -72,7 +72,7 @@ written = st.sampled_from(sorted(kinds)).flatmap(
 
 @st.composite
 def conditions(draw: st.DrawFn) -> Any:
-    """Generate a condition; in one of four conditions a field is changed, added or deleted."""
+    """Generate a condition; in about a quarter of the conditions a field is changed, added or deleted."""
     condition = draw(written)
     if draw(st.sampled_from([True, False, False, False])):
         field = draw(st.sampled_from(sorted(condition)) | text)

@@ -1,4 +1,4 @@
-"""Tests of the limits of processors and memory that cgroups set, in versions 1 and 2."""
+"""Tests of the processor and memory limits of cgroups, in versions 1 and 2."""
 
 import os
 from pathlib import Path
@@ -15,10 +15,10 @@ OTHER = "21 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw"
 
 
 def cgroups(root: Path, membership: str, mounts: list[str], limits: dict[str, str]) -> Cgroups:
-    """Return the cgroups of a process, read from generated files.
+    """Write the files that describe the cgroups of a process below `root`, and return these cgroups.
 
-    `membership` is the text of /proc/self/cgroup, `mounts` are the lines of mountinfo, and `limits` has the text of
-    each file by its path below /sys/fs/cgroup.
+    `membership` is the text of /proc/self/cgroup, `mounts` are lines of /proc/self/mountinfo, and `limits` maps paths
+    below /sys/fs/cgroup to the texts of the files.
     """
     proc = root / "proc" / "self"
     proc.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Tests of the keys of windows and cooldowns. A changed key would lose the stored state and repeat alerts."""
+"""Tests of the keys of windows and cooldowns. If a key changed, stored state would be lost and alerts repeated."""
 
 from typing import Any
 

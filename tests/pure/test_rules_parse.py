@@ -16,7 +16,7 @@ MANY = [f"v{number}" for number in range(1_001)]
 
 
 def errors_of(**fields: Any) -> dict[str, str]:
-    """Return the messages of the errors by the paths of their fields."""
+    """Return the messages of the errors by field path."""
     with pytest.raises(InvalidRule) as caught:
         parse_rule(row(**fields))
     return {error["field"]: error["message"] for error in caught.value.errors}
@@ -61,7 +61,10 @@ def test_an_error_in_a_condition_has_its_path(change: dict[str, Any], field: str
 @pytest.mark.parametrize("column", ["event_type", "source"])
 @pytest.mark.parametrize("value", [None, "", 5, True, [], ["error", None], ["error", ""], [7], {"a": 1}, MANY])
 def test_a_filter_by_event_type_or_source_has_at_most_1000_non_empty_strings(column: str, value: Any) -> None:
-    """No event has any other value, and null in the index means a rule without the filter."""
+    """Event types and sources are always non-empty strings.
+
+    In the index, None stands for a rule without this filter, so null must not be a filter value.
+    """
     errors = errors_of(condition=THRESHOLD | {"filters": {column: value}})
     message = "Must be a non-empty string or a non-empty list of such strings."
     assert errors == {f"condition.filters.{column}": "Must have at most 1000 values." if value is MANY else message}

@@ -13,7 +13,10 @@ ZSCORE: dict[str, Any] = {"type": "zscore", "bucket_seconds": 10, "baseline_buck
 
 
 def flow(*counts: int, start: int = 0) -> list[Event]:
-    """Return `counts` events in consecutive buckets of ten seconds; event 302 is the third in bucket 3."""
+    """Return events in consecutive buckets of 10 s; each of `counts` is the number of events in one bucket.
+
+    Event 302 is the third event of bucket 3.
+    """
     return [
         event(100 * bucket + place, 10 * bucket + place / 100)
         for bucket, count in enumerate(counts, start)
@@ -35,7 +38,7 @@ def test_empty_buckets_belong_to_the_baseline() -> None:
 
 
 def test_a_larger_deviation_needs_a_higher_count() -> None:
-    # The counts have mean 4 and deviation 3.27, so that the limit is 4 + 3 x 3.27 = 13.8.
+    # The baseline has mean 4 and standard deviation 3.27, so the limit is 4 + 3 x 3.27 = 13.8.
     (firing,) = decide(flow(0, 4, 0, 8, 14), MemoryWindow(), rule(ZSCORE)).firings
     assert firing.verdict.details == pytest.approx(
         {"count": 14, "mean": 4, "deviation": 3.266, "bucket_seconds": 10}, rel=1e-3

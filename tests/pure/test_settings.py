@@ -1,4 +1,4 @@
-"""Tests of the settings: their sources, the report of wrong variables, and hidden secrets."""
+"""Tests of the settings: sources, errors for invalid variables, and masked secrets."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Tests of bundles, which are one queue entry until a message of the bundle fails."""
+"""Tests of bundles: several messages in one queue entry, and the split after a failure."""
 
 import msgspec
 from support.broker_factory import (

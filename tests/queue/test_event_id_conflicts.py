@@ -1,4 +1,4 @@
-"""Tests of conflicting duplicates: the stored event is evaluated, and the duplicate becomes a dead letter."""
+"""Tests of conflicting duplicates: the stored event is evaluated, and the duplicate is dead-lettered."""
 
 import msgspec
 import pytest

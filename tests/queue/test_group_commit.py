@@ -25,7 +25,7 @@ BACKLOG_FULL = "the backlog has reached its limit of 1 messages"
 
 @pytest.fixture
 def calls(pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> list[threading.Event]:
-    """Delay each call of `accept.lua` until its event is set; return the list of these events."""
+    """Block each call of `accept.lua` until the test sets the event of the call; return the list of these events."""
     held: list[threading.Event] = []
     script = broker.scripts["accept"]
 
@@ -39,7 +39,7 @@ def calls(pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> list[thread
 
 
 def send(name: str, rejections: list[str]) -> threading.Thread:
-    """Start a thread that accepts one event, or adds the reason of the rejection to `rejections`."""
+    """Start and return a thread that accepts one event, or adds the reason of the rejection to `rejections`."""
 
     def run() -> None:
         try:
@@ -179,7 +179,7 @@ def test_a_group_does_not_grow_beyond_its_limit(
 def test_a_large_request_uses_the_client_with_the_longer_timeout(
     pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a slow network, a large request may need longer than the usual timeout, and must not be rejected."""
+    """On a slow network, a large request may need longer than the usual timeout, but must not be rejected."""
     large = event(payload={"text": "x" * group_commit.BULK_BYTES})
     monkeypatch.setattr(broker, "client", redis.Redis(unix_socket_path="/no/such/socket"))
     ingest.accept([large], None)

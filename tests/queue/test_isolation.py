@@ -11,7 +11,7 @@ from actors.transport.redis_broker import RedisBroker
 
 
 def isolate_bundle(broker: RedisBroker, *values: int) -> str:
-    """Enqueue a bundle with these values and isolate it; return its id."""
+    """Enqueue and isolate a bundle with these values; return the bundle's id."""
     enqueue(broker, "stage", *number_arguments(*values))
     consumer = Consumer(broker, "stage", 100, 1, 50)
     batch = lease_next(consumer)
@@ -102,7 +102,8 @@ def test_only_the_message_that_crashes_its_workers_is_dead_lettered(broker: Redi
             worker.ack(batch)
             worker.close()
     assert processed == [0, 2]
-    assert crashes == 4  # two with the bundle, of which one counts for the message, and two with the message alone
+    # Two crashes with the bundle, of which one is carried over to the message, and two with the message alone.
+    assert crashes == 4
     (dead,) = broker.client.hvals("eventpulse:stage.XQ.msgs")
     assert msgspec.json.decode(dead)["args"] == [{"n": 1}]
     assert not broker.client.exists("eventpulse:stage.crashes")

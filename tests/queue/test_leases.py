@@ -1,4 +1,4 @@
-"""Tests of leases: messages return to the queue when their consumer stops or crashes, and not before."""
+"""Tests of leases: release at a stop, recovery after a crash, heartbeats, and acknowledgements."""
 
 import threading
 from functools import partial
@@ -16,7 +16,7 @@ from actors.transport.redis_broker import RedisBroker
 
 
 def lease_numbers(broker: RedisBroker, count: int) -> Consumer:
-    """Enqueue `count` messages, and return a consumer that has leased them and sends no further heartbeat."""
+    """Enqueue `count` messages; return a consumer that has leased these messages and sends no further heartbeat."""
     declare_stage(broker)
     enqueue_numbers(broker, "stage", count)
     consumer = Consumer(broker, "stage", 100, 1, 50)
@@ -44,7 +44,7 @@ def test_a_consumer_of_a_stopping_worker_leases_no_message_but_sends_heartbeats(
 
 
 def test_messages_of_a_crashed_worker_are_requeued_as_a_batch(broker: RedisBroker) -> None:
-    """Few crashes are caused by a message, and a full batch would take too long one message at a time."""
+    """A message rarely causes a crash, and to isolate a full batch after each crash would take too long."""
     lease_numbers(broker, 3)
     assert broker.recover(timeout_ms=0) == (3, 0)
     batch = next(Consumer(broker, "stage", 100, 1, 50))
@@ -85,7 +85,7 @@ def test_a_message_with_three_crashes_is_dead_lettered(broker: RedisBroker) -> N
 
 
 def test_a_worker_that_lost_its_lease_settles_no_message(broker: RedisBroker) -> None:
-    """Another worker processes the messages, so this worker may not acknowledge them or send its outbox."""
+    """Another worker may process the messages now, so the first worker must not settle them or send its outbox."""
 
     @dramatiq.actor(broker=broker, queue_name="next", actor_name="next")
     def follow_up() -> None: ...
@@ -127,7 +127,7 @@ def test_a_consumer_with_a_long_call_sends_heartbeats(broker: RedisBroker) -> No
 
 
 def test_a_consumer_never_waits_without_a_timeout(broker: RedisBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Redis treats a timeout below one millisecond as no timeout."""
+    """Redis treats a timeout of less than one millisecond as an infinite timeout."""
     declare_stage(broker)
     timeouts: list[float] = []
     monkeypatch.setattr(broker.client, "blmove", lambda *arguments: timeouts.append(arguments[2]))
@@ -138,7 +138,7 @@ def test_a_consumer_never_waits_without_a_timeout(broker: RedisBroker, monkeypat
 def test_a_message_whose_retry_was_not_enqueued_is_not_acknowledged(
     broker: RedisBroker, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Dramatiq only logs an exception of a middleware, and would then acknowledge the message."""
+    """Dramatiq only logs exceptions of middleware; it would acknowledge the message, which would then be lost."""
     failed = threading.Event()
 
     @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=10)

@@ -52,7 +52,7 @@ def bind_notifier(kind: str, notifier: Any) -> None:
 
 
 def announce_through(notifier: Any, start_worker: StartWorker, client: redis.Redis, **rule_fields: Any) -> Delivery:
-    """Cause an anomaly, send it with this notifier only, and return the delivery when all queues are empty."""
+    """Cause an anomaly, announce it through this notifier only, and return its delivery after all queues are empty."""
     with connection():
         Channel.update(enabled=False).where(Channel.kind == "live").execute()
     bind_notifier("console", notifier)

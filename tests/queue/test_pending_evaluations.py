@@ -22,7 +22,7 @@ def pending_count() -> int:
 
 
 def store_only(client: redis.Redis, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch, *events: bytes) -> None:
-    """Store the events in PostgreSQL, then delete their evaluation messages with all data of Redis."""
+    """Store the events in PostgreSQL without an evaluation, then delete all data of Redis."""
     with monkeypatch.context() as patch:
         patch.setitem(broker.actors["evaluate"].options, "concurrency", 0)
         accept(*events)
@@ -124,7 +124,7 @@ def test_a_row_that_cannot_be_read_is_snoozed_and_kept(
 ) -> None:
     store_only(pipeline, start_worker, monkeypatch, event())
     with connection():
-        database.execute_sql("UPDATE events SET timestamp = '12000-01-01Z'")  # Python supports years up to 9999
+        database.execute_sql("UPDATE events SET timestamp = '12000-01-01Z'")  # Python cannot read years after 9999
     assert pending_evaluations.requeue(overdue_seconds=0) == 0
     assert pending_count() == 1
 

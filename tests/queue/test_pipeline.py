@@ -95,7 +95,7 @@ def test_an_alert_does_not_wait_for_slow_evidence(
 
 
 def test_a_redelivered_event_changes_nothing(pipeline: redis.Redis, start_worker: StartWorker) -> None:
-    """All messages are processed again, as after a worker crash before the acknowledgement."""
+    """The same events are enqueued twice, with the same effect as a worker crash before the acknowledgement."""
     rule()
     events = [event(seconds=n / 100) for n in range(3)]
     accept(*events)

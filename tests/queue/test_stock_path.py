@@ -1,6 +1,6 @@
-"""Tests that bundles and batches have the same results as EVENTPULSE_BATCH=1, with one message per call.
+"""Tests that bundles and batches have the same results as EVENTPULSE_BATCH=1, which processes one message per call.
 
-All events are received at the same time and no window is full, so that the results do not depend on their order.
+All events are received at the same time and no window is full, so results do not depend on the order of the events.
 """
 
 from collections.abc import Iterable
@@ -42,7 +42,10 @@ def make_event(number: int, seconds: float, **fields: Any) -> bytes:
 
 @st.composite
 def traffic(draw: st.DrawFn) -> list[Request]:
-    """Generate requests with events in any order, some late, some repeated; the first has several events."""
+    """Generate requests with events in any order. Some events are late or repeated.
+
+    The first request has at least two events.
+    """
     half_seconds = st.integers(0, 2 * SPAN_SECONDS).map(lambda halves: halves / 2)
     spots = st.tuples(half_seconds, st.sampled_from(["order", "error"]), st.sampled_from(["shop", "till"]))
     events = [
@@ -81,13 +84,16 @@ def near(one: Anomaly, other: Anomaly, seconds: int) -> bool:
 
 
 def check_cooldown(found: list[Anomaly], others: list[Anomaly], seconds: int) -> None:
-    """Check that anomalies of a series in `found` are a cooldown apart, and that each of `others` is near one."""
+    """Check that cooldowns of `seconds` explain the difference between the anomalies of two runs.
+
+    No two anomalies in `found` are within one cooldown, and each of `others` is within a cooldown of one in `found`.
+    """
     assert not any(near(one, other, seconds) for one in found for other in found if one != other)
     assert all(any(near(other, one, seconds) for one in found) for other in others)
 
 
 def without_zscores(outcome: Outcome) -> list[Anomaly]:
-    """Return the anomalies without those of zscore rules, which depend on the order of arrival."""
+    """Return the anomalies of all rules except zscore, whose results depend on the order of arrival."""
     return [each for each in outcome.anomalies if each.rule_name != "zscore"]
 
 

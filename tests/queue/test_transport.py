@@ -16,7 +16,7 @@ from actors.transport.redis_broker import RedisBroker
 
 
 def declare_next(broker: RedisBroker) -> "tuple[dramatiq.Actor[[str], None], list[str]]":
-    """Declare an actor on the queue `next`; return the actor and the list of the words that it receives."""
+    """Declare an actor on the queue `next`; return the actor and the list of words that the actor receives."""
     received: list[str] = []
 
     @dramatiq.actor(broker=broker, queue_name="next", actor_name="next")
@@ -166,7 +166,7 @@ def test_a_delayed_message_waits_in_redis_and_runs_when_it_is_due(
 
 
 def test_the_age_of_a_queue_starts_when_its_message_was_enqueued_or_due(broker: RedisBroker) -> None:
-    """A queue is not behind because one of its messages was retried or snoozed for hours."""
+    """The time before a retry or during a snooze does not count as a delay of the queue."""
     follow_up, _ = declare_next(broker)
     message = follow_up.message("retried")
     broker.enqueue(message.copy(message_timestamp=message.message_timestamp - 3_600_000))

@@ -1,4 +1,4 @@
-"""Tests of windows in Redis: the same results as in memory, shared by all workers, in bounded memory."""
+"""Tests of windows in Redis: the same results as in memory, state shared by all workers, and bounded memory."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthChec
 ZSCORE: dict[str, Any] = {"type": "zscore", "bucket_seconds": 10, "baseline_buckets": 3, "threshold": 3}
 SPAN_SECONDS = 30
 lateness = st.just(SPAN_SECONDS)
-#: Strategy for the queries of each type.
+#: Strategies for queries, by type of query.
 EXAMPLES: dict[type[WindowQuery], st.SearchStrategy[WindowQuery]] = {
     NthWithin: st.builds(NthWithin.of, needs, windows, lateness),
     CountWithin: st.builds(CountWithin.of, needs, windows, lateness),
@@ -153,7 +153,7 @@ def test_windows_are_kept_for_a_shorter_time_in_a_redis_that_fills_up(
     used: float,
     room: float,
 ) -> None:
-    """Otherwise a rule with very many groups could fill Redis, and ingest would reject all events."""
+    """If windows were kept as long as usual, a rule with very many groups could fill Redis and stop ingest."""
     redis_client.setrange("ballast", 20_000_000, b"x")
     with configured(redis_client, maxmemory=round(redis_client.info("memory")["used_memory"] / used)):
         fired([event(1)], RedisWindow(redis_client), rule(condition, cooldown_seconds=60))

@@ -1,4 +1,4 @@
-"""Tests of the embedded servers: durability, permissions, running servers, and errors at start."""
+"""Tests of the embedded servers: durability, permissions, servers that already run, and errors at start."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ only_for_root = pytest.mark.skipif(os.geteuid() != 0, reason="only the PostgreSQ
 
 @pytest.fixture
 def servers() -> Iterator[list[Daemon]]:
-    """Return an empty list; after the test, stop the servers that the test has added."""
+    """Return an empty list to which the test adds servers; stop these servers after the test."""
     started: list[Daemon] = []
     yield started
     for server in started:

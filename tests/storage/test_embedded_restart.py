@@ -1,4 +1,4 @@
-"""Tests of the start of an embedded server after a crash, and beside a server that still runs."""
+"""Tests of the start of an embedded server after a crash, and while a server with the same data still runs."""
 
 import ctypes
 import os
@@ -34,7 +34,7 @@ print(getattr(embedded, sys.argv[1])(Path(sys.argv[2])).pid)
 
 @pytest.fixture
 def servers() -> Iterator[list[Daemon]]:
-    """Return an empty list; after the test, stop the servers that the test has added."""
+    """Return an empty list to which the test adds servers; stop these servers after the test."""
     started: list[Daemon] = []
     yield started
     for server in started:
@@ -43,7 +43,7 @@ def servers() -> Iterator[list[Daemon]]:
 
 @pytest.fixture
 def orphans_stay_zombies() -> Iterator[None]:
-    """Make this process the parent of orphaned processes without reaping them, as in some containers."""
+    """Keep orphaned processes as zombies of this process until the end of the test, as in some containers."""
     prctl = ctypes.CDLL(None).prctl
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     yield
@@ -54,7 +54,7 @@ def orphans_stay_zombies() -> Iterator[None]:
 
 
 def start_elsewhere(start: Callable[[Path], Daemon], data: Path) -> psutil.Process:
-    """Start the server from a process that then exits, so that the server becomes an orphan; return the server."""
+    """Start a server in a child process that exits, so that the server becomes an orphan; return the server process."""
     command = [sys.executable, "-c", START_IN_ANOTHER_PROCESS, start.__name__, str(data)]
     written = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return psutil.Process(int(written.split()[-1]))
@@ -173,7 +173,7 @@ def test_a_server_that_does_not_answer_is_neither_killed_nor_started_twice(
 def test_a_server_that_is_starting_may_exceed_the_time_limit_of_a_silent_server(
     tmp_path: Path, servers: list[Daemon], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The start takes longer than the time limit for a server that does not answer."""
+    """The start takes longer than `START_SECONDS`, the time limit for a server that does not answer."""
     monkeypatch.setattr(daemon, "START_SECONDS", 0.2)
     answers = iter([ServerStartingError("loading")] * 20)
 
@@ -203,11 +203,11 @@ def test_a_redis_that_loads_its_data_is_found_after_the_load(tmp_path: Path, ser
     with redis.Redis.from_url(first.url) as client:
         for number in range(300):
             client.set(f"key-{number}", os.urandom(40_000))
-        client.bgrewriteaof()  # `key-load-delay` delays only a snapshot, which the rewrite writes
+        client.bgrewriteaof()  # `key-load-delay` delays the load of a snapshot; a rewrite writes a snapshot
         until(lambda: not client.info("persistence")["aof_rewrite_in_progress"])
     os.kill(first.pid, signal.SIGKILL)
     until(lambda: first.exit_status() is not None)
-    slow = [*first.command, "--key-load-delay", "10000"]  # µs for each key: a load of 3 s
+    slow = [*first.command, "--key-load-delay", "10000"]  # 10,000 µs for each of 300 keys
     server = Daemon("Redis", first.url, first.data, slow, first.log, first.identify, signal.SIGTERM, signal.SIGKILL)
     servers.append(server)
     server.spawn()

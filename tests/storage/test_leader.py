@@ -13,7 +13,7 @@ def test_only_one_of_two_schedulers_leads(database_url: str) -> None:
     assert first.acquire()
     assert not second.acquire()
     first.release()
-    until(second.acquire)  # PostgreSQL releases the lock some time after the connection was closed
+    until(second.acquire)  # PostgreSQL may release the lock some time after the connection was closed
     second.release()
 
 

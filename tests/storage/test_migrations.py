@@ -83,7 +83,7 @@ def test_if_two_processes_migrate_at_the_same_time_only_one_applies_migrations(s
 
 
 def test_a_migration_waits_for_the_process_that_holds_the_lock(scratch: str) -> None:
-    """The test releases the lock after `pg_locks` shows that the other process waits for the lock."""
+    """The test holds the lock until `pg_locks` shows that the other process waits for this lock."""
     holder = psycopg2.connect(scratch)
     with holder.cursor() as cursor, ThreadPoolExecutor(1) as pool:
         cursor.execute("SELECT pg_advisory_lock(%s)", (migrations.ADVISORY_LOCK,))

@@ -47,7 +47,7 @@ def key(delivery: Delivery) -> tuple[UUID, UUID]:
 
 
 def claim(delivery: Delivery) -> Delivery:
-    """Claim the delivery, which must not be claimed already."""
+    """Claim and return a delivery that is not claimed yet."""
     claimed = Delivery.claim(*key(delivery))
     assert claimed is not None
     return claimed
@@ -58,7 +58,7 @@ def reschedule(delivery: Delivery, seconds: float, reason: str = "busy") -> None
 
 
 def stored(delivery: Delivery) -> Delivery:
-    """Return the delivery as stored in PostgreSQL now."""
+    """Return the current state of the delivery in PostgreSQL."""
     found: Delivery = Delivery.get(Delivery.anomaly == delivery.anomaly_id, Delivery.channel_id == delivery.channel_id)
     return found
 
@@ -178,7 +178,7 @@ def test_a_settled_delivery_is_never_overdue(delivery: Delivery, status: str) ->
 
 
 def test_a_claimed_delivery_is_not_snoozed(delivery: Delivery) -> None:
-    """Otherwise a second message could claim the delivery and send it again."""
+    """If a claimed delivery were snoozed, a second message could claim the delivery and send it again."""
     claim(delivery)
     Delivery.snooze(*key(delivery), 30)
     assert stored(delivery).status == "sending"
@@ -197,7 +197,7 @@ def test_a_rescheduled_delivery_is_not_overdue_before_its_time(delivery: Deliver
 
 @pytest.mark.usefixtures("db", "database_url")
 def test_two_workers_that_find_the_same_anomaly_at_the_same_time_record_one() -> None:
-    """The second transaction waits for the first, and then finds the cooldown of the recorded anomaly."""
+    """The second transaction waits until the first has ended, and then finds an anomaly within the cooldown."""
     barrier = threading.Barrier(2)
 
     def find(dedupe_key: str) -> None:

@@ -1,4 +1,4 @@
-"""Tests of the storage of events, and of the evidence and the conflicts that are read from the table."""
+"""Tests of stored events: duplicates, conflicts, and the evidence of anomalies."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 def encoded(**fields: Any) -> bytes:
-    """Return an event with these fields as JSON."""
+    """Return an event with these fields, encoded as JSON."""
     event = {
         "event_id": uuid4(),
         "event_type": "error",
@@ -34,7 +34,7 @@ def store_window(*payloads: dict[str, Any]) -> None:
 
 
 def count(**equal: list[Any]) -> int:
-    """Return the number of events in the window with one of these values at each path; `__` stands for a dot."""
+    """Return the number of events with one of the given values at each path; `__` in a path stands for a dot."""
     paths = {path.replace("__", "."): values for path, values in equal.items()}
     return Event.evidence(paths, NOON - timedelta(seconds=1), NOON + timedelta(seconds=60)).count
 

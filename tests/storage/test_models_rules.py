@@ -133,7 +133,7 @@ def _change_in_its_own_connection(rule_id: UUID) -> bool:
 
 
 def test_a_transaction_with_several_changes_does_not_deadlock_with_another_change(db: None) -> None:
-    """Each change locks the row of `rulebook` before a rule, so that two transactions lock in the same order."""
+    """Each change locks the row of `rulebook` before a rule, so that all transactions take locks in the same order."""
     first, second = Rule.add(**FIELDS), Rule.add(**FIELDS)
     with ThreadPoolExecutor(1) as pool:
         with database.atomic():

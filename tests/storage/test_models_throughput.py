@@ -1,4 +1,4 @@
-"""Test of the throughput table: one row per minute, which each roll-up replaces."""
+"""Test that the roll-up of a minute replaces the earlier throughput row of this minute."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""Tests of the deletion of old rows, by the time of arrival and not by the timestamp of the client."""
+"""Tests of the deletion of old rows. The age of an event is counted from its arrival, not from its timestamp."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -114,7 +114,7 @@ def test_more_rows_than_a_batch_are_all_deleted(
     ],
 )
 def test_rows_to_delete_are_found_by_an_index(table: str, column: str) -> None:
-    database.execute_sql("SET enable_seqscan = off")  # PostgreSQL reads a small table without an index
+    database.execute_sql("SET enable_seqscan = off")  # otherwise PostgreSQL would use no index for so small a table
     try:
         plan = database.execute_sql(f"EXPLAIN SELECT ctid FROM {table} WHERE {column} < now() LIMIT 5000").fetchall()
     finally:
