@@ -119,12 +119,12 @@ def empty_database(database_url: str) -> Iterator[str]:
     """Delete all rows except those of the migrations, connect the models, and return the URL of the database."""
     with psycopg2.connect(database_url) as connection, connection.cursor() as cursor:
         cursor.execute(
-            "SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables"
+            "SELECT string_agg('DELETE FROM ' || quote_ident(tablename), ';') FROM pg_tables"
             " WHERE schemaname = 'public' AND tablename <> ALL (%s)",
             [KEPT_TABLES],
         )
-        ((tables,),) = cursor.fetchall()
-        cursor.execute(f"TRUNCATE {tables} CASCADE")
+        ((deletions,),) = cursor.fetchall()
+        cursor.execute(deletions)  # for few rows, DELETE is four times as fast as TRUNCATE
         cursor.execute("DELETE FROM channels WHERE kind NOT IN ('console', 'live')")
         cursor.execute("UPDATE channels SET enabled = true")
         cursor.execute("UPDATE rulebook SET revision = revision + 1")

@@ -41,5 +41,5 @@ def event_ids(bundles: Iterable[Bundle], records: Sequence[bytes]) -> dict[str, 
 
     Raises `msgspec.DecodeError`.
     """
-    ids = (_decode_identified(event_of(record)).event_id for record in records)
+    ids = (_decode_identified(record.partition(b" ")[2]).event_id for record in records)
     return {bundle.id: [each for each in islice(ids, EntryId.parse(bundle.id).size) if each] for bundle in bundles}
