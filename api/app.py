@@ -19,12 +19,13 @@ from api.resources.rules import RulesResource
 from api.resources.throughput import ThroughputResource
 from eventpulse.settings import ConnectedSettings, Settings
 
-#: A request waits for at most two calls to Redis, the call in progress and its own; then the response is 503.
+#: Timeout of one call to Redis. A request waits for at most two calls, the call in progress and its own: if Redis is
+#: unavailable, the client gets a 503 within a second.
 REDIS_TIMEOUT_SECONDS = 0.45
 
 
 def routes(settings: Settings) -> list[Route]:
-    """Return every route. The name of a subpath, such as `one`, is the suffix of its responders."""
+    """Return all routes. The name of a subpath is the suffix of its responders, such as `one` in `on_get_one`."""
     document = DocumentResource()
     document.routes = [
         *mount("/api/v1/events", EventsResource(settings), batch="/batch", one="/{event_id}"),

@@ -20,10 +20,11 @@ from gunicorn.http.errors import ParseException
 from gunicorn.workers.ggevent import GeventWorker
 from psycopg2 import extensions
 
-#: Maximum size and time for draining the unread part of a body; beyond either of them the connection is closed.
+#: Maximum size and maximum duration of draining the unread part of a body. If a body exceeds one of these limits, the
+#: connection is closed.
 MAX_DRAINED_BYTES = 64 * 1024
 DRAIN_SECONDS = 0.5
-#: Time to wait for the next request of a connection during shutdown, so that a request that has arrived is served.
+#: Time to wait for the next request of a connection during shutdown, so that a request already received is served.
 SHUTDOWN_KEEPALIVE_SECONDS = 0.1
 
 
@@ -33,11 +34,11 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn is untyped
     def init_process(self) -> None:
         self._clients: dict[Any, socket] = {}
         self._idle: set[socket] = set()
-        # gevent must patch locks and thread-local state before peewee creates them at import. The parent process must
-        # not import peewee either, because a fork inherits its modules.
+        # gevent must patch locks and thread-local state before the import of peewee creates them. The parent process
+        # must not import peewee either, because a fork inherits the imported modules.
         assert "peewee" not in sys.modules, "peewee was imported before the fork"
-        # The preflight check imports ssl before the patch. Of the modules that gevent warns about, only redis.asyncio
-        # keeps unpatched names, and the API does not use it.
+        # gevent warns because the preflight check imports ssl before the patch. The warning has no consequence: only
+        # redis.asyncio keeps unpatched names of ssl, and the API does not use redis.asyncio.
         warnings.filterwarnings("ignore", category=MonkeyPatchWarning)
         extensions.set_wait_callback(wait)
         super().init_process()
@@ -62,12 +63,12 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn is untyped
         super().handle_request(listener_name, req, sock, addr)
         if not _drain(req.body):
             raise StopIteration  # gunicorn closes the connection
-        sock.settimeout(None)  # a failed read may leave its timeout
+        sock.settimeout(None)  # a failed read may have left a timeout on the socket
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
         for client in list(self._idle):
-            # A duplicate, because gevent raises an error if the socket that a greenlet waits for is shut down.
+            # Shut down a duplicate: gevent raises an error if a greenlet waits for the socket that is shut down.
             with suppress(OSError), fromfd(client.fileno(), client.family, client.type) as duplicate:
                 duplicate.shutdown(SHUT_RDWR)
 
@@ -85,7 +86,7 @@ def _drain(body: Any) -> bool:
 
 
 class _Idle:
-    """Context, with a timeout, in which a connection waits for its next request and is listed as idle."""
+    """Context manager that lists a connection as idle and limits the time until its next request."""
 
     def __init__(self, idle: set[socket], client: socket, timeout: Callable[[], gevent.Timeout]) -> None:
         self._idle = idle
@@ -94,7 +95,8 @@ class _Idle:
 
     def __enter__(self) -> None:
         self._idle.add(self._client)
-        # Only after the client is listed: a shutdown closes listed clients and shortens the timeouts of later ones.
+        # Create the timeout after listing the client: otherwise a shutdown between these two steps would neither close
+        # the client nor shorten its timeout.
         self._timeout = self._make_timeout()
         self._timeout.__enter__()
 
@@ -107,9 +109,10 @@ class _Idle:
 def wait(connection: extensions.connection) -> None:
     """Run other greenlets until a call to PostgreSQL is complete.
 
-    Raises `OperationalError` if connecting takes too long: the timeout of the driver has no effect here.
+    Raises `psycopg2.OperationalError` if connecting takes too long: psycopg2's own timeout has no effect in a callback.
     """
-    from models.database import CONNECT_TIMEOUT_SECONDS  # imports peewee, so only after the patch
+    # Imported here, not at the top: this module imports peewee, which must not be imported before gevent's patch.
+    from models.database import CONNECT_TIMEOUT_SECONDS
 
     connecting = connection.status == extensions.STATUS_SETUP
     timeout_error = psycopg2.OperationalError(f"no connection within {CONNECT_TIMEOUT_SECONDS} s")

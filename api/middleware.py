@@ -25,8 +25,8 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 class RequestLog:
     """Middleware that gives each request an id, returns the id in the response, and logs the request.
 
-    A valid `X-Request-ID` of the client is used as the id. Resources read it from `req.context.request_id`; every log
-    line of the request contains it.
+    If the client sends a valid `X-Request-ID`, its value is the id. Resources read the id from
+    `req.context.request_id`; every log line of the request contains the id.
     """
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -41,7 +41,7 @@ class RequestLog:
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, resource: Resource | None, _succeeded: bool
     ) -> None:
-        # Successful requests of ingest and of dashboards would fill the log.
+        # Successful requests of ingest and dashboards are logged only at level debug, because they would fill the log.
         routine = (req.method == "GET" or _applies("routine", resource, req)) and resp.status_code < 400
         if routine and not debugging.isEnabledFor(logging.DEBUG):
             return
@@ -66,7 +66,8 @@ class DatabaseConnection:
     def _connect(self) -> bool:
         """Connect to PostgreSQL; return whether this call opened the connection.
 
-        During an outage only one request at a time tries to connect; the requests that wait for it get a 503 as well.
+        During an outage only one request at a time tries to connect; the other requests get a 503 without an attempt.
+        Raises `problems.Problem` without an attempt, or the database error of a failed attempt.
         """
         with self._lock:
             if monotonic() < self._unavailable_until:

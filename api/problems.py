@@ -1,6 +1,6 @@
 """Errors as RFC 9457 problem details: one table maps each exception to a response.
 
-`type` is `/problems/` and the title in lower case: a stable name that programs can compare.
+`type` is `/problems/` followed by the title in lower case with hyphens: a stable name that programs can compare.
 """
 
 import random
@@ -87,21 +87,21 @@ def unavailable(detail: str, retry_after: float = RETRY_AFTER_SECONDS) -> Proble
 def flatten(messages: Any, root: str = "body") -> Iterator[Error]:
     """Yield an item of `errors` for each message of a `marshmallow.ValidationError`.
 
-    Field names are dotted paths; `root` is the field name for the whole value.
+    Field names are dotted paths; `root` is the field name of an error that concerns the whole value.
     """
     for path, message in validation.flatten(messages):
         yield field_error(printable(path) or root, message)
 
 
 def printable(name: str) -> str:
-    """Return a name from the request with unprintable characters escaped, and shortened."""
+    """Return a name from a request, with unprintable characters escaped and at most `MAX_FIELD_CHARACTERS` shown."""
     shown = name.encode("utf-8", "backslashreplace").decode()
     shown = re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\x{ord(found[0]):02x}", shown)
     return shown if len(shown) <= MAX_FIELD_CHARACTERS else f"{shown[:MAX_FIELD_CHARACTERS]}…"
 
 
 def install(app: App) -> None:
-    """Register the error handlers of the application, which respond with problems."""
+    """Register error handlers that respond with problem details."""
     app.set_error_serializer(_serialize)
     for exception, translate in TABLE.items():
         app.add_error_handler(exception, _handler(translate))
@@ -166,7 +166,8 @@ def _serialize(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPErr
     try:
         resp.data = msgspec.json.encode(problem)
     except UnicodeEncodeError:
-        # A name from the request was not escaped with `printable`: respond without it, because an error would follow.
+        # A name from the request was not escaped with `printable`: omit the texts that can contain the name, so that
+        # the response can be encoded.
         log.error("problem_not_printable", title=title)
         resp.data = msgspec.json.encode({**problem, "detail": title, "errors": []})
 

@@ -23,7 +23,7 @@ KEEPALIVE_SECONDS = 75  # longer than the timeout of reverse proxies, so that th
 def run(settings: ConnectedSettings) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code.
 
-    Raises `PortError` if the address is in use, and `PreflightError` if Redis could lose events.
+    Raises `PortError` if the address is in use, and `PreflightError` if Redis fails a preflight check.
     """
     ports.ensure_free(settings.host, settings.port, "EVENTPULSE_PORT")
     # Only Redis is checked, because ingest does not need PostgreSQL.
@@ -59,11 +59,11 @@ class _Server(gunicorn.app.base.BaseApplication):  # type: ignore[misc] # gunico
             "worker_connections": CONNECTIONS,
             "keepalive": KEEPALIVE_SECONDS,
             "graceful_timeout": GRACE_SECONDS,
-            # One socket for each worker: a single worker could accept all connections of a shared socket.
+            # One socket for each worker: with a shared socket, one worker could accept all connections.
             "reuse_port": hasattr(socket, "SO_REUSEPORT"),
-            "control_socket_disable": True,  # by default all installations of a user share a path in the home folder
+            "control_socket_disable": True,  # the socket would be shared by all installations of a user
             "logger_class": _Logger,
-            "loglevel": "warning",  # `api_ready` reports the start
+            "loglevel": "warning",  # the log event `api_ready` already reports the start
             "when_ready": self._ready,
         }
         for name, value in options.items():

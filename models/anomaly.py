@@ -1,4 +1,4 @@
-"""An anomaly: one rule that fired for one group, because of one event."""
+"""Anomalies: a rule fired for a group because of an event."""
 
 from datetime import datetime, timedelta
 from typing import Any, Self
@@ -11,7 +11,7 @@ from models.database import database
 
 
 class Anomaly(Row):
-    """One anomaly. The row is written by evaluate and never changed.
+    """One anomaly. Rows are inserted by the actor `evaluate` and never changed.
 
     `dedupe_key`: unique for each rule, group and triggering event.
     `rule_name`, `rule_version`: copies, because the rule can be changed or deleted later.
@@ -48,7 +48,7 @@ class Anomaly(Row):
         `cooldown_anchor` is less than `cooldown` away.
         """
         series, around = fields["series"], fields["cooldown_anchor"]
-        # The series is locked, because two workers may record the same anomaly at the same time.
+        # Lock the series: otherwise two workers could record anomalies within one cooldown at the same time.
         database.execute_sql("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (series,))
         existing = cls.get_or_none(cls.dedupe_key == fields["dedupe_key"]) or cls.get_or_none(
             (cls.series == series)

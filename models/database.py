@@ -25,8 +25,8 @@ KEEPALIVE: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-#: Options of the server that end the connection of a lost client and an idle transaction, so that neither keeps locks
-#: or the leadership.
+#: Options of the server that end connections of lost clients and idle transactions, because these could hold locks or
+#: the leadership.
 SERVER_KEEPALIVE = (
     "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=10000"
     " -c idle_in_transaction_session_timeout=30s"
@@ -40,7 +40,7 @@ def configure(url: str, *, connections: int = 16, name: str = "eventpulse") -> N
     """Configure the models for the PostgreSQL server of `url`, without connecting.
 
     At most `connections` are open at the same time. If all are in use, a caller waits up to `POOL_WAIT_SECONDS` for
-    one. `name` is the name of the application in `pg_stat_activity`.
+    a connection. `name` is the name of the application in `pg_stat_activity`.
     """
     database.close_idle()  # pooled connections belong to the previous server
     database.init(
@@ -80,11 +80,12 @@ def is_outage(error: BaseException) -> bool:
     code = _code(error)
     if code is not None:
         return code.startswith(OUTAGE_CODES)
-    # Without a code, the server did not respond. If it crashed during the call, psycopg2 raises a plain DatabaseError.
+    # An error without a code means that the server did not respond. If the server crashed during the call, psycopg2
+    # raises a plain DatabaseError.
     lost = type(getattr(error, "orig", None)) is psycopg2.DatabaseError
     return lost or isinstance(error, peewee.OperationalError | peewee.InterfaceError)
 
 
 def _code(error: BaseException) -> str | None:
-    """Return the SQLSTATE of the psycopg2 error that a peewee error wraps; None if it has none."""
+    """Return the SQLSTATE of the psycopg2 error that a peewee error wraps; None without an SQLSTATE."""
     return getattr(getattr(error, "orig", None), "pgcode", None)

@@ -36,11 +36,11 @@ class DeadLetter(Row):
 
     @classmethod
     def add(cls, letters: Iterable[Mapping[str, Any]]) -> None:
-        """Store dead letters, each a mapping from column to value; ignore those whose id is already stored."""
+        """Store dead letters, each a mapping from column to value; ignore dead letters whose id is already stored."""
         rows = [{name: _storable(value) for name, value in letter.items()} for letter in letters]
         cls.insert_many(rows).on_conflict_ignore().execute()
 
 
 def _storable(value: Any) -> Any:
-    """Return the value with each NUL in a text replaced, because PostgreSQL rejects NUL."""
+    """Return the value; in a text, each NUL is replaced, because PostgreSQL cannot store NUL."""
     return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value

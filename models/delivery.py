@@ -12,15 +12,15 @@ from models.base import Row, count_by_minute, now, time
 from models.channel import Channel
 from models.database import database
 
-#: Time after which a claim expires: longer than any notifier may take.
+#: Time after which a claim expires; longer than the maximum duration of a send.
 CLAIM_SECONDS = 15
 #: Time after `due_at` from which a delivery is overdue, because its message was probably lost.
 OVERDUE_SECONDS = 10
 
-#: Current time by the clock of PostgreSQL. By the clock of a worker that is ahead, claims would expire too early.
+#: Current time of PostgreSQL. The clock of a worker may be ahead, so that claims would expire too early.
 PRESENT = peewee.fn.clock_timestamp()
 
-# SKIP LOCKED: a delivery that is being claimed or settled is not lost.
+# SKIP LOCKED: a locked delivery is being claimed or settled, so its message is not lost and must not be enqueued again.
 TAKE_OVERDUE = """
     UPDATE deliveries SET due_at = clock_timestamp() WHERE (anomaly_id, channel_id) IN (
         SELECT anomaly_id, channel_id FROM deliveries
@@ -42,12 +42,13 @@ class Delivery(Row):
     `pending`: to be sent. Set by evaluate when it records the anomaly, and by notify after a temporary failure.
     `sending`: claimed by a worker until `due_at`. Set by notify; after a crash the claim expires and another attempt
     follows.
-    `delivered`: the channel accepted it. Set by notify.
-    `rejected`: the channel rejected it permanently. Set by notify.
-    `dead`: its retries are exhausted. Set by the scheduler when it stores the dead letter; a replay claims it again.
+    `delivered`: the channel accepted the notification. Set by notify.
+    `rejected`: the channel rejected the notification permanently. Set by notify.
+    `dead`: the retries are exhausted. Set by the scheduler when it stores the dead letter; a replay claims the delivery
+    again.
 
-    `attempts`: number of times that it was claimed; set by notify.
-    `due_at`: time at which its message should run or, while `sending`, the claim expires. Set by evaluate, notify and
+    `attempts`: number of times that the delivery was claimed; set by notify.
+    `due_at`: time at which the message should run or, while `sending`, the claim expires. Set by evaluate, notify and
     the scheduler.
     `receipt`: summary of the channel's response; `reference`: id of the message at the channel's provider, or null;
     `delivered_at`: time of the channel's response. All three are set by notify together with `delivered`.
@@ -74,7 +75,7 @@ class Delivery(Row):
 
     @classmethod
     def create_missing(cls, anomaly: Anomaly, channels: Iterable[Channel]) -> list[Self]:
-        """Create the missing deliveries of an anomaly to `channels`; return all its unsettled deliveries."""
+        """Create the missing deliveries of an anomaly to `channels`; return all unsettled deliveries of the anomaly."""
         rows = [
             {"anomaly": anomaly, "channel_id": channel.channel_id, "channel_name": channel.name, "due_at": PRESENT}
             for channel in channels
@@ -132,7 +133,7 @@ class Delivery(Row):
 
     @classmethod
     def take_overdue(cls, limit: int = 1_000) -> list[tuple[UUID, UUID]]:
-        """Make up to `limit` overdue deliveries due now and return their (anomaly id, channel id).
+        """Set `due_at` of at most `limit` overdue deliveries to now; return the (anomaly id, channel id) of each.
 
         Concurrent calls return different deliveries.
         """

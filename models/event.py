@@ -94,7 +94,7 @@ class Event(Row):
 
     @classmethod
     def store(cls, encoded: Iterable[bytes], pending_evaluations: Mapping[str, Sequence[str]] | None = None) -> int:
-        """Insert events given as JSON objects, together with their pending evaluations; return how many were new.
+        """Insert events (JSON objects) together with their pending evaluations; return the number of new events.
 
         `pending_evaluations` maps the id of each bundle to the ids of its events. An event whose id is already stored
         is ignored. Raises `peewee.DataError`, and stores nothing, if PostgreSQL rejects one of the events.

@@ -15,9 +15,9 @@ OVERDUE_SECONDS = 120
 #: Maximum number of pending evaluations that one call of `overdue` returns.
 OVERDUE_LIMIT = 1_000
 
-# The commit does not wait for the disk: if a crash loses the deletion, the events are evaluated again without effect.
+# The commit does not wait for the disk, because a lost deletion is harmless: evaluating the events again has no effect.
 CONFIRM = "SET LOCAL synchronous_commit = off; DELETE FROM pending_evaluations WHERE bundle_id = ANY(%s)"
-# SKIP LOCKED: rows that are being confirmed need no snoozing, and waiting for them could deadlock.
+# SKIP LOCKED: waiting for rows that are being confirmed could deadlock, and these rows need no snooze.
 SNOOZE = """
     UPDATE pending_evaluations SET queued_at = clock_timestamp() WHERE bundle_id IN (
         SELECT bundle_id FROM pending_evaluations WHERE bundle_id = ANY(%s) ORDER BY bundle_id FOR UPDATE SKIP LOCKED)

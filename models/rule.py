@@ -89,12 +89,15 @@ class Rule(Row):
 
     @classmethod
     def suspend(cls, rule_id: UUID, version: int, reason: str) -> bool:
-        """Suspend a version of a rule that raised an exception; return False if it was changed or suspended first."""
+        """Suspend a version of a rule that raised an exception.
+
+        Return False if the rule was changed, deleted or suspended first.
+        """
         update = cls.update(error=reason, updated_at=now()).where(cls.error.is_null())
         return cls(rule_id=rule_id, version=version)._apply(update, "suspended", reason)
 
     def _apply(self, statement: Any, change: str, reason: str | None = None) -> bool:
-        """Run an UPDATE or DELETE on this version of the rule; return whether it still existed."""
+        """Run an UPDATE or DELETE on this version of the rule; return whether this version was still stored."""
         with database.atomic():
             _lock_rulebook()
             same = (Rule.rule_id == self.rule_id, Rule.version == self.version)
@@ -114,7 +117,7 @@ class Rule(Row):
 class RuleVersion(Row):
     """One change of a rule.
 
-    rule: the `WRITTEN` columns after the change; for a deletion, those of the deleted version.
+    rule: the `WRITTEN` columns after the change; for a deletion, the columns of the deleted version.
     change: "created", "changed", "deleted" or "suspended".
     reason: reason of a suspension, or null.
     """
@@ -139,7 +142,7 @@ class RuleVersion(Row):
 
 
 def start_epoch(stale: str) -> None:
-    """Replace the epoch `stale` of the rule set with a new one; no effect if it was already replaced."""
+    """Replace the epoch `stale` of the rule set with a new one; no effect if `stale` was already replaced."""
     database.execute_sql("UPDATE rulebook SET epoch = gen_random_uuid() WHERE epoch = %s", (stale,))
 
 

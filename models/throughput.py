@@ -1,4 +1,4 @@
-"""Throughput: counts of each minute."""
+"""Throughput: numbers of events, anomalies, deliveries and dead letters per minute."""
 
 from datetime import datetime
 from typing import Any
@@ -9,7 +9,7 @@ from models.base import Row, time
 
 
 class Throughput(Row):
-    """Numbers of events, anomalies, deliveries and dead letters of one minute; written by the roll-up.
+    """Throughput of one minute; written by the roll-up.
 
     `late`: events outside the allowed lateness of a rule. `conflicting`: events whose id was stored with other content.
     `queue_depth`, `oldest_age_seconds`: state of the queues at the last roll-up during the minute.

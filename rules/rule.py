@@ -84,8 +84,9 @@ class RuleSchema(Schema):
 class Rule:
     """A rule that can be evaluated.
 
-    The keys of its windows and cooldowns depend on its id, its condition and `window_seconds`: after a change of one of
-    these values its windows are empty. `tests/pure/test_rules_keys.py` checks that the keys stay the same.
+    The keys of its windows and cooldowns depend on its id, its condition and `window_seconds`: after a change of the
+    condition or of `window_seconds`, the windows are empty. `tests/pure/test_rules_keys.py` checks that the keys do not
+    change between versions of EventPulse.
     """
 
     rule_id: str
@@ -110,7 +111,7 @@ class Rule:
         return -CLOCK_SKEW_SECONDS * SECOND <= age <= self.allowed_lateness_seconds * SECOND
 
     def cooldown_claim(self, group_digest: str, members: list[tuple[int, str]]) -> CooldownClaim:
-        """Return the cooldown claim of `members`: (time, id) of events of one group, in this order."""
+        """Return the cooldown claim for the events of one group: `members` are their (time, id), sorted."""
         past_seconds = self.cooldown_seconds + self.allowed_lateness_seconds + CLOCK_SKEW_SECONDS
         return CooldownClaim(
             self.cooldown_key + group_digest,

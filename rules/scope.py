@@ -11,7 +11,7 @@ from rules.event import Event
 
 PATH = re.compile(r"event_type|source|(payload|metadata)(\.[^.]+)+")
 SCALARS = (str, int, float, bool, type(None))
-#: Paths that are never missing or null. The index of rules uses the first of these paths that a rule filters by.
+#: Paths that are never missing or null. The index uses the first of these paths for which a rule has a filter.
 INDEX_COLUMNS = ("event_type", "source")
 #: Maximum number of index entries of one rule. With more combinations of values, the index uses only the first filter.
 MAX_INDEX_ENTRIES = 10_000
@@ -45,7 +45,8 @@ class Scope:
 
     filters: Mapping[str, Sequence[Any]]
     group_by: tuple[str, ...]
-    #: Keys of the rule in the index: (column, value) for each value of its filter by an index column, or (None, None).
+    #: Keys of the rule in the index: (column, value) for each value of the filter by an index column, or (None, None)
+    #: without such a filter.
     index_keys: tuple[tuple[str | None, str | None], ...] = field(init=False, repr=False)
     #: Second filter that the index uses, if any.
     index_filter: FieldFilter | None = field(init=False, repr=False, compare=False)
@@ -129,7 +130,7 @@ def normalize(value: Any) -> Any:
 
 
 def _comparable(value: Any) -> Any:
-    """Return an object that compares as the JSON value does, because True equals 1 in Python.
+    """Return an object for comparison by JSON value: in Python, True equals 1.
 
     Return None for an object or array, which equals no value of a filter.
     """

@@ -26,7 +26,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Selection of the stored events behind a verdict: the events in `(after, until]` that match `equal`.
+    """Selection of the stored events that caused a verdict: the events in `(after, until]` that match `equal`.
 
     equal: values by path; an event matches if it has one of the values at each path. The value None matches a path that
     is missing or null.

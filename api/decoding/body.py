@@ -1,4 +1,4 @@
-"""Bounded reading of request bodies: a body that is too large is rejected at the first byte above the limit."""
+"""Reading of request bodies. Reading stops when a body exceeds the maximum size or the maximum time."""
 
 import zlib
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ GZIP = 16 + zlib.MAX_WBITS  # 16: zlib expects a gzip header and verifies the ch
 
 
 class Stream(Protocol):
-    """Request body that can be read."""
+    """Readable stream of a request body."""
 
     def read(self, size: int) -> bytes:
         """Return at most `size` bytes, or no bytes at the end of the body."""
@@ -54,12 +54,16 @@ def read(req: falcon.Request, max_bytes: int) -> bytes:
 
 
 def read_json(req: falcon.Request, max_bytes: int) -> Any:
-    """Return the JSON value of a body. Raises `problems.Problem` as `read` does, and 400 if the body is not JSON."""
+    """Return the JSON value of a request body.
+
+    Raises `problems.Problem`: 400 if the body is not JSON, and the problems of `read`.
+    """
     return lenient_json.parse_single(read(req, max_bytes))[0]
 
 
 def _chunks(req: falcon.Request, declared: int | None, max_bytes: int) -> Iterator[bytes]:
-    # A chunked body has no length. A server that supports chunked bodies ends the stream itself.
+    # A chunked body has no Content-Length, so `bounded_stream` would be empty. A server that supports chunked bodies
+    # ends the stream itself.
     stream: Stream = req.stream if req.env.get("wsgi.input_terminated") else req.bounded_stream
     received = 0
     try:
@@ -89,7 +93,7 @@ def _idle_timeout(req: falcon.Request) -> Iterator[None]:
         return
     connection.settimeout(IDLE_SECONDS)
     yield
-    connection.settimeout(None)  # not after a failure: the server drains a part of the body with the timeout
+    connection.settimeout(None)  # kept after a failed read, for draining the rest of the body
 
 
 def _decompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -1,6 +1,6 @@
-"""Fast decoding of events: typed decoders, and the schema only to explain why a body was rejected.
+"""Fast decoding of events with typed decoders. The schema is used only to explain why a body is invalid.
 
-The decoders and the schema accept the same events, as a property test checks. The schema is the contract.
+The schema defines the valid events. A property test checks that the decoders accept the same events.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,7 +27,8 @@ from api.decoding.event_schema import (
 )
 from eventpulse.settings import Settings
 
-#: Namespace of the UUIDv5 ids that are derived from an Idempotency-Key. Changing it changes the ids of retries.
+#: Namespace of the UUIDv5 ids that are derived from an Idempotency-Key. Must not change: retries would get other ids,
+#: and their events would be stored twice.
 IDEMPOTENCY_NAMESPACE = UUID("4a3f8f0e-64b1-4d0b-9f0e-2f6f4b1f1c55")
 
 #: Maximum number of bytes that the server adds to an event: the id, empty objects and `received_at`.
@@ -55,8 +56,9 @@ class Envelope(msgspec.Struct, forbid_unknown_fields=True):
 class BodyFormat:
     """Format of a request body that contains events.
 
-    `decode` returns valid events, fast. `parse` returns JSON values of any shape, so that errors can be explained.
-    `is_batch`: whether each error contains the index of its event.
+    decode: returns the events of a valid body. Raises `ValueError` or `RecursionError` if the body is invalid.
+    parse: returns a JSON value for each event of an invalid body, so that the response can list the errors.
+    is_batch: whether each error contains the index of its event.
     """
 
     decode: Callable[[bytes], list[IncomingEvent]]
@@ -97,7 +99,7 @@ def decode(body: bytes, body_format: BodyFormat, limits: Settings, idempotency_k
     """Return the validated events of a body, with ids and with timestamps in UTC.
 
     An event without an id gets a UUIDv7 or, with an `idempotency_key`, a derived id (see `derived_id`).
-    Raises `problems.Problem`: 400 with every error, or 413 above one of the `limits`.
+    Raises `problems.Problem`: 400 for an invalid body, 413 for too many events or an event that is too large.
     """
     try:
         events = body_format.decode(body)
@@ -115,7 +117,11 @@ def decode(body: bytes, body_format: BodyFormat, limits: Settings, idempotency_k
 
 
 def finalize(events: list[IncomingEvent], idempotency_key: str | None) -> ValidEvents:
-    """Complete and encode events. Raises `ValueError` for deep nesting, NUL and years that only the schema rejects."""
+    """Convert the timestamps to UTC, add missing ids and encode the events for the queue.
+
+    Raises `ValueError` for an event that only the schema can recognize as invalid: for deep nesting, NUL in a string,
+    and a year before 1970 or after 9999.
+    """
     suffix = b',"received_at":%b}' % _encode(datetime.now(UTC))
     ids: list[UUID] = []
     encoded: list[bytes] = []
@@ -124,7 +130,8 @@ def finalize(events: list[IncomingEvent], idempotency_key: str | None) -> ValidE
         if event.event_id is None:
             event.event_id = uuid7() if idempotency_key is None else derived_id(idempotency_key, index, event)
         text = _encode(event)
-        # Few brackets exclude deep nesting, and counting is fast. Two belong to the event and its other object.
+        # Counting brackets is faster than checking the objects. An object that is nested too deeply has more than
+        # MAX_DEPTH brackets; the event and its other object have at least one bracket each.
         if text.count(b"{") + text.count(b"[") > MAX_DEPTH + 2 and (
             is_nested_too_deeply(event.payload) or is_nested_too_deeply(event.metadata)
         ):
@@ -140,9 +147,9 @@ def derived_id(idempotency_key: str, index: int, event: IncomingEvent) -> UUID:
     """Return a UUIDv5 of the key, the index in the body and a digest of the event.
 
     A repeated request gets the same ids. Another event with the same key gets another id, so that it is stored too.
-    If requests are authenticated in future, the caller's identity must be a part of the name.
+    If requests are authenticated in the future, the UUID must also depend on the client.
     """
-    digest = blake2b(_encode_canonical(event), digest_size=16).hexdigest()  # no `event_id` and `received_at` yet
+    digest = blake2b(_encode_canonical(event), digest_size=16).hexdigest()  # `event_id` is not set yet
     return uuid5(IDEMPOTENCY_NAMESPACE, f"{index}:{idempotency_key}:{digest}")
 
 
@@ -167,7 +174,7 @@ def _event_too_large(oversized: list[int], body_format: BodyFormat, limits: Sett
 def _explain(values: list[Any], body_format: BodyFormat, rejection: Exception) -> problems.Problem:
     errors = list(islice(_errors(values, body_format), problems.MAX_ERRORS + 1))
     if not errors:
-        # A field occurs twice in the object: the parser keeps its last value, so the schema finds no error.
+        # The schema finds no error if a field occurs twice, because the lenient parser keeps only the last value.
         errors = [problems.field_error("event", str(rejection))]
     return problems.invalid(errors, "Invalid event")
 

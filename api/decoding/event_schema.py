@@ -13,7 +13,7 @@ from marshmallow import RAISE, Schema, ValidationError, fields
 
 MAX_DEPTH = 32
 MAX_NAME_CHARACTERS = 255
-#: Maximum number of errors in the response for one object.
+#: Maximum number of errors in a response for one JSON object.
 MAX_ISSUES = 100
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -34,7 +34,7 @@ def to_utc(time: datetime) -> datetime:
 
 
 def json_issues(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield the path and the message of each part of a JSON value that PostgreSQL's `jsonb` cannot store."""
+    """Yield (path, message) for each part of a JSON value that `jsonb` cannot store or that is nested too deeply."""
     if isinstance(value, dict | list):
         if len(path) >= MAX_DEPTH:
             yield path, f"Must not be nested deeper than {MAX_DEPTH} levels."
@@ -51,13 +51,13 @@ def json_issues(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[
 
 
 def is_nested_too_deeply(value: dict[str, Any] | list[Any], levels: int = MAX_DEPTH) -> bool:
-    """Return whether objects and arrays are nested more than `levels` deep: the check of `json_issues`, but faster."""
+    """Return whether objects and arrays are nested deeper than `levels` levels. Faster than `json_issues`."""
     inner = value.values() if isinstance(value, dict) else value
     return levels == 0 or any(is_nested_too_deeply(each, levels - 1) for each in inner if isinstance(each, dict | list))
 
 
 def text_issues(text: str) -> Iterator[str]:
-    """Yield the reasons why PostgreSQL cannot store a string."""
+    """Yield a message for each reason why PostgreSQL cannot store a string."""
     if "\x00" in text:
         yield "Must not contain NUL."
     if SURROGATE.search(text):

@@ -1,7 +1,7 @@
-"""Lenient JSON parser for rejected requests, so that the schema can name the invalid field.
+"""Lenient JSON parser for invalid requests, so that the schema can name the invalid fields.
 
-NaN, Infinity, numbers out of range and lone surrogates, which `decode` rejects, become values. A text that is nested
-too deeply for the parser is cut at a depth that the schema still rejects.
+The parser accepts values that are invalid in an event: NaN, Infinity, numbers out of range and lone surrogates. A text
+that is nested too deeply for the parser is cut at a depth that is still too deep for the schema.
 """
 
 import json
@@ -15,9 +15,10 @@ from api.decoding.event_schema import MAX_DEPTH
 
 #: Nesting depth at which a text is cut; greater than the depth of any valid batch (an event in an array in an object).
 PARSED_DEPTH = MAX_DEPTH + 8
-MAX_DIGITS = 4_300  # Maximum length of an integer; the sign counts as a digit, as in the fast decoder.
+MAX_DIGITS = 4_300  # maximum length of an integer; the sign counts as a digit, as in the fast decoder
 
-# An unterminated string matches up to the end of the text: a search from each of its quotes would take quadratic time.
+# An unterminated string matches up to the end of the text: otherwise the search would start again at each quote in the
+# string and take quadratic time.
 TOKEN = re.compile(r'"[^"\\]*+(?:\\.?[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 
 
@@ -93,7 +94,7 @@ def _pruned(text: str) -> str:
 
 
 def _shallow_parts(text: str) -> Iterator[str]:
-    """Yield the parts of a JSON text above `PARSED_DEPTH`, with 0 in place of each deeper value."""
+    """Yield the parts of a JSON text, with 0 in place of each value that is nested `PARSED_DEPTH` deep."""
     depth = start = 0
     for token in TOKEN.finditer(text):
         if token[0] in "[{":

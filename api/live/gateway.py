@@ -29,9 +29,9 @@ PING_SECONDS = 30.0
 #: Maximum number of frames in the queue of one client; a client that exceeds it is disconnected.
 CLIENT_FRAMES = 100
 MAX_CLIENTS = 1_000
-#: Maximum size of a message from a client: enough for control frames, because other messages are ignored.
+#: Maximum size of a message from a client. Control frames are smaller, and other messages are ignored.
 MAX_CLIENT_BYTES = 1_024
-#: Time without a message from Redis after which Redis is pinged; after the same time again the subscription is lost.
+#: Time without a message after which Redis is pinged. Without a response in the same time, the subscription is lost.
 REDIS_SILENCE_SECONDS = 5.0
 #: First and maximum pause between two attempts to subscribe.
 FIRST_PAUSE_SECONDS = 0.2
@@ -82,7 +82,7 @@ class Gateway:
 
     @contextlib.asynccontextmanager
     async def listening(self, host: str, port: int) -> AsyncIterator[Server]:
-        """Accept clients and stay subscribed during the block; close the connections with code 1001 at its end."""
+        """Accept clients and stay subscribed during the block, then close the connections with code 1001."""
         server = await serve(
             self._serve_client,
             host,
@@ -150,7 +150,7 @@ class Gateway:
             await asyncio.sleep(backoff_seconds(failures, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS))
 
     async def _forward(self) -> None:
-        """Forward frames until the subscription is lost. Raises `redis.RedisError` or `OSError` then."""
+        """Forward frames to the clients. Raises `redis.RedisError` or `OSError` when the subscription is lost."""
         silence = self._redis_silence_seconds
         redis_client = redis.asyncio.Redis.from_url(
             self._redis_url,
@@ -181,6 +181,6 @@ class Gateway:
 
 
 def _is_same_origin(request: Request) -> bool:
-    """Return whether `Origin` is absent or matches `Host`, because browsers let a page of any host open a WebSocket."""
+    """Return whether `Origin` is absent or matches `Host`: browsers allow a page of any host to open a WebSocket."""
     origin = request.headers.get("Origin")
     return origin is None or urlsplit(origin).hostname == urlsplit(f"//{request.headers.get('Host', '')}").hostname

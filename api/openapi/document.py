@@ -89,7 +89,7 @@ def _path_parameters(path: str) -> list[dict[str, Any]]:
 
 
 def _schema_name(schema: type[Schema] | Schema) -> str:
-    """Return the name of a request schema: for `RuleSchema`, RuleInput or, if all fields are optional, RulePatch."""
+    """Return the name of a request schema: `RuleInput` for `RuleSchema`, `RulePatch` if all fields are optional."""
     kind = schema if isinstance(schema, type) else type(schema)
     partial = isinstance(schema, Schema) and schema.partial
     return kind.__name__.removesuffix("Schema") + ("Patch" if partial else "Input")

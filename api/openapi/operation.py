@@ -1,4 +1,4 @@
-"""OpenAPI descriptions of operations, which each resource contains, and routes."""
+"""Routes, and the OpenAPI descriptions of their operations."""
 
 import re
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ class Operation:
     """Description of one method of one path.
 
     summary: one sentence, without a full stop.
-    answer: JSON schema of the body of a successful response; None if it has no body.
+    answer: JSON schema of the body of a successful response; None if the response has no body.
     status: HTTP status of a successful response.
     query: schema that checks the query string.
     body: schema of the request body, by media type.
@@ -43,8 +43,8 @@ class Resource:
 
     operations: operation by name of the responder, such as `on_get` or, with a suffix, `on_get_one`.
     schemas: JSON schemas of responses by name, for `ref`.
-    needs_database: whether requests need a connection to PostgreSQL, or the methods that do.
-    routine: whether successful requests are logged at level debug, as all GET requests are; or the methods for which.
+    needs_database: HTTP methods whose requests need a connection to PostgreSQL; True for all methods, False for none.
+    routine: HTTP methods, besides GET, whose successful requests are logged at level debug; or True or False.
     """
 
     operations: ClassVar[Mapping[str, Operation]]
@@ -67,21 +67,24 @@ class Route(NamedTuple):
 
 
 def mount(path: str, resource: Resource, **subpaths: str) -> list[Route]:
-    """Return the routes of a resource: `path` and each subpath, whose name is the suffix of its responders."""
+    """Return the routes of a resource: `path`, and `path` followed by each subpath.
+
+    The name of a subpath is the suffix of its responders.
+    """
     return [Route(path, resource), *(Route(path + subpath, resource, suffix) for suffix, subpath in subpaths.items())]
 
 
 def listing(summary: str, name: str, query: type[Schema], *failures: int) -> Operation:
-    """Return the description of a paged list of rows with the schema `name`."""
+    """Return the description of an operation that lists rows with the schema `name` in pages."""
     return Operation(summary, page_of(name), query=query, failures=tuple(sorted((400, 503, *failures))))
 
 
 def reading(summary: str, name: str) -> Operation:
-    """Return the description of reading one row with the schema `name`."""
+    """Return the description of an operation that reads one row with the schema `name`."""
     return Operation(summary, ref(name), failures=(400, 404, 503))
 
 
 def writing(summary: str, name: str, body: Body, example: Any, *failures: int, status: int = 200) -> Operation:
-    """Return the description of a request with a JSON body whose response is a row with the schema `name`."""
+    """Return the description of an operation that writes a row from a JSON body and returns it in the schema `name`."""
     failures = tuple(sorted((400, 413, 415, 503, *failures)))
     return Operation(summary, ref(name), status, body={JSON: body}, example=example, failures=failures)

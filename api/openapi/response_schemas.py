@@ -29,7 +29,7 @@ COLUMNS: dict[type[peewee.Field], JsonSchema] = {
 
 
 def object_of(properties: Mapping[str, JsonSchema]) -> JsonSchema:
-    """Return the schema of an object in which all of these properties are required."""
+    """Return the schema of an object whose `properties` are all required."""
     return {"type": "object", "properties": dict(properties), "required": list(properties)}
 
 
@@ -39,7 +39,7 @@ def nullable(schema: JsonSchema) -> JsonSchema:
 
 
 def array(items: JsonSchema) -> JsonSchema:
-    """Return the schema of an array with these items."""
+    """Return the schema of an array whose items have the schema `items`."""
     return {"type": "array", "items": items}
 
 
@@ -59,7 +59,7 @@ def page_of(name: str) -> JsonSchema:
 
 
 def row(model: type[Row], hidden: Collection[str] = (), **more: JsonSchema) -> JsonSchema:
-    """Return the schema of a row: the columns of the table without the `hidden` ones, and the properties in `more`."""
+    """Return the schema of a row: the columns of the table except `hidden`, and the properties in `more`."""
     fields = {name: field for name, field in model._meta.fields.items() if name not in hidden}
     columns = {
         name: nullable(COLUMNS[type(field)]) if field.null else COLUMNS[type(field)] for name, field in fields.items()

@@ -1,1 +1,1 @@
-"""Resources of the HTTP API: one file for each, with its query schema and its OpenAPI operations."""
+"""Resources of the HTTP API. Each file contains a resource, its query schema and its OpenAPI operations."""

@@ -18,12 +18,12 @@ from models.delivery import Delivery
 NEWEST_FIRST = (Anomaly.detected_at, Anomaly.anomaly_id)
 FILTERS = {"rule_id": Anomaly.rule_id, "severity": Anomaly.severity, "event_id": Anomaly.event_id}
 
-#: Columns for deduplication, cooldowns and claims, which only workers use.
+#: Columns that responses omit, because only workers use them (for deduplication, cooldowns and claims).
 INTERNAL = {"dedupe_key", "series", "cooldown_anchor", "anomaly", "due_at"}
 
 
 class AnomalyQuery(Period):
-    """Query parameters of the list of anomalies."""
+    """Query parameters of `GET /api/v1/anomalies`."""
 
     rule_id = IdField()
     severity = fields.String(validate=validate.OneOf(SEVERITIES))
@@ -31,7 +31,7 @@ class AnomalyQuery(Period):
 
 
 class AnomaliesResource(Resource):
-    """`/api/v1/anomalies` and, with the deliveries, `/api/v1/anomalies/{anomaly_id}`."""
+    """`/api/v1/anomalies`, and `/api/v1/anomalies/{anomaly_id}` with the deliveries of the anomaly."""
 
     schemas = {
         "Anomaly": json_schema.row(Anomaly, INTERNAL),

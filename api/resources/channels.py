@@ -23,7 +23,8 @@ from notifiers.base import Notification, TryAgain, Undeliverable
 from notifiers.registry import KINDS, public_settings
 from rules.conditions.fields import StrictBoolean
 
-#: Limit of concurrent test sends, which wait for the channel and could be used to probe internal hosts (SSRF).
+#: Limit of concurrent channel tests: each occupies a request until the channel responds, and tests could be used to
+#: probe internal hosts (SSRF).
 CONCURRENT_TESTS = BoundedSemaphore(2)
 
 EXAMPLE = {
@@ -33,7 +34,7 @@ EXAMPLE = {
     "minimum_severity": "warning",
 }
 DELIVERED = json_schema.object_of({"status": json_schema.choice("delivered"), "receipt": json_schema.STRING})
-DELIVERED["properties"]["reference"] = json_schema.STRING | {"description": "id of the message at the provider, if any"}
+DELIVERED["properties"]["reference"] = json_schema.STRING | {"description": "id of the message at the provider"}
 
 
 class ChannelSchema(Schema):
@@ -49,7 +50,7 @@ class ChannelSchema(Schema):
 
     @post_load
     def check_settings(self, channel: dict[str, Any], **_: Any) -> dict[str, Any]:
-        """Check the settings with the schema of the kind of channel."""
+        """Validate the settings with the schema of the channel's kind. Raises `marshmallow.ValidationError`."""
         try:
             settings = KINDS[channel["kind"]].settings_schema().load(channel["settings"])
         except ValidationError as error:
@@ -58,7 +59,10 @@ class ChannelSchema(Schema):
 
 
 class ChannelsResource(crud.CrudResource):
-    """`/api/v1/channels`, `/api/v1/channels/{channel_id}` and its `/test`. Responses never contain a secret."""
+    """`/api/v1/channels`, `/api/v1/channels/{channel_id}` and `/api/v1/channels/{channel_id}/test`.
+
+    Responses never contain a secret.
+    """
 
     model = Channel
     schema = ChannelSchema()
@@ -78,7 +82,7 @@ class ChannelsResource(crud.CrudResource):
         return {**row.__data__, "settings": public_settings(row.kind, row.settings)}
 
     def completed(self, row: Channel, body: dict[str, Any]) -> dict[str, Any]:
-        """Replace masks with the stored secrets, so that clients can send back a channel unchanged."""
+        """Return the body with stored secrets in place of masks, so that clients can send a channel back unchanged."""
         settings = body.get("settings")
         if not isinstance(settings, dict) or body.get("kind") != row.kind:
             return body

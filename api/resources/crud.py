@@ -83,7 +83,7 @@ class CrudResource(Resource):
         return body
 
     def after_change(self) -> None:
-        """Publish a stored change to other processes."""
+        """Publish a stored change to other processes. Does nothing by default."""
 
     def warnings(self, row: Any) -> list[str]:  # noqa: ARG002 - for subclasses
         """Return warnings about a valid row, for the response to a write."""
@@ -102,7 +102,10 @@ class CrudResource(Resource):
         return problems.Problem(status, f"The {self._noun} was modified by another request")
 
     def _change(self, row: Any, body: dict[str, Any], req: falcon.Request) -> None:
-        """Store the next version of `row`. A 412 or 409 if the row has changed since, so that no change is lost."""
+        """Store the next version of `row`.
+
+        Raises `problems.Problem`: 412 or 409 if the row has changed since it was read, so that no change is lost.
+        """
         json_body.check_version(req, row.version)
         fields = self.validated(self.completed(row, body))
         with self._unique():
@@ -138,15 +141,15 @@ def operations(
 ) -> dict[str, Operation]:
     """Return the operations of a `CrudResource` whose rows have the schema `name`.
 
-    `failures`: additional HTTP statuses of a rejected write. `written`: schema of the response to a write, by default
-    the schema `name`.
+    `failures`: additional HTTP statuses of failed writes. `written`: schema of the response to a write, by default the
+    schema `name`.
     """
     noun, written = name.lower(), written or name
     changing = (404, 409, 412, *failures)
     return {
         "on_get": listing(f"List the {noun}s, newest first", name, Page),
         "on_post": writing(f"Create a {noun}", written, schema, example, 409, *failures, status=201),
-        "on_get_one": reading(f"Get a {noun}; its version is the ETag", name),
+        "on_get_one": reading(f"Get a {noun}; the ETag header contains its version", name),
         "on_put_one": writing(f"Replace a {noun}", written, schema, example, *changing),
         "on_patch_one": writing(
             f"Change some fields of a {noun}; nested objects are replaced completely",

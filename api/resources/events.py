@@ -26,7 +26,7 @@ IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
 
 
 class EventQuery(Period):
-    """Query parameters of the list of events."""
+    """Query parameters of `GET /api/v1/events`."""
 
     event_type = NameField()
     source = NameField()

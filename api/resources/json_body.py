@@ -1,4 +1,4 @@
-"""JSON objects in requests to create or change a row, and the check of `If-Match`."""
+"""Reading of the JSON object in a request to create or change a row, and the check of `If-Match`."""
 
 from itertools import islice
 from typing import Any
@@ -13,7 +13,11 @@ MAX_BYTES = 64 * 1024
 
 
 def read(req: falcon.Request) -> dict[str, Any]:
-    """Return the JSON object of a request. Raises `problems.Problem`: 415, 413, or 400 with an error for each field."""
+    """Return the JSON object of a request.
+
+    Raises `problems.Problem`: 400 with an error for each invalid field, 415 for another media type, and the problems of
+    `body.read_json`.
+    """
     if (req.content_type or "").partition(";")[0].strip().lower() != falcon.MEDIA_JSON:
         accepted = {"Accept": falcon.MEDIA_JSON}
         raise problems.unsupported("Content-Type", f"Must be {falcon.MEDIA_JSON}.", accepted)
@@ -27,6 +31,6 @@ def read(req: falcon.Request) -> dict[str, Any]:
 
 
 def check_version(req: falcon.Request, version: int) -> None:
-    """Raise a problem with status 412 if the request has an `If-Match` without this version of the row."""
+    """Raise a problem with status 412 if `If-Match` is present and contains neither `version` nor `*`."""
     if req.if_match is not None and not {"*", str(version)} & set(req.if_match):
         raise problems.Problem(412, f"If-Match does not match; the current version is {version}")

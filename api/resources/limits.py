@@ -1,4 +1,4 @@
-"""Resource of the limits of ingest requests, from which clients can choose the size of their batches."""
+"""Resource of the limits of ingest requests, so that clients can choose the size of their batches."""
 
 import falcon
 

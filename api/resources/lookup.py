@@ -16,7 +16,7 @@ R = TypeVar("R", bound=Row)
 def find(model: type[R], path: Mapping[str, str]) -> R:
     """Return the row whose id is the only variable of `path`, for example `{"rule_id": "…"}`.
 
-    Raises `problems.Problem`: 400, which names the variable, if the id is not a UUID; 404 if the row does not exist.
+    Raises `problems.Problem`: 400 with the name of the variable if the id is not a UUID, 404 if the row does not exist.
     """
     row = model.get_or_none(model._meta.primary_key == parse_id(path))
     if row is None:
@@ -27,7 +27,8 @@ def find(model: type[R], path: Mapping[str, str]) -> R:
 def parse_id(path: Mapping[str, str]) -> UUID:
     """Return the id that is the only variable of `path`.
 
-    Raises `problems.Problem`: 400, which names the variable, if the id is not a UUID."""
+    Raises `problems.Problem`: 400 with the name of the variable if the id is not a UUID.
+    """
     ((name, text),) = path.items()
     try:
         return msgspec.convert(text, UUID)
@@ -36,5 +37,5 @@ def parse_id(path: Mapping[str, str]) -> UUID:
 
 
 def not_found(name: str) -> problems.Problem:
-    """Return a problem with status 404: `noun` not found."""
+    """Return a problem with status 404, such as "Rule not found" for the model `name` Rule."""
     return problems.Problem(HTTPStatus.NOT_FOUND, f"{name} not found")

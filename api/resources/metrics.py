@@ -11,7 +11,7 @@ from api.resources.query_params import Query, QueryInteger
 from models.base import now
 from models.event import Event
 
-#: Maximum number of types or sources in a response: events may have millions of them.
+#: Maximum number of types or sources in a response, because events may have millions of different values.
 MAX_GROUPS = 1_000
 
 
@@ -27,7 +27,7 @@ class MetricsQuery(Query):
 
 
 class MetricsResource(Resource):
-    """`GET /api/v1/metrics`: the `MAX_GROUPS` largest event counts by type or source."""
+    """`GET /api/v1/metrics`: the number of events of the `MAX_GROUPS` most frequent types or sources."""
 
     schemas = {
         "Metrics": json_schema.object_of(

@@ -1,7 +1,7 @@
 """Pages of a list, newest first, selected by offset or by the cursor of the previous page.
 
-A cursor contains the sort key of the last row of a page. The cost of a page after a cursor does not depend on its
-depth, and new rows do not shift the page (keyset pagination, https://use-the-index-luke.com/no-offset).
+A cursor contains the sort key of the last row of a page. The cost of a page after a cursor does not depend on the
+depth of the page, and new rows do not shift the page (keyset pagination, https://use-the-index-luke.com/no-offset).
 """
 
 import base64
@@ -28,7 +28,7 @@ def page(
 
     `order` is the sort key, descending; `from` and `to` apply to its first field, a time. `public` returns the public
     fields of a row. `filters` maps each query parameter to the field that is compared with its value. `count` is the
-    number of rows in the page, because counting all matching rows could read millions.
+    number of rows in the page, because counting all matching rows could take too long.
     """
     limit, offset = query["limit"], query["offset"]
     # One row more than requested shows whether there is a next page.
@@ -42,7 +42,7 @@ def page(
 
 
 def matching(query: Mapping[str, Any], order: Order, filters: Filters) -> peewee.ModelSelect:
-    """Return the query for the matching rows after the cursor, if any."""
+    """Return the SQL query for the rows that match `query`; with a cursor, only the rows after the cursor."""
     time = order[0]
     rows: peewee.ModelSelect = time.model.select().order_by(*(field.desc() for field in order))
     for name, field in filters.items():

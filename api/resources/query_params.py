@@ -1,4 +1,4 @@
-"""Query parameters of several lists. The schemas validate a query string and describe it in the OpenAPI document.
+"""Schemas of the query parameters of several lists, for validation and for the OpenAPI document.
 
 Unknown parameters are ignored, so that clients can send parameters of other versions.
 """

@@ -50,7 +50,10 @@ WARNINGS = json_schema.array(json_schema.STRING) | {
 
 
 class RulesResource(crud.CrudResource):
-    """`/api/v1/rules`, `/api/v1/rules/{rule_id}` and its `/versions`. Changes are published to the workers."""
+    """`/api/v1/rules`, `/api/v1/rules/{rule_id}` and `/api/v1/rules/{rule_id}/versions`.
+
+    Changes are published to the workers.
+    """
 
     model = Rule
     schema = RuleSchema()
@@ -89,7 +92,11 @@ class RulesResource(crud.CrudResource):
         return columns | {"status": row.status, "status_reason": row.error}
 
     def validated(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields of a rule. Raises a problem with status 422 if a valid rule has too many filter values."""
+        """Return the fields of a rule.
+
+        Raises `problems.Problem` with status 422 if the only errors are filters with too many values, otherwise
+        `marshmallow.ValidationError`.
+        """
         try:
             return super().validated(body)
         except ValidationError as error:

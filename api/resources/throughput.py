@@ -1,4 +1,4 @@
-"""Resource of the throughput of each minute, which the scheduler computes."""
+"""Resource of the throughput per minute, as computed by the scheduler."""
 
 import falcon
 

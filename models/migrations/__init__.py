@@ -1,4 +1,4 @@
-"""Migrations of the database schema: numbered files in this folder, run by one process at a time."""
+"""Migrations of the database schema. Each migration is a numbered file in this folder."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,18 +10,21 @@ from playhouse.migrations import Migration, Runner
 
 from models.database import configure, connection, database
 
-#: Key of the advisory lock that a migrating process holds. It must be the same in all versions.
+#: Key of the advisory lock that a migrating process holds. The key must be the same in all versions.
 ADVISORY_LOCK = 7_307_309_101
 
 
 def up() -> list[str]:
-    """Apply the pending migrations and return their names. Wait until no other process is migrating."""
+    """Wait until no other process is migrating; then apply the pending migrations and return their names."""
     with _locked() as runner:
         return list(runner.up())
 
 
 def down(target: str | None = None) -> list[str]:
-    """Revert the newest migration, or all from the newest back to and including `target`, and return their names."""
+    """Revert the newest migration or, with `target`, every migration from the newest to `target` inclusive.
+
+    Return the names of the reverted migrations.
+    """
     with _locked() as runner:
         return list(runner.down(target))
 
@@ -52,7 +55,7 @@ def _runner() -> Runner:
 
 @contextmanager
 def _locked() -> Iterator[Runner]:
-    """Yield the runner of the migrations while holding the lock of migrating processes."""
+    """Hold the advisory lock of migrating processes during the block; yield the runner of the migrations."""
     with connection():
         database.execute_sql("SET statement_timeout = 0")  # waiting for the lock and migrating can take long
         database.execute_sql("SELECT pg_advisory_lock(%s)", (ADVISORY_LOCK,))

@@ -1,6 +1,6 @@
 """Interface of condition types. Stateless conditions evaluate single events, windowed conditions evaluate windows.
 
-`group_suffix` is the group as text at the end of the reason of a verdict, see `rules.verdict.format_group`.
+`group_suffix` is the text for the group at the end of a verdict's reason; see `rules.verdict.format_group`.
 """
 
 from abc import abstractmethod
@@ -26,7 +26,7 @@ class Stateless(Protocol):
 
 
 class Windowed(Protocol):
-    """A condition that evaluates the results of its `query` to a window, which all workers share."""
+    """A condition that evaluates the results of its `query`. The queried windows are shared by all workers."""
 
     @property
     def windowed(self) -> Literal[True]: ...
@@ -43,7 +43,7 @@ class Windowed(Protocol):
     def evaluate(self, result: WindowResult, group_suffix: str) -> Verdict: ...
 
     def selection(self, at: int, group: Mapping[str, Any]) -> Selection:
-        """Return the selection of the stored events behind the verdict for an event with the timestamp `at`.
+        """Return the selection of the stored events that caused the verdict for an event with the timestamp `at`.
 
         `at` is in microseconds since the Unix epoch.
         """
@@ -79,7 +79,10 @@ class ConditionSchema(Schema):
         return form(value)
 
     def _default(self, name: str) -> Any:
-        """Return the canonical form of a field's default, or `missing`, which equals no value, if it is required."""
+        """Return the canonical form of the default of a field.
+
+        If the field is required, return `missing`, which equals no value.
+        """
         default = self.fields[name].load_default
         if default is missing:
             return missing

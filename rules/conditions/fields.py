@@ -13,10 +13,10 @@ from rules.scope import INDEX_COLUMNS, PATH, SCALARS, as_list, canonical_json, n
 PATH_ERROR = "Must be event_type, source, payload.<path> or metadata.<path>."
 FILTER_ERROR = "Must be a string, number, boolean or null, or a non-empty list of such values."
 COLUMN_FILTER_ERROR = "Must be a non-empty string or a non-empty list of such strings."
-#: Maximum number of events that a rule can count. A window keeps about four times as many events, so that a higher
-#: maximum could need too much memory in Redis.
+#: Maximum number of events that a rule can count. A window keeps about four times as many events, so a higher maximum
+#: could need too much memory in Redis.
 MAX_COUNT = 10_000
-#: Maximum number of values of one filter: the index of rules has an entry for each value.
+#: Maximum number of values of one filter, because the index of rules has an entry for each value.
 MAX_VALUES = 1_000
 TOO_MANY_VALUES_ERROR = f"Must have at most {MAX_VALUES} values."
 
@@ -29,7 +29,7 @@ class BoundedInteger(fields.Integer):
 
 
 class StrictNumber(fields.Float):
-    """Field for a number, which keeps its type: an integer stays an integer."""
+    """Field for a number; an integer is not converted to a float."""
 
     def _validated(self, value: Any) -> float:
         if not isinstance(value, int | float):
@@ -48,7 +48,7 @@ class StrictBoolean(fields.Boolean):
 
 
 class EventPath(fields.String):
-    """Field for a path into an event."""
+    """Field for the path of a value in an event."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
         path = super()._deserialize(value, attr, data, **kwargs)
@@ -69,7 +69,7 @@ class GroupBy(fields.List[str]):
 
 
 class Filters(fields.Dict):
-    """Field for filters: a mapping from paths to the value, or the list of values, that matches."""
+    """Field for filters: a mapping from each path to a matching value or a list of matching values."""
 
     def __init__(self) -> None:
         super().__init__(load_default=dict)
@@ -85,7 +85,7 @@ class Filters(fields.Dict):
 
     @staticmethod
     def canonical(value: dict[str, Any]) -> dict[str, Any]:
-        """Return each filter as a sorted list of the distinct values, as JSON text."""
+        """Return, for each path, the sorted JSON texts of the distinct values."""
         texts = {path: {canonical_json(normalize(each)) for each in as_list(wanted)} for path, wanted in value.items()}
         return {path: sorted(wanted) for path, wanted in texts.items()}
 

@@ -32,7 +32,7 @@ class InvalidPayload:
 
 
 class RequiredFields(fields.Dict):
-    """Field for a mapping from event types to the paths that their payloads must have, in any order."""
+    """Field for a mapping from event types to required paths. The order of the paths has no meaning."""
 
     def __init__(self) -> None:
         path = validate.Regexp(r"[^.]+(\.[^.]+)*\Z", error="Must be a path in the payload, such as order.id.")

@@ -16,7 +16,7 @@ from rules.scope import Scope
 from rules.verdict import Selection, Verdict, format_count, format_number
 from rules.windows.queries import CountWithin, NthWithin, WindowResult
 
-#: Comparison of each operator, and its name in messages.
+#: Comparison function of each operator, and name of the comparison in messages.
 OPERATORS = {
     ">": (operator.gt, "more than"),
     ">=": (operator.ge, "at least"),

@@ -24,8 +24,8 @@ class ZScore:
 
     The baseline is the `query.baseline` buckets before the bucket of the event. The score is the standard score with
     the population mean and deviation of the baseline, as in W. A. Shewhart's control chart (Economic Control of
-    Quality of Manufactured Product, 1931). A deviation below one event counts as one event: otherwise the first
-    additional event after constant traffic would fire.
+    Quality of Manufactured Product, 1931). A deviation below one event counts as one event: otherwise the condition
+    would fire for the first additional event after constant traffic.
     """
 
     windowed: ClassVar[Literal[True]] = True
@@ -46,7 +46,7 @@ class ZScore:
         return Verdict(score >= self.threshold, reason, score, self.threshold, details)
 
     def selection(self, at: int, group: Mapping[str, Any]) -> Selection:
-        """Return the selection of the whole bucket. A bucket includes its start, but a selection excludes it."""
+        """Return the selection of the whole bucket. The bucket includes its start; the selection excludes `after`."""
         start = moment(at - at % self.query.size) - RESOLUTION
         return Selection(self.scope.equal(group), start, start + timedelta(seconds=self.bucket_seconds))
 

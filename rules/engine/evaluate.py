@@ -22,8 +22,8 @@ T = TypeVar("T")
 class Firing:
     """A rule that fires for a group because of the event `event_id`, which may be an event of an earlier batch.
 
-    `selection` describes the stored events behind the verdict; None means only the event `event_id`. `claim` starts
-    the cooldown of the group: the caller passes it to `Window.start_cooldowns` after it has recorded the anomaly.
+    `selection` describes the stored events that caused the verdict; None means only the event `event_id`. The caller
+    passes `claim` to `Window.start_cooldowns` after recording the anomaly, so that the cooldown of the group starts.
     """
 
     rule: Rule
@@ -67,7 +67,7 @@ def evaluate_batch(events: Sequence[Event], rules: RuleSet, window: Window) -> E
 
 
 class _Trigger(NamedTuple):
-    """A verdict that fires for an event. Its cooldown starts at `at`. Triggers are sorted by `at` and event id."""
+    """A verdict that fires for an event. The cooldown starts at `at`. Triggers are sorted by `at` and event id."""
 
     at: int
     event_id: str

@@ -7,8 +7,8 @@ from rules.verdict import format_count, format_group
 def explain(firing: Firing, count: int | None = None) -> str:
     """Return a message such as "High error rate: 6 events in 60 s, more than 5 (source=checkout)".
 
-    `count` is the number of stored events in the selection of the firing, or None. The message contains it if the
-    verdict itself has only a lower bound.
+    `count` is the number of stored events in the selection of the firing, or None. The message contains `count` if
+    the verdict contains only a lower bound.
     """
     verdict = firing.verdict
     limit = verdict.details.get("limit")

@@ -17,7 +17,7 @@ ANY_EVENT = (None, None)
 
 @dataclass(slots=True)
 class _IndexEntry:
-    """The rules of one index key. `filtered` has the rules with an `index_filter`, by its path and by its values."""
+    """The rules of one index key. `filtered`: rules with an `index_filter`, by path and value of the filter."""
 
     rules: list[Rule] = field(default_factory=list)
     filtered: dict[str, tuple[FieldFilter, dict[Any, list[Rule]]]] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class _IndexEntry:
 
 
 class RuleSet:
-    """Index of the rules in force. `size` is the number of its entries, at most 10,000 for each rule."""
+    """Index of the active rules. `size` is the number of index entries, at most 10,000 for each rule."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self.size = 0

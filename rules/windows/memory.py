@@ -19,7 +19,7 @@ from rules.windows.queries import (
 
 @dataclass(slots=True)
 class _Members:
-    """Members of a window: `order` has them in order of (time, id), `times` has the time of each id."""
+    """Members of a window. `order`: the (time, id) of each member, sorted. `times`: the time of each id."""
 
     order: list[tuple[int, str]] = field(default_factory=list)
     times: dict[str, int] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class _Members:
         return bisect_left(self.order, (at,))
 
     def trim(self, horizon: int, keep: int) -> None:
-        """Delete the members that are not newer than `horizon`, and all but the newest `keep`."""
+        """Delete the members at or before `horizon`, and the oldest members beyond `keep`."""
         old = max(self.before(horizon + 1), len(self.order) - keep)
         for _, member in self.order[:old]:
             del self.times[member]
@@ -122,7 +122,8 @@ def _completed(
     - 12 (rank 3): rank 1 has the time 3, which is greater than 12 - 10. Without the new member, the rank of 12 was 2,
       and rank 0 has the time 1, which is not greater than 12 - 10. Therefore there is a result.
 
-    `new` is the number of new members up to the event, `expired` the number of these that are older than its window.
+    `new` is the number of new members up to the event, `expired` the number of these members that are older
+    than the window of the event.
     """
     new_ids = {member for _, member, _ in update.members}
     order, needed, width = window.order, query.needed, query.width

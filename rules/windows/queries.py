@@ -14,7 +14,7 @@ import msgspec
 
 from rules.event import SECOND
 
-#: Maximum time by which the timestamp of an event in a window may be after its arrival.
+#: Maximum time by which the timestamp of an event in a window may be later than the arrival of the event.
 CLOCK_SKEW_SECONDS = 60
 
 #: Time, event id, and the value that the condition gives to the event.
@@ -22,9 +22,11 @@ Member = tuple[int, str, float]
 
 
 class NthWithin(msgspec.Struct, array_like=True, frozen=True):
-    """Query for the events that end a run because of the new members: `needed` consecutive members within `width`.
+    """Query for the events that end a run because of the new members.
 
-    These events are new members, or later members that ended no run before. If a new member is already stored, it was
+    A run consists of `needed` consecutive members within `width`.
+
+    The events are new members, or later members that ended no run before. If a new member is already stored, it was
     redelivered, and the first worker may have crashed before it recorded the results. Then the query also returns the
     events that may have ended a run because of the first delivery. The query ignores values.
 
@@ -43,7 +45,7 @@ class NthWithin(msgspec.Struct, array_like=True, frozen=True):
 
 
 class CountWithin(msgspec.Struct, array_like=True, frozen=True):
-    """Query for the number of members in the `width` up to each new member, which is included. Ignores values.
+    """Query for the number of members within `width` up to and including each new member. The query ignores values.
 
     The number is exact up to `keep`. A window keeps the same members as for `NthWithin`.
     """
@@ -60,10 +62,10 @@ class CountWithin(msgspec.Struct, array_like=True, frozen=True):
 
 
 class BucketBaseline(msgspec.Struct, array_like=True, frozen=True):
-    """Query for the counts of the bucket of each new member and of the `baseline` buckets before it. Ignores values.
+    """Query for the number of members in the bucket of each new member and in the `baseline` earlier buckets.
 
-    `size` is the duration of a bucket. There is no result for the first `baseline` buckets of a window. The window
-    keeps the newest `keep` buckets, and deletes older buckets when it has more than twice as many.
+    The query ignores values. `size` is the duration of a bucket. There is no result for the first `baseline` buckets of
+    a window. When a window has more than twice `keep` buckets, the buckets older than the newest `keep` are deleted.
     """
 
     size: int
@@ -89,7 +91,7 @@ def members_kept(needed: int) -> int:
 class WindowUpdate(msgspec.Struct):
     """New members of one window, in order of (time, id).
 
-    `newest` is the latest time of these members; each time is limited to the time of arrival.
+    `newest` is the latest time of these members; a time after the arrival of its event counts as the time of arrival.
     """
 
     key: str
@@ -114,10 +116,10 @@ class WindowResult(msgspec.Struct, array_like=True, frozen=True):
 
 
 class CooldownClaim(msgspec.Struct, frozen=True):
-    """Request of events of one group, in order of (time, id), to start a cooldown at the time of each event.
+    """Request to start a cooldown at the time of each event of one group; `members` are in order of (time, id).
 
-    Of the stored starts, those that are `past` or more older than the last event, and all but the newest `keep`, are
-    deleted.
+    Starting the cooldowns also deletes stored starts that are at least `past` older than the last event, and keeps only
+    the newest `keep` starts.
     """
 
     key: str
@@ -137,11 +139,12 @@ class Window(Protocol):
     def check_cooldowns(self, claims: Sequence[CooldownClaim]) -> list[list[bool]]:
         """Return for each event of each claim whether it may start a cooldown.
 
-        It may if no other start, stored or of an earlier event of the claim, is less than one cooldown away. The call
-        stores nothing: if the worker crashes before it records the anomaly, no other anomaly is suppressed.
+        An event may start a cooldown if no other start, stored or of an earlier event of the claim, is less than one
+        cooldown away. The call stores nothing: if the worker crashes before it records the anomaly, no other anomaly is
+        suppressed.
         """
         ...
 
     def start_cooldowns(self, claims: Sequence[CooldownClaim]) -> None:
-        """Store the start of a cooldown for each event of the claims; must be called after its anomaly was recorded."""
+        """Store the start of a cooldown for each event of the claims. Call only after the anomalies were recorded."""
         ...
