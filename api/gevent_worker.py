@@ -74,7 +74,7 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn is untyped
 
 
 def _drain(body: Any) -> bool:
-    """Read and discard up to `MAX_DRAINED_BYTES` of an unread body; return whether its end was reached."""
+    """Read and discard up to `MAX_DRAINED_BYTES` of an unread body; return whether the end of the body was reached."""
     left = MAX_DRAINED_BYTES
     with suppress(OSError, ParseException, gevent.Timeout), gevent.Timeout(DRAIN_SECONDS):
         while left > 0:
@@ -111,7 +111,7 @@ def wait(connection: extensions.connection) -> None:
 
     Raises `psycopg2.OperationalError` if connecting takes too long: psycopg2's own timeout has no effect in a callback.
     """
-    # Imported here, not at the top: this module imports peewee, which must not be imported before gevent's patch.
+    # Imported here, not at the top: `models.database` imports peewee, which gevent's monkey patch must precede.
     from models.database import CONNECT_TIMEOUT_SECONDS
 
     connecting = connection.status == extensions.STATUS_SETUP

@@ -51,9 +51,9 @@ class RequestLog:
 
 
 class DatabaseConnection:
-    """Middleware that opens a connection to PostgreSQL for each request whose resource has `needs_database`.
+    """Middleware that opens a connection to PostgreSQL for each request that needs one (`Resource.needs_database`).
 
-    Requests to other resources never wait for PostgreSQL.
+    Other requests never wait for PostgreSQL.
     """
 
     def __init__(self) -> None:

@@ -61,7 +61,7 @@ class _Server(gunicorn.app.base.BaseApplication):  # type: ignore[misc] # gunico
             "graceful_timeout": GRACE_SECONDS,
             # One socket for each worker: with a shared socket, one worker could accept all connections.
             "reuse_port": hasattr(socket, "SO_REUSEPORT"),
-            "control_socket_disable": True,  # the socket would be shared by all installations of a user
+            "control_socket_disable": True,  # its socket would be shared by all installations of a user
             "logger_class": _Logger,
             "loglevel": "warning",  # the log event `api_ready` already reports the start
             "when_ready": self._ready,

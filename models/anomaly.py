@@ -1,4 +1,4 @@
-"""Anomalies: a rule fired for a group because of an event."""
+"""Anomalies. An anomaly records that a rule fired for one group because of one event."""
 
 from datetime import datetime, timedelta
 from typing import Any, Self

@@ -13,7 +13,7 @@ class DeadLetter(Row):
 
     `dead_letter_id`: id of the queue entry; for a conflicting duplicate, derived from its event id and digest.
     `queue_name`: queue from which the message was read; a replay returns it to this queue.
-    `actor_name`, `event_id`, `request_id`: read from the message; null if the message does not have them.
+    `actor_name`, `event_id`, `request_id`: read from the message; null if absent from the message.
     `attempts`: number of times that the message was processed. `error`, `traceback`: of the last failure.
     `message`: the Dramatiq message, byte for byte.
     `dead_lettered_at`: set from the clock of Redis by `finish.lua` or `recover.lua`; for a conflicting duplicate, set

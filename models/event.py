@@ -57,8 +57,8 @@ CONFLICTS = f"""
 class Conflict:
     """An event whose id is stored with other content.
 
-    `position` is its index in the batch, from 0. `stored` is the stored event as a JSON object. The digests are of
-    event_type, source, timestamp, payload and metadata: 16 hexadecimal digits of SHA-256.
+    `position` is the index of the event in the batch, from 0. `stored` is the stored event as a JSON object. Each digest
+    has 16 hexadecimal digits of the SHA-256 of event_type, source, timestamp, payload and metadata.
     """
 
     position: int
@@ -97,7 +97,7 @@ class Event(Row):
         """Insert events (JSON objects) together with their pending evaluations; return the number of new events.
 
         `pending_evaluations` maps the id of each bundle to the ids of its events. An event whose id is already stored
-        is ignored. Raises `peewee.DataError`, and stores nothing, if PostgreSQL rejects one of the events.
+        is ignored. Raises `peewee.DataError`, and stores nothing, if PostgreSQL cannot store one of the events.
         """
         pending_evaluations = pending_evaluations or {}
         ids = ["{" + ",".join(event_ids) + "}" for event_ids in pending_evaluations.values()]
@@ -114,7 +114,7 @@ class Event(Row):
 
     @classmethod
     def evaluable(cls, event_ids: Sequence[UUID]) -> list[Self]:
-        """Return the stored events with one of `event_ids`, except those with a dead letter of the evaluate queue."""
+        """Return the stored events with one of `event_ids`, except events with a dead letter of the evaluate queue."""
         dead = DeadLetter.select(DeadLetter.event_id).where(
             DeadLetter.event_id.in_(event_ids), DeadLetter.queue_name == "evaluate"
         )

@@ -68,7 +68,7 @@ class Rule(Row):
 
     @classmethod
     def add(cls, **fields: Any) -> Self:
-        """Store a new rule. Raises `peewee.IntegrityError` if another rule has its key."""
+        """Store a new rule. Raises `peewee.IntegrityError` if another rule has the same key."""
         with database.atomic():
             _lock_rulebook()
             rule = cls.create(**fields)

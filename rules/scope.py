@@ -130,7 +130,7 @@ def normalize(value: Any) -> Any:
 
 
 def _comparable(value: Any) -> Any:
-    """Return an object for comparison by JSON value: in Python, True equals 1.
+    """Return an object that equals another only if the JSON values are equal: in Python, True equals 1.
 
     Return None for an object or array, which equals no value of a filter.
     """

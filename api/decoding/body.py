@@ -33,8 +33,8 @@ class Stream(Protocol):
 def read(req: falcon.Request, max_bytes: int) -> bytes:
     """Return the decompressed body of a request.
 
-    Raises `problems.Problem`: 413 above `max_bytes`, 415 for an encoding other than gzip, 400 for an incomplete or
-    damaged body, 408 for a body that arrives too slowly.
+    Raises `problems.Problem`: 413 for more than `max_bytes`, 415 for an encoding other than gzip, 400 for an
+    incomplete or damaged body, 408 for a body that arrives too slowly.
     """
     declared = req.content_length
     if declared is not None and declared > max_bytes:
@@ -93,7 +93,7 @@ def _idle_timeout(req: falcon.Request) -> Iterator[None]:
         return
     connection.settimeout(IDLE_SECONDS)
     yield
-    connection.settimeout(None)  # kept after a failed read, for draining the rest of the body
+    connection.settimeout(None)  # a failed read leaves the timeout for draining the rest of the body
 
 
 def _decompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -146,7 +146,7 @@ def finalize(events: list[IncomingEvent], idempotency_key: str | None) -> ValidE
 def derived_id(idempotency_key: str, index: int, event: IncomingEvent) -> UUID:
     """Return a UUIDv5 of the key, the index in the body and a digest of the event.
 
-    A repeated request gets the same ids. Another event with the same key gets another id, so that it is stored too.
+    A repeated request gets the same ids. Another event with the same key gets another id, so that both are stored.
     If requests are authenticated in the future, the UUID must also depend on the client.
     """
     digest = blake2b(_encode_canonical(event), digest_size=16).hexdigest()  # `event_id` is not set yet

@@ -48,7 +48,7 @@ def parse(text: bytes, location: str = "") -> Any:
 
 
 def parse_single(body: bytes) -> list[Any]:
-    """Return a list with the value of the body. Raises `problems.Problem` if the body is not JSON."""
+    """Return a list with the JSON value of the body. Raises `problems.Problem` if the body is not JSON."""
     return [_well_formed(parse(body))]
 
 
@@ -69,7 +69,7 @@ def parse_batch(body: bytes) -> list[Any]:
 
 
 def parse_lines(body: bytes) -> Iterator[Any]:
-    """Yield the value of each line that is not empty, or `Malformed`."""
+    """Yield the JSON value, or `Malformed`, of each line that is not blank."""
     for number, line in enumerate(body.split(b"\n"), start=1):
         if line.strip():
             yield parse(line, f" of line {number}")

@@ -1,7 +1,7 @@
 """Live gateway: a process that forwards anomalies from Redis Pub/Sub to every open WebSocket.
 
 The gateway is separate from the API, so that open dashboards do not slow down ingest. Frames are not stored: a client
-that was disconnected must read `GET /anomalies`.
+that was disconnected reads the missed anomalies with `GET /api/v1/anomalies`.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from eventpulse.settings import Settings
 from notifiers.live import LIVE_CHANNEL
 
 PING_SECONDS = 30.0
-#: Maximum number of frames in the queue of one client; a client that exceeds it is disconnected.
+#: Maximum number of frames in the queue of one client; a client with more frames is disconnected.
 CLIENT_FRAMES = 100
 MAX_CLIENTS = 1_000
 #: Maximum size of a message from a client. Control frames are smaller, and other messages are ignored.
@@ -156,7 +156,7 @@ class Gateway:
             self._redis_url,
             socket_timeout=silence,
             socket_connect_timeout=silence,
-            retry=Retry(NoBackoff(), 0),  # with its own retries, redis-py would hide that the subscription is lost
+            retry=Retry(NoBackoff(), 0),  # retries by redis-py would hide that the subscription is lost
         )
         async with redis_client, redis_client.pubsub() as subscription:
             await subscription.subscribe(LIVE_CHANNEL)
@@ -176,7 +176,7 @@ class Gateway:
                 elif message["type"] == "message":
                     for client in self.clients:
                         client.enqueue(message["data"])
-                    # redis-py returns the messages of a burst without yielding, so let other tasks send frames.
+                    # redis-py returns the messages of a burst without yielding to the event loop: let other tasks send.
                     await asyncio.sleep(0)
 
 

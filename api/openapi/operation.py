@@ -44,7 +44,7 @@ class Resource:
     operations: operation by name of the responder, such as `on_get` or, with a suffix, `on_get_one`.
     schemas: JSON schemas of responses by name, for `ref`.
     needs_database: HTTP methods whose requests need a connection to PostgreSQL; True for all methods, False for none.
-    routine: HTTP methods, besides GET, whose successful requests are logged at level debug; or True or False.
+    routine: HTTP methods, besides GET, whose successful requests are logged at level debug; True for all methods.
     """
 
     operations: ClassVar[Mapping[str, Operation]]

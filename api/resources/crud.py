@@ -25,7 +25,7 @@ class CrudResource(Resource):
 
     The `ETag` of a row is its version. A change with `If-Match` requires that version.
 
-    model: table with `version`, `change(**fields)` and `remove()`; both return False if the version has changed.
+    model: table with `version`, `change(**fields)` and `remove()`; both methods return False if the version changed.
     schema: schema of the request body.
     read_only: fields that the server sets; they are ignored in requests, so that clients can send rows back unchanged.
     newest_first: sort key of the list, descending.

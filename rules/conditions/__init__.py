@@ -21,6 +21,6 @@ CONDITIONS: dict[str, type[ConditionSchema]] = {
 
 
 def warnings(condition: Mapping[str, Any]) -> list[str]:
-    """Return warnings about a condition, for administrators; none if this version does not support its type."""
+    """Return warnings about a condition, for administrators; no warnings if the type is unsupported."""
     schema = CONDITIONS.get(str(condition.get("type")))
     return schema().warnings(condition) if schema else []

@@ -34,9 +34,9 @@ class Threshold:
     """Condition that compares the number of events in the window of an event with the limit `value`.
 
     The window of an event contains the events of its group in the `window_seconds` up to its timestamp.
-    With > and >=, the condition fires for the same events in any order of arrival. With the other operators, it is
-    evaluated only when an event arrives, and counts only the events that have arrived: it can fire for the first
-    events of a group, and it cannot fire while no event arrives.
+    With > and >=, the condition fires for the same events in any order of arrival. With the other operators, the
+    condition is evaluated only when an event arrives, and counts only the events that have arrived. Therefore it can
+    fire for the first events of a group, and does not fire while no event arrives.
     """
 
     windowed: ClassVar[Literal[True]] = True

@@ -13,7 +13,7 @@ from rules.scope import canonical_json
 from rules.verdict import Selection, Verdict, format_group
 from rules.windows.queries import CooldownClaim, Member, Window, WindowResult, WindowUpdate
 
-MAX_REASON_CHARACTERS = 300  # in the reason of a fault
+MAX_REASON_CHARACTERS = 300  # maximum length of the reason of a fault
 
 T = TypeVar("T")
 

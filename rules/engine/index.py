@@ -23,7 +23,7 @@ class _IndexEntry:
     filtered: dict[str, tuple[FieldFilter, dict[Any, list[Rule]]]] = field(default_factory=dict)
 
     def add(self, rule: Rule) -> int:
-        """Add a rule; return the number of lists that it was added to."""
+        """Add a rule; return the number of new index entries."""
         index_filter = rule.condition.scope.index_filter
         if index_filter is None:
             self.rules.append(rule)

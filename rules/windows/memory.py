@@ -41,7 +41,7 @@ class _Members:
         return bisect_left(self.order, (at,))
 
     def trim(self, horizon: int, keep: int) -> None:
-        """Delete the members at or before `horizon`, and the oldest members beyond `keep`."""
+        """Delete the members at or before `horizon`; of the other members, keep only the newest `keep`."""
         old = max(self.before(horizon + 1), len(self.order) - keep)
         for _, member in self.order[:old]:
             del self.times[member]

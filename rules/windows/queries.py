@@ -101,7 +101,7 @@ class WindowUpdate(msgspec.Struct):
 
 
 class WindowResult(msgspec.Struct, array_like=True, frozen=True):
-    """Result of a query for one event. `position` is the index of its update, `at` the time of the event.
+    """Result of a query for one event. `position` is the index of the update, `at` the time of the event.
 
     `count` is the number of members in its window or bucket. `total` and `squares` are the sums of the counts and of
     the squared counts of the buckets in its baseline.
