@@ -10,7 +10,7 @@ from models.database import database
 
 
 def now() -> datetime:
-    """Return the current time with the time zone UTC; all times in the database have a time zone."""
+    """Return the current time in UTC, with a time zone."""
     return datetime.now(UTC)
 
 

@@ -57,8 +57,8 @@ CONFLICTS = f"""
 class Conflict:
     """An event whose id is stored with other content.
 
-    `position` is the index of the event in the batch, from 0. `stored` is the stored event as a JSON object. Each digest
-    has 16 hexadecimal digits of the SHA-256 of event_type, source, timestamp, payload and metadata.
+    `position` is the index of the event in the batch, from 0. `stored` is the stored event as a JSON object. A digest
+    is the first 16 hexadecimal digits of the SHA-256 of event_type, source, timestamp, payload and metadata.
     """
 
     position: int

@@ -96,7 +96,8 @@ SHARED_SCHEMAS: dict[str, JsonSchema] = {
             "limit": INTEGER,
             "offset": INTEGER,
             "count": INTEGER | {"description": "number of rows in this page"},
-            "next_cursor": nullable(STRING) | {"description": "`cursor` of the next page; null on the last page"},
+            "next_cursor": nullable(STRING)
+            | {"description": "value of `cursor` for the next page; null on the last page"},
         }
     ),
 }

@@ -34,7 +34,9 @@ EXAMPLE = {
     "minimum_severity": "warning",
 }
 DELIVERED = json_schema.object_of({"status": json_schema.choice("delivered"), "receipt": json_schema.STRING})
-DELIVERED["properties"]["reference"] = json_schema.STRING | {"description": "id of the message at the provider"}
+DELIVERED["properties"]["reference"] = json_schema.STRING | {
+    "description": "id of the message at the provider; absent if the provider returned no id"
+}
 
 
 class ChannelSchema(Schema):

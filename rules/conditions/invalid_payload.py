@@ -1,4 +1,4 @@
-"""Condition type `invalid_payload`: required fields are missing from the payload."""
+"""Condition type `invalid_payload`: required fields are missing from the payload of an event."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
