@@ -119,8 +119,8 @@ def decode(body: bytes, body_format: BodyFormat, limits: Settings, idempotency_k
 def finalize(events: list[IncomingEvent], idempotency_key: str | None) -> ValidEvents:
     """Convert the timestamps to UTC, add missing ids and encode the events for the queue.
 
-    Raises `ValueError` for an event that only the schema can recognize as invalid: for deep nesting, NUL in a string,
-    and a year before 1970 or after 9999.
+    Raises `ValueError` for invalid events that the decoders accept: with nesting that is too deep, NUL in a string, or
+    a year before 1970 or after 9999.
     """
     suffix = b',"received_at":%b}' % _encode(datetime.now(UTC))
     ids: list[UUID] = []
