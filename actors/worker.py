@@ -54,7 +54,10 @@ def run(settings: ConnectedSettings) -> int:
 
 
 def _stop_on_signals() -> threading.Event:
-    """Return an event that SIGTERM and SIGINT set. A signal also limits the time until the process exits."""
+    """Return a `threading.Event` that SIGTERM and SIGINT set.
+
+    After a signal, the process exits within `FORCED_EXIT_SECONDS`.
+    """
     stop = threading.Event()
 
     def handle(*_: object) -> None:

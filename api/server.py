@@ -23,12 +23,13 @@ KEEPALIVE_SECONDS = 75  # longer than the timeout of reverse proxies, so that th
 def run(settings: ConnectedSettings) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code.
 
-    Raises `PortError` if the address is in use, and `PreflightError` if Redis fails a preflight check.
+    Raises `PortError` if this process cannot listen on the address, and `PreflightError` if Redis fails a preflight
+    check.
     """
     ports.ensure_free(settings.host, settings.port, "EVENTPULSE_PORT")
     # Only Redis is checked, because ingest does not need PostgreSQL.
     preflight.ensure(preflight.check_redis(settings.redis_url, settings.max_redis_memory_percent))
-    gunicorn.http.wsgi.SERVER = "EventPulse"  # the header `Server` must not name the server software
+    gunicorn.http.wsgi.SERVER = "EventPulse"  # the header `Server` must not reveal gunicorn
     try:
         _Server(settings).run()
     except SystemExit as end:  # raised by the parent process of gunicorn when it stops

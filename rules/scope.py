@@ -130,7 +130,7 @@ def normalize(value: Any) -> Any:
 
 
 def _comparable(value: Any) -> Any:
-    """Return an object that equals another only if the JSON values are equal: in Python, True equals 1.
+    """Return a key for comparing JSON values: unlike True and 1 in Python, true and 1 have different keys.
 
     Return None for an object or array, which equals no value of a filter.
     """

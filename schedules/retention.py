@@ -1,4 +1,4 @@
-"""Deletion of rows that are older than the retention settings, in small batches that do not delay other queries."""
+"""Deletion of rows that are older than their retention period, in small batches that do not delay other queries."""
 
 from datetime import timedelta
 

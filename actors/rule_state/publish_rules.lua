@@ -6,7 +6,7 @@
 --
 -- A restored database has a new epoch: its revision replaces any revision of another epoch, whatever its number.
 
-bypass_oom() -- a worker must be able to suspend a rule while Redis is full, because evaluation frees memory
+bypass_oom() -- a full Redis must not stop a suspension: evaluation, which frees memory, continues after it
 local published = redis.call('GET', KEYS[2]) or ''
 local epoch, number = string.match(published, '^(.*):(%d+)$')
 if epoch == ARGV[2] and tonumber(ARGV[3]) <= tonumber(number) then

@@ -11,7 +11,8 @@ from actors.transport.redis_broker import RedisBroker
 from eventpulse import __version__
 from eventpulse.redis_keys import KEY_PREFIX
 
-#: Hash of worker id -> JSON array of version and reasons by rule id. A worker that supports all rules has no field.
+#: Hash of worker id -> JSON array of the worker's EventPulse version and an object that maps rule ids to reasons.
+#: A worker that supports all rules has no field.
 REPORTS = f"{KEY_PREFIX}:rules.unsupported"
 
 

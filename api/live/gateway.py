@@ -181,6 +181,9 @@ class Gateway:
 
 
 def _is_same_origin(request: Request) -> bool:
-    """Return whether `Origin` is absent or matches `Host`: browsers allow a page of any host to open a WebSocket."""
+    """Return whether `Origin` is absent or has the host name of `Host`.
+
+    Browsers allow a page of any origin to open a WebSocket, so the gateway must reject other origins.
+    """
     origin = request.headers.get("Origin")
     return origin is None or urlsplit(origin).hostname == urlsplit(f"//{request.headers.get('Host', '')}").hostname

@@ -128,7 +128,7 @@ class CrudResource(Resource):
         try:
             yield
         except peewee.IntegrityError as error:
-            detail = f"Another {self._noun} has this {self.unique_field}"
+            detail = f"A {self._noun} with this {self.unique_field} already exists"
             raise problems.Problem(HTTPStatus.CONFLICT, detail) from error
 
     @property

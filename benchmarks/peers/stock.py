@@ -27,7 +27,7 @@ def declare(broker: RedisBroker) -> dramatiq.Actor[..., None]:
 
 
 def connect() -> None:
-    """Set the global broker. The Dramatiq command line calls this function."""
+    """Set the global broker and declare the actor on it, for the Dramatiq command line."""
     broker = RedisBroker(url=os.environ["REDIS_URL"])
     dramatiq.set_broker(broker)
     declare(broker)

@@ -71,7 +71,7 @@ def _reason(response: httpx.Response) -> str:
     """Return the status of a response, with the detail of a problem document or else with the reason phrase."""
     if response.headers.get("Content-Type") == "application/problem+json":
         return f"{response.status_code} {response.json()['detail']}"
-    return f"{response.status_code} {response.reason_phrase} (is this URL an EventPulse API?)"
+    return f"{response.status_code} {response.reason_phrase} (is this the URL of an EventPulse API?)"
 
 
 def _ensure_rule(client: httpx.Client) -> str:

@@ -45,7 +45,9 @@ class Positive(click.FloatRange):
 
 def url_option(command: C) -> C:
     """Add `--url`, the option of every command that sends requests to the API."""
-    return click.option("--url", type=ApiUrl(), help="URL of the API; the default is taken from the settings.")(command)
+    return click.option(
+        "--url", type=ApiUrl(), help="URL of the API. Default: the address in EVENTPULSE_HOST and EVENTPULSE_PORT."
+    )(command)
 
 
 def yes_option(command: C) -> C:

@@ -15,12 +15,12 @@ from eventpulse.settings import ConnectedSettings, Settings
 def up() -> int:
     """Run everything in this terminal: API, live gateway, workers and scheduler. Press Ctrl-C to stop.
 
-    Without REDIS_URL and DATABASE_URL, an embedded Redis and PostgreSQL are started, with their data in
-    EVENTPULSE_DATA_DIR. If `up` is killed, both servers keep running, and the next `up` uses them.
+    If REDIS_URL is unset, an embedded Redis is started; if DATABASE_URL is unset, an embedded PostgreSQL. Their data is
+    in EVENTPULSE_DATA_DIR. If `up` is killed, both servers keep running, and the next `up` uses them.
 
     PostgreSQL refuses to run as root. If `up` runs as root, PostgreSQL runs as the system user `pgserver`, which is
     created if it does not exist. This user needs access to the data, so the permission o+x is added to
-    EVENTPULSE_DATA_DIR and its parent folders. If the user cannot run the installed programs of PostgreSQL, the
+    EVENTPULSE_DATA_DIR and its parent folders. If `pgserver` cannot run the installed programs of PostgreSQL, the
     programs are copied to /var/lib/eventpulse. Each change is logged before it is made. Home folders, top-level folders
     and folders of other users are never changed.
     """

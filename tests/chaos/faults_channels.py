@@ -67,7 +67,8 @@ class ChannelFault:
 def record_delays(context: Context, healthy: Webhook, alerts: Mapping[str, ExpectedAlert]) -> float | None:
     """Record the times from anomalies to their alerts in the healthy channel; return their 95th percentile in seconds.
 
-    A missing alert counts with the time until now. `notes` also contains the times from the acceptance of the events.
+    A missing alert counts as received now. `context.notes` also gets the times from the acceptance of the events to
+    their alerts.
     """
     now, acked = time.time(), context.client.acked_at()
     monotonic_offset = now - time.monotonic()

@@ -1,4 +1,4 @@
-"""Table of the fault battery in docs/reliability.md, made from the records of runs.
+"""Table of the chaos tests in docs/reliability.md, made from the records of runs.
 
 cd tests && ../.venv/bin/python -m chaos.table ../docs/reliability.json [MORE.json …]
 """

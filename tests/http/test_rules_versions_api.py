@@ -51,7 +51,7 @@ def test_two_rules_cannot_have_the_same_key(client: TestClient) -> None:
         client.simulate_post("/api/v1/rules", json=RULE | {"key": "errors"}),
         client.simulate_patch(path(other), json={"key": "errors"}),
     ):
-        assert (answer.status_code, answer.json["detail"]) == (409, "Another rule has this key")
+        assert (answer.status_code, answer.json["detail"]) == (409, "A rule with this key already exists")
     assert client.simulate_get(path(other)).json == other
 
 

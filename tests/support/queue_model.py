@@ -120,7 +120,10 @@ class Model:
 
 
 def make_entries(queue: str, numbers: Sequence[int], largest: int) -> Iterator[tuple[str, bytes, Entry]]:
-    """Yield the id, the bytes and the model of each bundle of at most `largest` messages with these numbers."""
+    """Yield the id, the bytes and the model of each bundle.
+
+    There is one message for each of `numbers`, and a bundle has at most `largest` messages.
+    """
     bundles = make_bundles(queue, make_records([b'{"n":%d}' % number for number in numbers], {}), largest)
     for start, (entry_id, data) in zip(range(0, len(numbers), largest), bundles, strict=True):
         pieces = [(number,) for number in numbers[start : start + largest]]
