@@ -123,3 +123,23 @@ def test_a_purge_returns_how_many_dead_letters_it_deleted() -> None:
         add(dead_letter_id)
     assert dead_letters.purge(["a", "b", "c", "none"]) == 3
     assert dead_letters.count() == 0
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b'{"actor_name":"notify","args":["no","ids"],"options":{}}',
+        b'{"actor_name":"notify","args":[],"options":[]}',
+        b'{"actor_name":5,"args":[{"event_id":5}],"options":{"request_id":"a\\u0000b"}}',
+        b'{"actor_name":"persist","args":[{}],"options":{"request_id":"a\\u0000b","traceback":"\\u0000"}}',
+        b"[]",
+        b"[" * 100_000,
+        b"",
+    ],
+)
+def test_any_dead_letter_is_kept_and_does_not_block_the_others(pipeline: redis.Redis, message: bytes) -> None:
+    for name, data in (("strange", message), ("plain", msgspec.json.encode({"actor_name": "gone"}))):
+        pipeline.zadd("eventpulse:notify.XQ", {name: 1})
+        pipeline.hset("eventpulse:notify.XQ.msgs", name, data)
+    assert dead_letters.reconcile() == 2
+    assert {bytes(letter.message) for letter in dead_letters.list_(10)} >= {message}

@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 import dramatiq
-import msgspec
 import peewee
 import pytest
 import redis
@@ -238,23 +237,3 @@ def test_no_delivery_counts_as_lost_while_the_queue_is_behind(pipeline: redis.Re
     start_worker()
     until(lambda: idle(pipeline))
     assert the_delivery().receipt == "second"
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        b'{"actor_name":"notify","args":["no","ids"],"options":{}}',
-        b'{"actor_name":"notify","args":[],"options":[]}',
-        b'{"actor_name":5,"args":[{"event_id":5}],"options":{"request_id":"a\\u0000b"}}',
-        b'{"actor_name":"persist","args":[{}],"options":{"request_id":"a\\u0000b","traceback":"\\u0000"}}',
-        b"[]",
-        b"[" * 100_000,
-        b"",
-    ],
-)
-def test_any_dead_letter_is_kept_and_does_not_block_the_others(pipeline: redis.Redis, message: bytes) -> None:
-    for name, data in (("strange", message), ("plain", msgspec.json.encode({"actor_name": "gone"}))):
-        pipeline.zadd("eventpulse:notify.XQ", {name: 1})
-        pipeline.hset("eventpulse:notify.XQ.msgs", name, data)
-    assert dead_letters.reconcile() == 2
-    assert {bytes(letter.message) for letter in dead_letters.list_(10)} >= {message}
