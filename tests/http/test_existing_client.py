@@ -13,23 +13,10 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 import redis
+from support.http_rules import RULE
 from support.waiting import until
 
-RULE = {
-    "name": "High error rate",
-    "enabled": True,
-    "severity": "critical",
-    "window_seconds": 60,
-    "cooldown_seconds": 300,
-    "condition": {
-        "type": "threshold",
-        "metric": "count",
-        "filters": {"event_type": "error", "source": "payment_service"},
-        "group_by": ["source"],
-        "operator": ">",
-        "value": 2,
-    },
-}
+TWO_ERRORS = RULE | {"condition": RULE["condition"] | {"value": 2}}
 PAGINATION = {"limit", "offset", "count", "next_cursor"}
 
 
@@ -122,10 +109,10 @@ def test_a_batch_is_accepted_and_listed(client: httpx.Client, wrapped: bool) -> 
 
 
 def test_a_rule_is_stored_and_fires(client: httpx.Client) -> None:
-    created = client.post("/rules", json=RULE)
+    created = client.post("/rules", json=TWO_ERRORS)
     rule = created.json()
     assert created.status_code == 201
-    assert rule.keys() >= {*RULE, "rule_id", "version", "status", "created_at", "updated_at"}
+    assert rule.keys() >= {*TWO_ERRORS, "rule_id", "version", "status", "created_at", "updated_at"}
     assert (rule["version"], rule["status"]) == (1, "active")
     path = f"/rules/{rule['rule_id']}"
     assert client.get(path).json() == rule
@@ -141,7 +128,7 @@ def test_a_rule_is_stored_and_fires(client: httpx.Client) -> None:
     one = client.get(f"/anomalies/{anomaly['anomaly_id']}").json()
     assert one | anomaly == one
 
-    assert client.put(path, json=RULE | {"name": "Renamed"}).json()["version"] == 2
+    assert client.put(path, json=TWO_ERRORS | {"name": "Renamed"}).json()["version"] == 2
     assert client.patch(path, json={"enabled": False}).json()["status"] == "disabled"
     assert (client.delete(path).status_code, client.get(path).status_code) == (204, 404)
 
