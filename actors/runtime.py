@@ -11,7 +11,7 @@ from actors.transport.redis_broker import SOCKET_TIMEOUT_SECONDS
 from eventpulse.settings import ConnectedSettings
 from models import database
 from notifiers import registry
-from notifiers.base import Notifier
+from notifiers.base import Notifier, TryAgain
 from notifiers.http import HttpClient
 from notifiers.kind import NotifierContext
 
@@ -35,6 +35,15 @@ class Runtime:
     public_url: str
     limiter: ChannelLimiter
     rulebook: Rulebook
+
+    def notifier(self, kind: str) -> Notifier:
+        """Return the notifier of a channel kind.
+
+        Raises `TryAgain` for an unknown kind: a newer version may have created the channel, and its workers support it.
+        """
+        if kind not in self.notifiers:
+            raise TryAgain(f"this version does not support channels of the kind {kind}")
+        return self.notifiers[kind]
 
 
 _bound: Runtime | None = None

@@ -64,7 +64,7 @@ def send(claim: Claim) -> Receipt:
         raise Undeliverable("the channel is disabled")
     bound = runtime.current()
     notification = compose(claim.anomaly, bound.public_url, claim.runbook_url)
-    return bound.notifiers[channel.kind].send(notification, channel.settings)
+    return bound.notifier(channel.kind).send(notification, channel.settings)
 
 
 def retry(attempt: DeliveryAttempt, reason: str, pause_seconds: float) -> None:

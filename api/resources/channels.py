@@ -97,7 +97,7 @@ class ChannelsResource(crud.CrudResource):
         if not CONCURRENT_TESTS.acquire(blocking=False):
             raise problems.unavailable("Too many channel tests are running")
         try:
-            notifier = runtime.current().notifiers[channel.kind]
+            notifier = runtime.current().notifier(channel.kind)
             receipt = notifier.send(test_notification(channel), channel.settings)
         except TryAgain as failure:
             seconds = failure.after_seconds

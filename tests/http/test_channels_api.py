@@ -13,7 +13,7 @@ from support import fake_http_server
 from support.waiting import until
 
 from models.channel import Channel
-from models.database import database
+from models.database import connection, database
 from notifiers.live import LIVE_CHANNEL
 
 SECRET = "https://hooks.slack.com/services/T0/B0/secret"
@@ -229,3 +229,11 @@ def test_a_test_notification_to_the_live_channel_is_published(client: TestClient
 def test_a_test_notification_to_the_console_is_written(client: TestClient, capsys: pytest.CaptureFixture[str]) -> None:
     assert client.simulate_post("/api/v1/channels/00000000-0000-7000-8000-000000000001/test").status_code == 200
     assert "test of the channel console" in capsys.readouterr().out
+
+
+def test_a_test_of_a_channel_whose_kind_is_unknown_gets_502(client: TestClient) -> None:
+    with connection():
+        channel = Channel.create(name="newer", kind="pigeon")
+    response = client.simulate_post(f"/api/v1/channels/{channel.channel_id}/test")
+    detail = "this version does not support channels of the kind pigeon"
+    assert (response.status_code, response.json["detail"]) == (502, detail)
