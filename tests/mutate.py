@@ -29,7 +29,7 @@ TIMEOUT_SECONDS = 150
 
 
 class Mutant(NamedTuple):
-    """Guard, the change that disables the guard, and its tests: see `mutants.toml`."""
+    """Entry of `mutants.toml`: a guard, the change that disables the guard, and the tests of the guard."""
 
     guard: str
     path: str

@@ -19,7 +19,7 @@ from chaos.soak import soak
 
 SEED = 20261121
 SOAK_MINUTES = 0.15
-#: Faults and their numbers of injections. The fault with the longest recovery is the last.
+#: Faults and the number of injections of each. The last fault has the longest recovery.
 INJECTIONS = [(kill, 1), (drop_replies, 3), (undecodable, 1), (roll, 2), (kill_workers, 1)]
 
 

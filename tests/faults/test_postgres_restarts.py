@@ -55,7 +55,7 @@ def worker(server: Daemon, redis_url: str, redis_client: redis.Redis) -> Iterato
 
 
 def kill(server: Daemon) -> None:
-    """Kill all processes of the server: a remaining child could respond to its client."""
+    """Kill all processes of the server, because a remaining child process could still respond to its client."""
     for process in (psutil.Process(server.pid), *psutil.Process(server.pid).children()):
         process.kill()
     until(lambda: server.exit_status() is not None)

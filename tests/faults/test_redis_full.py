@@ -30,7 +30,7 @@ def client(tmp_path: Path, empty_database: str) -> Iterator[redis.Redis]:
 
 
 def fill(client: redis.Redis) -> None:
-    """Make Redis full: set `maxmemory` below the memory in use."""
+    """Make Redis full by setting `maxmemory` below the used memory."""
     client.config_set("maxmemory", client.info("memory")["used_memory"] - 100_000)
     with pytest.raises(redis.exceptions.OutOfMemoryError):
         client.set("more", 1)
@@ -63,7 +63,7 @@ def test_workers_empty_a_full_redis_and_ingest_accepts_events_again(client: redi
             return True
 
         used = client.info("memory")["used_memory"]
-        client.config_set("maxmemory", used * 2)  # the server itself uses most of this memory
+        client.config_set("maxmemory", used * 2)  # half of the limit is in use: ingest must accept events again
         until(is_accepted)
         until(lambda: idle(client))
     finally:
@@ -75,7 +75,7 @@ def test_workers_empty_a_full_redis_and_ingest_accepts_events_again(client: redi
 
 
 def test_an_idle_worker_keeps_its_consumers_in_a_full_redis(client: redis.Redis) -> None:
-    """A full Redis rejects the command that waits for messages, because the command can write."""
+    """A full Redis rejects the command with which a consumer waits for messages, because the command can write."""
     worker = dramatiq.Worker(broker, worker_threads=8, worker_timeout=50)
     fill(client)
     worker.start()

@@ -101,7 +101,7 @@ def test_workers_wait_while_redis_rejects_writes(
 
 @pytest.mark.usefixtures("server")
 def test_consumers_without_leases_are_not_kept_for_release(tmp_path: Path) -> None:
-    """Otherwise `unreleased_consumers` would grow: Dramatiq replaces a consumer every 3 s, for hours if writes fail."""
+    """Dramatiq replaces a consumer every 3 s while writes fail, so `unreleased_consumers` would grow without limit."""
     before = len(broker.unreleased_consumers)
     undo = require_a_replica(broker.client, tmp_path)
     for _ in range(5):

@@ -34,7 +34,7 @@ def declare_stage(broker: RedisBroker) -> None:
     def stage(*arguments: msgspec.Raw) -> None: ...
 
 
-def test_a_retry_that_meets_an_outage_is_not_lost(server: Daemon) -> None:
+def test_a_retry_during_an_outage_is_not_lost(server: Daemon) -> None:
     """In stock Dramatiq, the hook that enqueues the retry fails, and the message is acknowledged and lost."""
     broker = make_broker(server.url, max_retries=20)
     attempts: list[int] = []
@@ -54,7 +54,7 @@ def test_a_retry_that_meets_an_outage_is_not_lost(server: Daemon) -> None:
     try:
         until(lambda: attempts)
         server.start()
-        # Recover leases, as every worker does in production, until the heartbeat of the lost consumer has expired.
+        # Repeat the recovery, as every worker does, until the last heartbeat of the lost consumer is 3 s old.
         until(lambda: broker.recover(timeout_ms=3_000) and processed, 30)
         assert processed == [1]
         until(lambda: not broker.client.exists("eventpulse:stage.msgs"), 30)

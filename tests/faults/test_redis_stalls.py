@@ -21,7 +21,7 @@ MAX_SECONDS = 1.0
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Daemon]:
-    """Start a Redis server for the test, and resume the server at the end, so that it can stop."""
+    """Start a Redis server for the test. Resume the server after the test, because a suspended process cannot stop."""
     server = embedded.start_redis(tmp_path / "redis")
     yield server
     os.kill(server.pid, signal.SIGCONT)

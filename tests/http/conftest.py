@@ -1,4 +1,4 @@
-"""Fixtures for tests of the HTTP API, which runs in this process, or in gunicorn for tests of connections."""
+"""Fixtures for tests of the HTTP API. The API runs in this process, or in gunicorn for tests of connections."""
 
 from collections.abc import Iterator
 from typing import Any

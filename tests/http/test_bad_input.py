@@ -14,7 +14,7 @@ VALID = msgspec.json.encode(event())
 
 
 def raw(field: str, value: str) -> bytes:
-    """Return a valid event as JSON, but with the JSON text `value` as the value of `field`."""
+    """Return the JSON of a valid event in which the JSON text `value` replaces the value of `field`."""
     return msgspec.json.encode(event() | {field: msgspec.Raw(value.encode())})
 
 

@@ -49,7 +49,7 @@ OPERATIONS = {
     for method, operation in route.operations().items()
 }
 CHANNEL_TEST = "POST /api/v1/channels/{channel_id}/test"
-#: Names of the operations with a body or parameters. A request for any other operation is always valid.
+#: Names of the operations with a body or parameters. A request for any other operation cannot be invalid.
 WITH_INPUT = [name for name, operation in OPERATIONS.items() if operation.body or operation.query or "{" in name]
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 

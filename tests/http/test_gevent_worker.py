@@ -110,7 +110,7 @@ def test_a_connection_that_becomes_idle_during_shutdown_is_closed(redis_url: str
 
 
 def test_pipelined_requests_are_answered_in_order(api: Server) -> None:
-    """If the server did not skip the unread body of the first request, it would parse the body as the next request."""
+    """The server must skip the unread body of a rejected request; otherwise the body is parsed as the next request."""
     rejected = b"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
     alive = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     with api.connect() as connection:

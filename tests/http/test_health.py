@@ -19,7 +19,7 @@ from api.app import create_app
 
 
 @pytest.fixture
-def isolated_client(tmp_path: Path) -> TestClient:
+def client_without_servers(tmp_path: Path) -> TestClient:
     """Return a client of an API whose Redis and PostgreSQL are unavailable."""
     return TestClient(create_app(api_settings(f"unix://{tmp_path}/no.sock")))
 
@@ -55,12 +55,12 @@ def test_workers_are_degraded_when_an_event_waits_too_long(
     assert ingest_client.simulate_get("/api/v1/events/health").json["worker"] == "degraded"
 
 
-def test_without_redis_health_and_readiness_fail_but_liveness_does_not(isolated_client: TestClient) -> None:
-    health = isolated_client.simulate_get("/api/v1/events/health")
+def test_without_redis_health_and_readiness_fail_but_liveness_does_not(client_without_servers: TestClient) -> None:
+    health = client_without_servers.simulate_get("/api/v1/events/health")
     assert health.status_code == 503
     assert health.json == {"status": "unavailable", "redis": "unreachable", "worker": "unknown"}
-    assert isolated_client.simulate_get("/readyz").status_code == 503
-    assert isolated_client.simulate_get("/livez").status_code == 200
+    assert client_without_servers.simulate_get("/readyz").status_code == 503
+    assert client_without_servers.simulate_get("/livez").status_code == 200
 
 
 def test_ingest_is_ready_without_postgresql(ingest_client: TestClient) -> None:

@@ -27,7 +27,7 @@ def connection(server: Server) -> Iterator[HTTPConnection]:
 
 def post(connection: HTTPConnection, body: bytes | Iterable[bytes], **headers: str) -> tuple[int, Any]:
     sent = {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
-    # The server closes the connection while the client sends a body that is too large; the response is readable.
+    # The server closes the connection while the client sends a body that is too large; the response can still be read.
     with suppress(BrokenPipeError, ConnectionResetError):
         connection.request("POST", BATCH, body, sent)
     response = connection.getresponse()
@@ -51,7 +51,7 @@ def peak_bytes(pid: int) -> int:
     """Return the peak resident memory of a process in bytes; skip the test on systems other than Linux."""
     status = Path(f"/proc/{pid}/status")
     if not status.exists():
-        pytest.skip("the peak memory of a process is only known on Linux")
+        pytest.skip("the peak memory of a process is known only on Linux")
     (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024
 

@@ -25,7 +25,7 @@ from eventpulse.local import embedded
 from eventpulse.local.daemon import Daemon
 
 LARGE = "x" * 200_000
-BUFFERS = 20_000_000  # number of bytes that exceeds the socket buffers of a connection
+BUFFERS = 20_000_000  # bytes; more than the socket buffers of a connection can hold
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def test_a_page_of_minutes_is_read_from_an_index(filled: None, period: dict[str,
 
 
 def test_the_page_after_a_cursor_starts_in_the_index(filled: None) -> None:
-    """The cursor is a condition of the index scan, so that PostgreSQL does not read the rows of earlier pages."""
+    """The cursor must be a condition of the index scan; otherwise PostgreSQL reads the rows of all earlier pages."""
     middle = Anomaly.select().order_by(Anomaly.detected_at).offset(10_000).get()
     query = anomalies.AnomalyQuery().load({"severity": "info"}) | {"cursor": (middle.detected_at, middle.anomaly_id)}
     steps = plan(matching(query, anomalies.NEWEST_FIRST, anomalies.FILTERS).limit(51))

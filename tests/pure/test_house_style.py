@@ -1,4 +1,4 @@
-"""Tests of the word list check, in prose and in identifiers."""
+"""Tests of the word list check of prose and identifiers."""
 
 import pytest
 from house_style import findings

@@ -15,7 +15,7 @@ OTHER = "21 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw"
 
 
 def cgroups(root: Path, membership: str, mounts: list[str], limits: dict[str, str]) -> Cgroups:
-    """Write the files that describe the cgroups of a process below `root`, and return these cgroups.
+    """Write the files that describe the cgroups of a process, and return the cgroups. The files are below `root`.
 
     `membership` is the text of /proc/self/cgroup, `mounts` are lines of /proc/self/mountinfo, and `limits` maps paths
     below /sys/fs/cgroup to the texts of the files.

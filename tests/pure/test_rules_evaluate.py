@@ -192,7 +192,7 @@ def test_a_cooldown_suppresses_earlier_events_too() -> None:
 
 
 def test_a_firing_without_a_recorded_anomaly_starts_no_cooldown() -> None:
-    """The worker may have crashed before it recorded the anomaly; in this case a later event must fire."""
+    """The worker may have crashed before it recorded the anomaly; in this case the rule must fire for a later event."""
     window, cool = MemoryWindow(), rule(cooldown_seconds=100)
     assert decide([event(1), event(2), event(3)], window, cool).firings
     assert fired([event(4)], window, cool) == [4]

@@ -19,7 +19,7 @@ DRIFT: dict[str, Any] = {"type": "timestamp_drift", "max_drift_seconds": 30}
 ZSCORE: dict[str, Any] = {"type": "zscore", "bucket_seconds": 60, "baseline_buckets": 10, "threshold": 3}
 FILTERED = THRESHOLD | {"filters": {"event_type": ["error", "fatal"], "payload.code": 5}, "group_by": ["source"]}
 
-#: Conditions, windows in seconds, and the digests in their keys. A released digest must never change.
+#: Conditions, their windows in seconds, and the digests in their keys. A change of a digest would lose stored state.
 DIGESTS: list[tuple[dict[str, Any], int, str]] = [
     (THRESHOLD, 10, "a057ffbb7d55a384c64d4b04"),
     (THRESHOLD, 60, "1f3b7bc004b3cb114a1cbea5"),

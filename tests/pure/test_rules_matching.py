@@ -80,7 +80,7 @@ def test_the_index_narrows_rules_by_their_first_payload_or_metadata_filter() -> 
 
 @pytest.mark.parametrize("second", ["source", "payload.user"])
 def test_the_largest_rule_has_few_index_entries_and_matches_all_its_values(second: str) -> None:
-    """One entry for each combination of values would need gigabytes of memory and crash the worker."""
+    """An index entry for each combination of values would need gigabytes of memory and crash the worker."""
     types, others = ([f"{name}{number}" for number in range(1_000)] for name in ("type", "value"))
     started = process_time()
     largest = rule(ONE | {"filters": {"event_type": types, second: others}})

@@ -29,7 +29,10 @@ def broker(redis_url: str, redis_client: redis.Redis) -> RedisBroker:
 
 @pytest.fixture
 def start_worker() -> Iterator[StartWorker]:
-    """Return a function that starts a worker, by default for the actors of EventPulse. Stop workers after the test."""
+    """Return a function that starts a worker, by default for the actors of EventPulse.
+
+    The workers are stopped after the test.
+    """
     with ExitStack() as stack:
 
         def start(broker: RedisBroker = product_broker) -> dramatiq.Worker:

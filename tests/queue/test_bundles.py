@@ -99,7 +99,7 @@ def test_bytes_that_are_not_a_bundle_are_dead_lettered_unchanged(
     assert depth(broker, "stage") == 0
 
 
-def test_an_option_with_blanks_survives_a_split(broker: RedisBroker, start_worker: StartWorker) -> None:
+def test_an_option_with_blanks_is_kept_after_a_split(broker: RedisBroker, start_worker: StartWorker) -> None:
     declare_stage(broker, fails_for=1)
     accept(
         broker,

@@ -83,7 +83,7 @@ def test_a_replay_keeps_the_dead_letters_that_cannot_be_queued(pipeline: redis.R
 
 @pytest.mark.usefixtures("pipeline")
 def test_a_message_that_fails_again_during_its_replay_keeps_its_dead_letter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The replay must not delete the new dead letter, which has the same id as the replayed one."""
+    """The new dead letter has the same id as the replayed dead letter, and the replay must not delete it."""
     add("a")
     letter = {"dead_letter_id": "a", "queue_name": "persist", "error": "failed again", "message": b"{}"}
     workers: list[threading.Thread] = []
@@ -111,7 +111,7 @@ def test_a_message_that_fails_again_during_its_replay_keeps_its_dead_letter(monk
 @pytest.mark.usefixtures("pipeline")
 def test_a_replay_that_cannot_reach_redis_keeps_the_dead_letters(monkeypatch: pytest.MonkeyPatch) -> None:
     add("a")
-    monkeypatch.setattr(dead_letters.broker, "namespace", "\ud800")  # redis-py cannot encode such a key
+    monkeypatch.setattr(dead_letters.broker, "namespace", "\ud800")  # redis-py cannot encode this key
     with pytest.raises(UnicodeEncodeError):
         dead_letters.replay(["a"])
     assert dead_letters.count() == 1

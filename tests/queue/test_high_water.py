@@ -29,6 +29,6 @@ def test_messages_are_rejected_at_the_memory_limit(broker: RedisBroker) -> None:
     used = int(broker.client.info("memory")["used_memory"])
     with configured(broker.client, maxmemory=used * 10):
         assert accept(broker, 1) == 1
-    broker.client.delete("eventpulse:memory")  # result of the memory check, which is cached for a second
+    broker.client.delete("eventpulse:memory")  # the memory check caches its result in this key for a second
     with configured(broker.client, maxmemory=int(used * 1.2)):
         assert accept(broker, 1) == -2

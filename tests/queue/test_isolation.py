@@ -86,7 +86,7 @@ def test_an_isolated_id_without_a_message_is_removed(broker: RedisBroker) -> Non
 
 
 def test_only_the_message_that_crashes_its_workers_is_dead_lettered(broker: RedisBroker) -> None:
-    """Each worker that leases the message with the number 1 crashes."""
+    """Each worker that leases the message with the number 1 crashes; other workers acknowledge their batch."""
     declare_stage(broker)
     enqueue(broker, "stage", *number_arguments(0, 1, 2))
     processed, crashes = [], 0
@@ -102,7 +102,7 @@ def test_only_the_message_that_crashes_its_workers_is_dead_lettered(broker: Redi
             worker.ack(batch)
             worker.close()
     assert processed == [0, 2]
-    # Two crashes with the bundle, of which one is carried over to the message, and two with the message alone.
+    # The bundle crashes two workers. The message carries over one of these crashes, and crashes two more workers alone.
     assert crashes == 4
     (dead,) = broker.client.hvals("eventpulse:stage.XQ.msgs")
     assert msgspec.json.decode(dead)["args"] == [{"n": 1}]

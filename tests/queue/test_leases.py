@@ -44,7 +44,7 @@ def test_a_consumer_of_a_stopping_worker_leases_no_message_but_sends_heartbeats(
 
 
 def test_messages_of_a_crashed_worker_are_requeued_as_a_batch(broker: RedisBroker) -> None:
-    """A message rarely causes a crash, and to isolate a full batch after each crash would take too long."""
+    """Most crashes are not caused by a message, and processing the messages one at a time would be slow."""
     lease_numbers(broker, 3)
     assert broker.recover(timeout_ms=0) == (3, 0)
     batch = next(Consumer(broker, "stage", 100, 1, 50))
@@ -85,7 +85,7 @@ def test_a_message_with_three_crashes_is_dead_lettered(broker: RedisBroker) -> N
 
 
 def test_a_worker_that_lost_its_lease_settles_no_message(broker: RedisBroker) -> None:
-    """Another worker may process the messages now, so the first worker must not settle them or send its outbox."""
+    """Another worker may process the messages; the first worker must not settle them and must discard its outbox."""
 
     @dramatiq.actor(broker=broker, queue_name="next", actor_name="next")
     def follow_up() -> None: ...
@@ -138,7 +138,7 @@ def test_a_consumer_never_waits_without_a_timeout(broker: RedisBroker, monkeypat
 def test_a_message_whose_retry_was_not_enqueued_is_not_acknowledged(
     broker: RedisBroker, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Dramatiq only logs exceptions of middleware; it would acknowledge the message, which would then be lost."""
+    """Dramatiq only logs an exception of middleware and acknowledges the message, so the message would be lost."""
     failed = threading.Event()
 
     @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=10)

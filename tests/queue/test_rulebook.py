@@ -174,7 +174,7 @@ def test_a_rule_whose_compilation_raises_is_suspended_and_the_others_are_in_forc
 
 
 def test_a_suspension_is_published_to_a_full_redis(pipeline: redis.Redis) -> None:
-    """If the suspension failed, the worker could not continue the evaluation, which frees memory of Redis."""
+    """If the suspension failed, the worker could not continue the evaluation, and would free no memory of Redis."""
     row = rule()
     with configured(pipeline, maxmemory=1):
         rulebook.suspend(str(row.rule_id), row.version, "division by zero")

@@ -48,7 +48,7 @@ EXAMPLES: dict[type[WindowQuery], st.SearchStrategy[WindowQuery]] = {
 
 @st.composite
 def batches(draw: st.DrawFn, query: WindowQuery) -> list[list[WindowUpdate]]:
-    """Generate batches of updates of two windows. A repeated member has the same time and value each time."""
+    """Generate batches of updates of at most two windows. A repeated member has the same time and value each time."""
     times = draw(st.lists(st.integers(0, SPAN_SECONDS * SECOND), min_size=1, max_size=20))
     values = st.integers(1, 5) | st.floats(-5, 5)
     members: list[Member] = [(time, f"event-{number}", draw(values)) for number, time in enumerate(times)]

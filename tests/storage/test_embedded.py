@@ -19,7 +19,7 @@ from eventpulse.settings import Settings
 
 Start = Callable[[Path], Daemon]
 
-only_for_root = pytest.mark.skipif(os.geteuid() != 0, reason="only the PostgreSQL of root runs as another user")
+only_for_root = pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL runs as another user only if root starts it")
 
 
 @pytest.fixture

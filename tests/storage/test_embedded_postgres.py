@@ -13,7 +13,7 @@ import structlog
 from eventpulse.local import postgres
 from eventpulse.local.daemon import EmbeddedServerError, as_user
 
-only_for_root = pytest.mark.skipif(os.geteuid() != 0, reason="only the PostgreSQL of root runs as another user")
+only_for_root = pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL runs as another user only if root starts it")
 
 
 @pytest.fixture

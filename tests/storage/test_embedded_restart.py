@@ -203,7 +203,7 @@ def test_a_redis_that_loads_its_data_is_found_after_the_load(tmp_path: Path, ser
     with redis.Redis.from_url(first.url) as client:
         for number in range(300):
             client.set(f"key-{number}", os.urandom(40_000))
-        client.bgrewriteaof()  # `key-load-delay` delays the load of a snapshot; a rewrite writes a snapshot
+        client.bgrewriteaof()  # writes a snapshot: `key-load-delay` delays only the load of snapshots
         until(lambda: not client.info("persistence")["aof_rewrite_in_progress"])
     os.kill(first.pid, signal.SIGKILL)
     until(lambda: first.exit_status() is not None)

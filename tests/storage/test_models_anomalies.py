@@ -36,7 +36,7 @@ def record(dedupe_key: str = "rule:group:event", message: str = "6 errors in 60 
 
 @pytest.fixture
 def delivery(db: None) -> Delivery:
-    """Create a pending delivery of an anomaly to a channel."""
+    """Create and return a pending delivery of an anomaly to a channel."""
     channel = Channel.create(name="ops", kind="slack", minimum_severity="critical")
     (created,) = Delivery.create_missing(record(), [channel])
     return created
@@ -197,7 +197,7 @@ def test_a_rescheduled_delivery_is_not_overdue_before_its_time(delivery: Deliver
 
 @pytest.mark.usefixtures("db", "database_url")
 def test_two_workers_that_find_the_same_anomaly_at_the_same_time_record_one() -> None:
-    """The second transaction waits until the first has ended, and then finds an anomaly within the cooldown."""
+    """The second transaction waits until the first transaction has ended, and then finds an anomaly in the cooldown."""
     barrier = threading.Barrier(2)
 
     def find(dedupe_key: str) -> None:

@@ -29,12 +29,12 @@ def encoded(**fields: Any) -> bytes:
 
 
 def store_window(*payloads: dict[str, Any]) -> None:
-    """Store one event for each payload; the first at noon, the others one second apart."""
+    """Store one event for each payload. The events are one second apart, and the first event is at noon."""
     Event.store(encoded(payload=payload, timestamp=NOON + timedelta(seconds=i)) for i, payload in enumerate(payloads))
 
 
 def count(**equal: list[Any]) -> int:
-    """Return the number of events with one of the given values at each path; `__` in a path stands for a dot."""
+    """Return the number of events that have, at each path, one of the given values; `__` in a name stands for a dot."""
     paths = {path.replace("__", "."): values for path, values in equal.items()}
     return Event.evidence(paths, NOON - timedelta(seconds=1), NOON + timedelta(seconds=60)).count
 

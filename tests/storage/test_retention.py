@@ -114,7 +114,7 @@ def test_more_rows_than_a_batch_are_all_deleted(
     ],
 )
 def test_rows_to_delete_are_found_by_an_index(table: str, column: str) -> None:
-    database.execute_sql("SET enable_seqscan = off")  # otherwise PostgreSQL would use no index for so small a table
+    database.execute_sql("SET enable_seqscan = off")  # otherwise PostgreSQL uses no index for a small table
     try:
         plan = database.execute_sql(f"EXPLAIN SELECT ctid FROM {table} WHERE {column} < now() LIMIT 5000").fetchall()
     finally:

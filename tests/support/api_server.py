@@ -14,7 +14,7 @@ import psutil
 from eventpulse.settings import ConnectedSettings, Settings
 from support.waiting import until
 
-#: URL of a port on which no server listens. Its password must not appear in any response.
+#: URL of a PostgreSQL on a port on which no server listens. No response may contain the password of the URL.
 UNREACHABLE_POSTGRES = "postgresql://reader:hunter2@127.0.0.1:1/nothing"
 
 
@@ -43,7 +43,7 @@ class Server:
 
 @contextmanager
 def serve(**environment: str) -> Iterator[Server]:
-    """Run `eventpulse api` with one worker process during the block."""
+    """Run `eventpulse api` with one worker process and these environment variables during the block."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     own = {"EVENTPULSE_PORT": str(port), "EVENTPULSE_API_WORKERS": "1", "LOG_LEVEL": "warning"}

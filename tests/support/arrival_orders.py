@@ -22,7 +22,8 @@ ZSCORE = {"type": "zscore", "bucket_seconds": 5, "baseline_buckets": 2, "thresho
 class Arrivals:
     """Batches of events.
 
-    `lost` contains, for each batch, whether its worker crashes before recording the batch, which is then redelivered.
+    `lost` has a value for each batch: True if the worker crashes before it records the batch. A lost batch is
+    redelivered.
     """
 
     events: list[Event]
@@ -63,7 +64,7 @@ cooldowns = st.integers(1, 30)
 
 
 def at_least(needed: int, window_seconds: int, **fields: Any) -> Rule:
-    """Return a rule that fires for at least `needed` events of a source in `window_seconds`."""
+    """Return a rule that fires for at least `needed` events of a source within `window_seconds` seconds."""
     condition = THRESHOLD | {"operator": ">=", "value": needed, "group_by": ["source"]}
     return rule(condition, window_seconds=window_seconds, allowed_lateness_seconds=SPAN_SECONDS, **fields)
 
@@ -75,7 +76,7 @@ def triggers(events: Iterable[Event], needed: int, window_seconds: int) -> set[s
 
 
 def check_any_order(arrivals: Arrivals, window: Window, needed: int, window_seconds: int) -> None:
-    """Check that the firings equal those of `triggers`, which processes all events in order of time."""
+    """Check that a rule of `at_least` fires for exactly the events of `triggers`, without late events and errors."""
     recorded = arrivals.evaluate(window, at_least(needed, window_seconds))
     assert {firing.event_id for each in recorded for firing in each.firings} == triggers(
         arrivals.events, needed, window_seconds
@@ -86,7 +87,7 @@ def check_any_order(arrivals: Arrivals, window: Window, needed: int, window_seco
 def check_cooldown(arrivals: Arrivals, window: Window, needed: int, window_seconds: int, cooldown_seconds: int) -> None:
     """Check the cooldowns of each group.
 
-    Firings are at least one cooldown apart, and each trigger is less than one cooldown from a firing.
+    Any two firings are at least one cooldown apart. Each event of `triggers` is less than one cooldown from a firing.
     """
     recorded = arrivals.evaluate(window, at_least(needed, window_seconds, cooldown_seconds=cooldown_seconds))
     times = {each.event_id: (each.source, each.timestamp) for each in arrivals.events}

@@ -67,7 +67,10 @@ def number_arguments(*values: int) -> list[bytes]:
 
 
 def declare_stage(broker: RedisBroker, fails_for: int | None = None) -> list[list[int]]:
-    """Declare the actor `stage`, which fails for the number `fails_for`; return a list of the numbers of each call."""
+    """Declare the actor `stage`, which fails for the number `fails_for`.
+
+    Return a list to which each call of the actor appends the list of its numbers.
+    """
     calls: list[list[int]] = []
 
     @dramatiq.actor(broker=broker, queue_name="stage", actor_name="stage", batch=100)
@@ -81,12 +84,12 @@ def declare_stage(broker: RedisBroker, fails_for: int | None = None) -> list[lis
 
 
 def lease_next(consumer: Consumer) -> Batch:
-    """Return the next batch of a consumer. Fetch again after a fetch that splits an isolated bundle."""
+    """Return the next batch of a consumer. Fetch again after a fetch without a batch, which may have split a bundle."""
     batch = until(lambda: next(consumer))
     assert isinstance(batch, Batch)
     return batch
 
 
 def depth(broker: RedisBroker, queue_name: str) -> int:
-    """Return the number of messages of a queue."""
+    """Return the number of messages in a queue."""
     return int(broker.client.get(f"{broker.namespace}:{queue_name}.count") or 0)

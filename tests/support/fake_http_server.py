@@ -111,7 +111,7 @@ OK = answer(200, "ok")
 
 @contextlib.contextmanager
 def running(behaviour: Behaviour = OK) -> Iterator[Server]:
-    """Run a server on a free port of 127.0.0.1; by default, it responds like Slack to an accepted message."""
+    """Run a server on a free port of 127.0.0.1. By default, the server responds as Slack does to a valid message."""
     with Server(behaviour) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()

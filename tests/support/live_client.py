@@ -26,7 +26,7 @@ async def running_gateway(redis_url: str, **options: float) -> AsyncIterator[tup
 
 @contextlib.asynccontextmanager
 async def publisher(redis_url: str) -> AsyncIterator[Callable[..., Awaitable[object]]]:
-    """Yield a function that publishes several frames with one pipeline."""
+    """Yield a function that publishes frames on the live channel in one pipeline."""
     async with redis.asyncio.Redis.from_url(redis_url) as client:
 
         async def publish(*frames: str) -> None:
@@ -51,7 +51,10 @@ async def receive(client: ClientConnection) -> str:
 
 
 async def wait_closed(client: ClientConnection) -> tuple[int | None, str | None]:
-    """Receive frames until the connection is closed; return the code and the reason of the close."""
+    """Receive frames until the connection is closed; return the close code and the close reason.
+
+    Raises `TimeoutError` after `SECONDS`.
+    """
     with contextlib.suppress(ConnectionClosed):
         async with asyncio.timeout(SECONDS):
             while True:
@@ -60,7 +63,7 @@ async def wait_closed(client: ClientConnection) -> tuple[int | None, str | None]
 
 
 async def get_status(address: str, path: str) -> int:
-    """Return the status of the response to a GET request."""
+    """Return the status of the response to a GET request. Raises `TimeoutError` after `SECONDS`."""
     host, _, port = address.partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(f"GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n".encode())
@@ -72,7 +75,7 @@ async def get_status(address: str, path: str) -> int:
 
 @contextlib.asynccontextmanager
 async def stalled_client(address: str) -> AsyncIterator[socket.socket]:
-    """Open a WebSocket whose client reads nothing and responds to no pings; yield its socket."""
+    """Open a WebSocket and yield the socket of its client, which reads nothing and does not respond to pings."""
     host, _, port = address.partition(":")
     with socket.socket() as client:
         client.setblocking(False)

@@ -34,7 +34,10 @@ class LeasedBatch:
 
 @dataclass(eq=False)
 class ModelWorker:
-    """Consumer of one queue. `batches` are the batches without a reply to a settlement, also of former leases."""
+    """Consumer of one queue.
+
+    `batches` are the leased batches whose settlement has no reply yet, including the batches of earlier leases.
+    """
 
     queue: str
     lease: str
@@ -46,7 +49,11 @@ class ModelWorker:
 
 
 def make_settlement(batch: LeasedBatch, outcome: str, delay_ms: int) -> Settlement:
-    """Return the call for the outcome "done", "retry", "isolate" or "dead"; a batch that fails is always isolated."""
+    """Return the call for the outcome "done", "retry", "isolate" or "dead".
+
+    A batch that fails is always isolated. A corrupt entry, which does not have exactly one number, is dead-lettered in
+    place of a retry.
+    """
     ids, queue = list(batch.bytes_of), batch.queue
     numbers = [int(number) for data in batch.bytes_of.values() for number in NUMBER.findall(data)]
     is_batch = len(ids) > 1 or (EntryId.parse(ids[0]).is_bundle and len(numbers) > 1)

@@ -1,6 +1,6 @@
 """Hosts for worker processes, with connections to Redis and PostgreSQL that can be interrupted.
 
-Each host has its own network namespace, or uses the loopback interface without the permission to create namespaces.
+Each host has its own network namespace. If this process may not create namespaces, hosts use the loopback interface.
 """
 
 import os
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from psycopg2.extensions import parse_dsn
 from redis.connection import parse_url
 
-#: Bytes that a host sends to store events, and bytes that a host sends after the evaluation of events.
+#: Bytes in the commands of a worker that store events, and in the commands that follow the evaluation of events.
 STORES, EVALUATED = b"INSERT INTO events", b"evaluated"
 Address = str | tuple[str, int]
 
@@ -35,7 +35,7 @@ class Forwarder(socketserver.ThreadingTCPServer):
         self.ends: list[socket.socket] = []
 
     def forward(self, near: socket.socket, far: socket.socket) -> None:
-        """Forward data from `near` to `far` until one of these sockets is closed."""
+        """Forward data from `near` to `far` until one of these sockets is closed, then shut down both sockets."""
         with suppress(OSError):
             while data := near.recv(1 << 16):
                 if self.interrupted.is_set():
@@ -89,7 +89,7 @@ class Host:
     redis: Forwarder
     postgres: Forwarder
     settings: dict[str, str]
-    #: Id of the worker of the host, which is part of the names of its leases.
+    #: Id of the worker on the host. The names of the worker's leases contain this id.
     worker: str = ""
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -115,7 +115,7 @@ class Host:
 
 @contextmanager
 def host(redis_url: str, database_url: str) -> Iterator[Host]:
-    """Create a host for these servers; the end of the block kills its processes and deletes its network."""
+    """Yield a new host for these servers. The end of the block kills the host's processes and deletes its network."""
     to_redis, to_postgres = parse_url(redis_url), parse_dsn(database_url)
     with ExitStack() as undo:
         network, address = undo.enter_context(_network())
@@ -142,9 +142,9 @@ def ip(*arguments: str) -> str:
 
 @contextmanager
 def _network() -> Iterator[tuple[str | None, str]]:
-    """Yield the name of a new network namespace, and the address of this process in the namespace.
+    """Yield the name of a new network namespace, and the address at which the namespace reaches this process.
 
-    Without the permission to create a namespace, yield None and the loopback address.
+    If this process may not create a namespace, yield None and the loopback address.
     """
     name = f"ep{secrets.token_hex(4)}"
     try:
@@ -161,14 +161,17 @@ def _network() -> Iterator[tuple[str | None, str]]:
 
 
 def _add_namespace(name: str) -> None:
-    """Create a network namespace. Raises `OSError` or `CalledProcessError` without permission or without `ip`."""
+    """Create a network namespace.
+
+    Raises `OSError` or `CalledProcessError` if this process is not permitted to, or if the command `ip` is missing.
+    """
     if os.geteuid() != 0 or not shutil.which("ip"):
         raise PermissionError
     ip("netns", "add", name)
 
 
 def _link(name: str) -> str:
-    """Connect the namespace to that of this process; return the address of this process on the link."""
+    """Link the namespace `name` to the namespace of this process; return the address of this process on the link."""
     taken = ip("-o", "address")
     prefixes = [f"10.213.{third}.{fourth}" for third in range(256) for fourth in range(0, 256, 4)]
     start = random.choice([each for each in prefixes if f" {each[: each.rindex('.')]}." not in taken])

@@ -51,7 +51,7 @@ def _connect(client: socket.socket, server_path: str, rejects: bool) -> None:
 
 
 def _without_options(startup: bytes) -> bytes:
-    """Return a startup message without `options`; a message has a version, and pairs of a name and a value."""
+    """Return a startup message without `options`. The message is the version, then pairs of a name and a value."""
     words = startup[4:].rstrip(b"\0").split(b"\0")
     pairs = [(name, value) for name, value in zip(words[::2], words[1::2], strict=True) if name != b"options"]
     return startup[:4] + b"".join(name + b"\0" + value + b"\0" for name, value in pairs) + b"\0"

@@ -53,7 +53,10 @@ def is_isolated(entry_id: str, entry: Entry) -> bool:
 
 @dataclass(eq=False)
 class Model:
-    """State of the queues: all entries with their places, and the numbers that each queue has settled."""
+    """State of the queues: all entries with their places, and the numbers that each queue has settled.
+
+    `known` contains all numbers that were ever added to each queue.
+    """
 
     entries: dict[str, Entry] = field(default_factory=dict)
     settled: set[tuple[str, int]] = field(default_factory=set)
@@ -87,7 +90,7 @@ class Model:
         self.dead_lettered += 1
 
     def split_bundle(self, bundle_id: str) -> int:
-        """Replace a bundle with its messages, and return their number."""
+        """Replace a bundle with its messages, and return the number of messages."""
         bundle = self.entries.pop(bundle_id)
         crashes = min(bundle.crashes, 1) if bundle.size > 1 else bundle.crashes
         for position, piece in enumerate(bundle.pieces, start=1):
@@ -137,13 +140,16 @@ def make_message(queue: str, number: int, delayed: bool) -> tuple[str, bytes, En
 
 
 def decode_numbers(entry_id: str, data: bytes) -> list[int]:
-    """Return the numbers in the arguments that a worker decodes from an entry. Raises `ValueError` if it is corrupt."""
+    """Return the numbers in the arguments that a worker decodes from an entry.
+
+    Raises `ValueError` if the entry is corrupt.
+    """
     message = decode_bundle(entry_id, data)[0] if EntryId.parse(entry_id).is_bundle else decode_message(data)
     return [int(number) for argument in message.args for number in NUMBER.findall(bytes(argument))]
 
 
 def corrupt(entry_id: str, entry: Entry, data: bytes, how: str) -> bytes:
-    """Return corrupt bytes of an entry, with the same numbers, which no worker can decode; update the model `entry`."""
+    """Return bytes that no worker can decode, with the numbers of an entry; update `entry`, the model of the entry."""
     entry.is_corrupt = True
     if how == "no line breaks" and EntryId.parse(entry_id).is_bundle:
         entry.pieces = [tuple(entry.numbers)]
@@ -184,7 +190,7 @@ def assert_redis_holds(client: redis.Redis, queue: str, entries: dict[str, Entry
 
 
 def assert_counters_match(client: redis.Redis, model: Model) -> None:
-    """Assert that the counters in Redis, added over all minutes, equal those of the model."""
+    """Assert that the sums of the counters in Redis over all minutes equal the counters of the model."""
     counted: Counter[bytes] = Counter()
     for minute in client.keys(f"{KEY_PREFIX}:counts:*"):
         counted.update({name: int(amount) for name, amount in client.hgetall(minute).items()})

@@ -147,7 +147,7 @@ class Queues(machines.RuleBasedStateMachine):
         reply_lost=st.booleans(),
     )
     def settle(self, index: int, nth: int, outcome: str, delay_ms: int, reply_lost: bool) -> None:
-        """Settle a batch. If `reply_lost`, the worker can repeat the call, possibly after its lease was recovered."""
+        """Settle a batch. If `reply_lost`, the worker may repeat the call later, even after its lease was recovered."""
         if batches := self.workers[index].batches:
             batch = batches[nth % len(batches)]
             batch.settlement = batch.settlement or make_settlement(batch, outcome, delay_ms)
@@ -166,7 +166,7 @@ class Queues(machines.RuleBasedStateMachine):
             elif settlement.place == DEAD:
                 self.model.dead_letter(entry_id)
             elif any(entry.queue == batch.queue for entry in settlement.follow_ups.values()):
-                del entries[entry_id]  # the number is not settled yet: the retry contains it
+                del entries[entry_id]  # the number is in the retry, so it is not settled yet
             else:
                 self.model.finish(entry_id)
         if leased:

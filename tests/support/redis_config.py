@@ -9,7 +9,7 @@ import redis
 
 @contextmanager
 def configured(client: redis.Redis, **values: Any) -> Iterator[None]:
-    """Change settings of Redis during the block. Keyword arguments have `_` in place of `-`."""
+    """Change settings of Redis during the block. The names of keyword arguments have `_` in place of `-`."""
     names = {name.replace("_", "-"): value for name, value in values.items()}
     before = {name: client.config_get(name)[name] for name in names}
     try:

@@ -74,7 +74,7 @@ def number(event_id: str) -> int:
 
 
 def in_order(events: Sequence[Event], needed: int, seconds: float) -> set[str]:
-    """Return the ids of the events that end a run of `needed` events, by time, that spans less than `seconds`."""
+    """Return the ids of the events that are, in order of time, the last of `needed` events in less than `seconds`."""
     ordered = sorted(events, key=lambda each: (each.timestamp, each.event_id))
     spans = zip(ordered, ordered[needed - 1 :], strict=False)
     return {last.event_id for first, last in spans if last.timestamp - first.timestamp < timedelta(seconds=seconds)}

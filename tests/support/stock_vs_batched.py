@@ -1,4 +1,4 @@
-"""Two ways to process the same events: one message per call, as in stock Dramatiq, and bundles and batches."""
+"""Two ways to process the same events: one message per call as in stock Dramatiq, or bundles and batches."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
