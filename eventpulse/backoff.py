@@ -11,4 +11,4 @@ def backoff_seconds(failures: int, first: float, longest: float) -> float:
     jitter", https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
     """
     ceiling = min(longest, first * 2.0 ** min(max(failures - 1, 0), 30))
-    return uniform(ceiling / 2, ceiling)  # noqa: S311 - spreads load, protects no secret
+    return uniform(ceiling / 2, ceiling)  # noqa: S311 - not for security

@@ -1,4 +1,4 @@
-"""Errors that the user can correct, with the exit codes of the command line."""
+"""Exit codes of the command line, and errors that the user can correct."""
 
 OK = 0
 FINDINGS = 3
@@ -7,7 +7,7 @@ INTERRUPTED = 130
 
 
 class UserError(Exception):
-    """Expected failure. The message is one line with the cause and the remedy."""
+    """Error that the user can correct. The message is one line with the cause and, if it is not obvious, the remedy."""
 
     exit_code = 1
 
@@ -19,12 +19,12 @@ class NotFound(UserError):
 
 
 class Declined(UserError):
-    """Raised when a change was not confirmed, so that nothing was changed."""
+    """Raised when a change was not confirmed. Nothing has been changed."""
 
     exit_code = 6
 
 
 class Unreachable(UserError):
-    """Raised when Redis, PostgreSQL or the API is unavailable (EX_UNAVAILABLE of sysexits.h)."""
+    """Raised when Redis, PostgreSQL or the API is unavailable. The exit code is EX_UNAVAILABLE of sysexits.h."""
 
     exit_code = 69

@@ -10,16 +10,16 @@ import structlog
 
 from eventpulse.masking import masked
 
-#: Libraries that log every operation at level "info".
+#: Libraries whose records below the level "warning" are not logged, because they log every operation.
 VERBOSE_LIBRARIES = ("apscheduler", "asyncio", "httpcore", "httpx", "websockets")
 
 
 def configure(level: str, format: str) -> None:
-    """Send every log record of this process to stderr, including the records of libraries.
+    """Write the log records of this process to stderr, including the records of libraries.
 
-    `level` is debug, info, warning or error. `format` is json, console, or auto: console if
-    stderr is a terminal. The context bound by `structlog.contextvars` (request_id, event_id,
-    message_id) is part of each record. Times are in UTC.
+    `level` is the minimum level: debug, info, warning or error. `format` is json, console or auto; see
+    `resolve_format`. Each record contains the values that are bound with `structlog.contextvars`, such as request_id
+    and event_id. Times are in UTC.
     """
     times = "%H:%M:%SZ" if resolve_format(format) == "console" else "iso"
     shared: list[structlog.typing.Processor] = [
@@ -52,9 +52,10 @@ def resolve_format(format: str) -> str:
 
 
 def use_colour(stream: TextIO) -> bool:
-    """Return whether to write colours to `stream`: not with NO_COLOR, always with FORCE_COLOR, otherwise on a terminal.
+    """Return whether to write colours to `stream`.
 
-    https://no-color.org, https://force-color.org
+    The variable NO_COLOR disables colours. Otherwise, colours are enabled by FORCE_COLOR, and on a terminal. See
+    https://no-color.org and https://force-color.org.
     """
     if os.environ.get("NO_COLOR"):
         return False

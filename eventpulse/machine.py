@@ -1,4 +1,4 @@
-"""Number of processors and bytes of memory that this process may use, within the limits of its cgroups.
+"""Number of processors and amount of memory that this process may use, including the limits of its cgroups.
 
 https://docs.kernel.org/admin-guide/cgroup-v2.html (`cpu.max`, `memory.max`) and
 https://docs.kernel.org/admin-guide/cgroup-v1/ (`cpu.cfs_quota_us`, `memory.limit_in_bytes`).
@@ -10,20 +10,21 @@ from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
-UNLIMITED_BYTES = 1 << 60  # from this value there is no limit: cgroup v1 then writes a number near 2**63
+UNLIMITED_BYTES = 1 << 60  # minimum value that means no limit; cgroup v1 reports a number near 2**63
 
 
 def cpu_count() -> int:
     """Return the number of processors that this process can use, at least 1.
 
-    This is the minimum of the machine's processors, the CPU affinity and the CPU quotas of the cgroups, rounded up.
+    This is the minimum of the CPU affinity (if the system has none, the number of processors) and the CPU quotas of
+    the cgroups. Quotas are rounded up.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([affinity, *(ceil(quota) for quota in Cgroups().cpu_quotas())]))
 
 
 def memory_bytes() -> int:
-    """Return the memory for this process in bytes: the minimum of the machine's memory and the cgroup limits."""
+    """Return the memory in bytes that this process may use: the minimum of the machine's memory and the cgroup limits."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([machine, *Cgroups().memory_limits()])
 
@@ -59,7 +60,9 @@ class Cgroups:
             yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(mount_point))
 
     def _memberships(self, controller: str) -> Iterator[tuple[Path, str]]:
-        """Yield the mount point of each hierarchy with `controller`, and the path of the process's group in it.
+        """Yield the mount point of each hierarchy that can limit `controller`, and the path of the group of the process.
+
+        The path is relative to the mount point.
 
         In the file `cgroup`, version 2 has the line `0::/path`, and version 1 has lines such as `4:memory:/path`. A
         machine may use both versions.
@@ -109,5 +112,5 @@ def _word(path: Path) -> str | None:
 
 
 def _positive(word: str | None) -> int | None:
-    """Return the number in a text, or None for `max` and `-1`, which mean no limit."""
+    """Return a positive number, or None for any other word, such as `max` or `-1`, which mean no limit."""
     return int(word) if word and word.strip().isdigit() and int(word) > 0 else None

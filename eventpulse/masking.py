@@ -5,11 +5,11 @@ import re
 #: Text that replaces a secret.
 MASK = "***"
 
-# Password between user and host, with any characters. The lookahead excludes a port: `http://host:8000/a@b`.
+# Password between the user and the host of a URL. The lookahead excludes a port, as in `http://host:8000/a@b`.
 _URL_PASSWORD = re.compile(r"(://[^\s:/@]*:)(?!\d+[/?#])[^\s\"'<>]+@")
 _PASSWORD_PARAMETER = re.compile(r"(\bpassword=)[^\s&\"']+")
 _SLACK_WEBHOOK = re.compile(r"(https://hooks\.slack(?:-gov)?\.com/)[^\s\"'<>]+")
-# Password in a text that is a single URL: the password ends at the last @.
+# Password in a text that is a single URL. It ends at the last @, and may contain spaces and quotes.
 _WHOLE_URL_PASSWORD = re.compile(r"(?s)\A([^/]*://[^/:@]*:)(?!\d+[/?#]).*@")
 
 

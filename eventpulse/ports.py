@@ -1,4 +1,4 @@
-"""Addresses of servers: the check that a process can listen on its address, and the form of hosts in URLs."""
+"""Addresses of servers: the check that an address is free, and the form of hosts in URLs."""
 
 import errno
 import socket
@@ -11,7 +11,10 @@ class PortError(UserError):
 
 
 def ensure_free(host: str, port: int, variable: str) -> None:
-    """Check that this process can listen on `host` and `port`. Raises `PortError`, which names `variable`."""
+    """Check that this process can listen on `host` and `port`. Raises `PortError`.
+
+    The error names `variable` if another port may help, otherwise EVENTPULSE_HOST.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -24,7 +27,7 @@ def ensure_free(host: str, port: int, variable: str) -> None:
 
 
 def reachable_host(host: str) -> str:
-    """Return the host for the URL with which clients on this machine connect to a server that listens on `host`."""
+    """Return the host in a URL with which clients on this machine reach a server that listens on `host`."""
     return in_brackets({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host))  # noqa: S104 - compared, not bound
 
 

@@ -1,4 +1,4 @@
-"""Preflight checks of Redis and PostgreSQL, for `eventpulse doctor` and the start of every process."""
+"""Preflight checks of Redis and PostgreSQL, for `eventpulse doctor` and the start of API, worker and scheduler."""
 
 import re
 import time
@@ -17,8 +17,10 @@ from eventpulse.settings import ConnectedSettings
 
 log = structlog.get_logger()
 
-MAX_CLOCK_SKEW_SECONDS = 5.0  # maximum difference; with a larger one, events would be late for their windows
-OLDEST_REDIS = (6, 2)  # the first version with BLMOVE and with a count for LPOP
+MAX_CLOCK_SKEW_SECONDS = (
+    5.0  # maximum difference of clocks; with a larger one, events would be too late for their windows
+)
+OLDEST_REDIS = (6, 2)  # minimum version: the first one with BLMOVE and with a count for LPOP
 TIMEOUT_SECONDS = 5
 UNKNOWN = "unknown"
 
@@ -28,12 +30,12 @@ SchemaState = Callable[[str], list[str]]
 
 
 class PreflightError(UserError):
-    """Raised when a finding is fatal, so that the process must not start. The message contains the remedy."""
+    """Raised when a finding is fatal: the process must not start. The message contains the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Result of one check. No process starts if a finding has the state `fatal`."""
+    """Result of one check. A process whose preflight checks return a `fatal` finding does not start."""
 
     server: str
     check: str
@@ -46,7 +48,7 @@ class Finding:
 
 
 def finding(server: str, check: str, ok: bool, found: str, remedy: str, otherwise: State = "fatal") -> Finding:
-    """Return the result of a check, with the state `ok` or, including the remedy, `otherwise`."""
+    """Return the finding of a check. If `ok` is false, its state is `otherwise`, and it contains the remedy."""
     return Finding(server, check, "ok" if ok else otherwise, found, "" if ok else remedy)
 
 
@@ -89,7 +91,7 @@ def check_redis(url: str, max_memory_percent: int) -> Iterator[Finding]:
 
 @dataclass(frozen=True, slots=True)
 class _RedisState:
-    """Result of INFO, the clock difference in seconds, and `appendfsync`, which is None if CONFIG is not allowed."""
+    """Result of INFO, the clock difference in seconds, and `appendfsync`, which is None if it cannot be read."""
 
     info: dict[str, Any]
     skew_seconds: float
@@ -105,7 +107,7 @@ def _redis_state(url: str) -> _RedisState:
 
 
 def _redis_setting(client: "redis.Redis", name: str) -> str | None:
-    """Return a setting of Redis, or None if the provider does not allow CONFIG."""
+    """Return a setting of Redis, or None if the server does not allow CONFIG."""
     try:
         settings: Any = client.config_get(name)
     except redis.ResponseError:
@@ -137,7 +139,7 @@ def _redis_eviction(state: _RedisState) -> Finding:
 
 
 def _redis_clock(state: _RedisState) -> Finding:
-    difference = f"differs by {state.skew_seconds:.1f} s from this machine"
+    difference = f"differs by {state.skew_seconds:.1f} s from the clock of this machine"
     return _redis("clock", state.skew_seconds <= MAX_CLOCK_SKEW_SECONDS, difference, "synchronize the machines' clocks")
 
 
@@ -150,7 +152,13 @@ def _redis_durability(state: _RedisState) -> Finding:
 
 def _redis_disk(state: _RedisState) -> Finding:
     written = state.info.get("aof_last_write_status", "ok")
-    return _redis("disk", written == "ok", f"last write {written}", "see the log of Redis for the reason", "warning")
+    return _redis(
+        "disk",
+        written == "ok",
+        f"last write to the append-only file: {written}",
+        "see the log of Redis for the reason",
+        "warning",
+    )
 
 
 def _redis_memory(state: _RedisState, max_percent: int) -> Finding:
@@ -160,7 +168,7 @@ def _redis_memory(state: _RedisState, max_percent: int) -> Finding:
         remedy = f"above {max_percent} % ingest rejects requests: wait for the workers, or raise maxmemory"
     else:
         memory = f"{used >> 20} MiB used, maxmemory is not set"
-        remedy = "set maxmemory: otherwise the machine runs out of memory before ingest rejects requests"
+        remedy = "set maxmemory: otherwise the machine may run out of memory before ingest rejects requests"
     return _redis("memory", used < limit * max_percent / 100, memory, remedy, "warning")
 
 
@@ -192,7 +200,7 @@ def check_postgres(url: str, schema_state: SchemaState) -> Iterator[Finding]:
 
 
 def _postgres_settings(url: str) -> dict[str, str]:
-    """Return the settings of a PostgreSQL session with a startup parameter. Raises `psycopg2.Error`."""
+    """Return settings of a PostgreSQL session with the startup parameter `options`. Raises `psycopg2.Error`."""
     names = ("fsync", "full_page_writes", "synchronous_commit", "transaction_read_only", "statement_timeout")
     start = f"-c statement_timeout={TIMEOUT_SECONDS}s"
     connection = psycopg2.connect(url, connect_timeout=TIMEOUT_SECONDS, options=start)
@@ -212,7 +220,7 @@ def _postgres_session(settings: dict[str, str]) -> Finding:
 def _session(ok: bool, treated: str) -> Finding:
     """Return the finding about the startup parameter `options`, which PgBouncer rejects or ignores.
 
-    In the transaction mode of PgBouncer, the advisory lock of the leading scheduler would be lost too.
+    In transaction mode, PgBouncer does not support the advisory lock of the leading scheduler either.
     """
     remedy = (
         "set DATABASE_URL to the address of PostgreSQL itself, or of a pooler in session mode that forwards `options`"

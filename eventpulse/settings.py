@@ -23,7 +23,7 @@ CHANNEL_SECRETS = ("SLACK_WEBHOOK_URL",)
 
 
 class SettingsError(Exception):
-    """Error for invalid or unknown variables. `problems` has one line for each variable."""
+    """Error for invalid or unknown variables, or for an unreadable .env. `problems` has one line for each error."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
@@ -31,9 +31,9 @@ class SettingsError(Exception):
 
 
 def default_data_dir() -> Path:
-    """Return the default data folder of the embedded servers: in the home of the user or, for root, in /var/lib.
+    """Return the default data folder of the embedded servers: in the home folder of the user or, for root, in /var/lib.
 
-    PostgreSQL refuses to run as root. For root it runs as another user, which has no access to the home of root.
+    PostgreSQL refuses to run as root. It then runs as another user, which has no access to the home folder of root.
     """
     if os.geteuid() == 0:
         return Path("/var/lib/eventpulse")
@@ -94,10 +94,10 @@ class Settings:
     """Settings of one process, one line for each variable."""
 
     # fmt: off
-    redis_url: str | None = _setting("REDIS_URL", "URL of Redis; if unset, an embedded Redis is started", validate=_url("redis", "rediss", "unix"), secret=True)
-    database_url: str | None = _setting("DATABASE_URL", "URL of PostgreSQL; if unset, an embedded PostgreSQL is started", validate=_url("postgresql", "postgres"), secret=True)
+    redis_url: str | None = _setting("REDIS_URL", "URL of Redis; if unset, `eventpulse up` starts an embedded Redis", validate=_url("redis", "rediss", "unix"), secret=True)
+    database_url: str | None = _setting("DATABASE_URL", "URL of PostgreSQL; if unset, `eventpulse up` starts an embedded PostgreSQL", validate=_url("postgresql", "postgres"), secret=True)
     data_dir: Path = _setting("EVENTPULSE_DATA_DIR", "folder for the data of the embedded servers", Env.path, default_data_dir())
-    host: str = _setting("EVENTPULSE_HOST", "address that the API and the live gateway listen on", default="127.0.0.1")
+    host: str = _setting("EVENTPULSE_HOST", "host name or IP address that the API and the live gateway listen on", default="127.0.0.1")
     port: int = _setting("EVENTPULSE_PORT", "port of the API", Env.int, 8000, validate=_between(1, 65_535))
     live_port: int = _setting("EVENTPULSE_LIVE_PORT", "port of the live gateway", Env.int, 8001, validate=_between(1, 65_535))
     public_url: str | None = _setting("EVENTPULSE_PUBLIC_URL", "public URL of the API, for the links in alerts", validate=_url("http", "https"))
@@ -198,7 +198,7 @@ def _shown(variable: str, value: Any) -> str:
 
 
 class _Environment(Env):
-    """Variables of the environment and, for names that are not set there, of `.env`. An empty variable is unset."""
+    """Variables of the environment and, for names that are not set there, of `.env`. An empty variable counts as unset."""
 
     def __init__(self) -> None:
         super().__init__(eager=False)

@@ -1,4 +1,4 @@
-"""Severities of rules, alerts and channels, in this package because models, rules and the API use them."""
+"""Severities of rules, alerts and channels."""
 
-#: In ascending order.
+#: Severities in ascending order.
 SEVERITIES = ("info", "warning", "critical")

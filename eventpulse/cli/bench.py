@@ -20,15 +20,19 @@ POLL_SECONDS = 0.01
 
 @click.command()
 @url_option
-@click.option("--batch", type=click.IntRange(1, 1_000), default=100, show_default=True, help="Events per request.")
-@click.option("--rate", type=Positive(), help="Events per second; by default, as many as the API accepts.")
-@click.option("--seconds", type=Positive(), default=10, show_default=True, help="Duration.")
-@click.option("--connections", type=click.IntRange(1, 500), default=8, show_default=True, help="HTTP connections.")
+@click.option(
+    "--batch", type=click.IntRange(1, 1_000), default=100, show_default=True, help="Number of events per request."
+)
+@click.option("--rate", type=Positive(), help="Number of events per second. Default: as many as the API accepts.")
+@click.option("--seconds", type=Positive(), default=10, show_default=True, help="Duration in seconds.")
+@click.option(
+    "--connections", type=click.IntRange(1, 500), default=8, show_default=True, help="Number of HTTP connections."
+)
 @output.format_option
 def bench(url: str | None, batch: int, rate: float | None, seconds: float, connections: int, form: str) -> int:
     """Measure the throughput and latency of a running EventPulse.
 
-    The events of the test are stored; their sources begin with `bench`.
+    The events of the measurement are stored; their sources begin with `bench`.
 
     Exits with 5 if some requests were not accepted.
     """
@@ -67,7 +71,7 @@ def _figures(outcome: Outcome, batch: int, stored_seconds: float) -> dict[str, A
 def _seconds_until_stored(api: str, started: float) -> float:
     """Return the seconds from `started` until an additional event, which is sent last, is stored.
 
-    Raises `UserError` after `STORED_SECONDS`, and `httpx.TransportError`.
+    Raises `UserError` if the event is not stored within `STORED_SECONDS`, or `httpx.TransportError`.
     """
     event_id = str(uuid7())
     now = datetime.now(UTC).isoformat()
@@ -83,5 +87,5 @@ def _seconds_until_stored(api: str, started: float) -> float:
 
 def _pause(deadline: float) -> None:
     if time.perf_counter() > deadline:
-        raise UserError(f"some accepted events are not stored after {STORED_SECONDS:g} s: is a worker running?")
+        raise UserError(f"the last event was not stored within {STORED_SECONDS:g} s: is a worker running?")
     time.sleep(POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""URLs of the servers for a command: from the settings, or of the embedded servers of a running `eventpulse up`."""
+"""URLs of the servers that a command uses: from the settings or, if unset, of the servers of `eventpulse up`."""
 
 from eventpulse import ports
 from eventpulse.errors import Unreachable
@@ -34,7 +34,7 @@ def database_settings() -> tuple[Settings, str]:
 
 
 def api_url(url: str | None) -> str:
-    """Return `url` without a final slash, or the address of the API on this machine. Raises `SettingsError`."""
+    """Return `url` without final slashes; if None, the URL of the API on this machine. Raises `SettingsError`."""
     if url is not None:
         return url.rstrip("/")
     settings = Settings.from_environ()
@@ -49,7 +49,7 @@ def explained(error: Exception) -> Unreachable | None:
 
     from models.database import is_outage
 
-    if isinstance(error, redis.RedisError):  # any error, because another server may use this address
+    if isinstance(error, redis.RedisError):  # every error, because a server other than Redis may use this address
         server, variable = "Redis", "REDIS_URL"
     elif isinstance(error, psycopg2.OperationalError) or (
         isinstance(error, peewee.PeeweeException) and is_outage(error)

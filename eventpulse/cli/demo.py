@@ -1,4 +1,4 @@
-"""`eventpulse demo`: ordinary events of a shop, then a burst of payment errors, and the alert for them."""
+"""`eventpulse demo`: ordinary events of a shop, then a burst of payment errors, and the alert for this burst."""
 
 import random
 import time

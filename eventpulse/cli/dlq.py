@@ -1,4 +1,4 @@
-"""`eventpulse dlq`: commands for dead letters, the messages that failed after their last retry."""
+"""`eventpulse dlq`: commands for dead letters, the messages that failed permanently."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ all_option = click.option("--all", "everything", is_flag=True, help="Select all 
 
 @click.group()
 def dlq() -> None:
-    """List, show, requeue and delete dead letters: messages that failed after their last retry."""
+    """List, show, requeue and delete dead letters: messages that failed permanently."""
 
 
 @dlq.command("list")
@@ -46,7 +46,15 @@ def list_(queue: str | None, limit: int, form: str) -> None:
 
 @dlq.command()
 @click.argument("dead_letter_id", metavar="ID")
-@click.option("-o", "--output", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Output format.",
+)
 def show(dead_letter_id: str, form: str) -> None:
     """Show one dead letter with its message and its traceback."""
     _connect()
@@ -131,11 +139,14 @@ class _Selection:
 
 def _connect() -> None:
     runtime.connect(connected_settings(), "dlq")
-    dead_letters.reconcile()  # the newest dead letters may still be in Redis, until a scheduler moves them
+    dead_letters.reconcile()  # otherwise the newest dead letters, which are still in Redis, would be missing
 
 
 def _select(ids: Sequence[str], everything: bool) -> _Selection:
-    """Return the selected dead letters. Raises `NotFound` if none of the ids exists, or `click.UsageError`."""
+    """Return the selected dead letters.
+
+    Raises `NotFound` if none of the ids exists, and `click.UsageError` unless either ids or --all are specified.
+    """
     if everything == bool(ids):
         raise click.UsageError("specify either dead letter IDs or --all")
     if everything:

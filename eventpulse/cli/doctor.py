@@ -85,7 +85,7 @@ def _unsupported_rules() -> Finding:
 
 
 def _rule_warnings() -> Finding:
-    """Return the finding about active rules whose conditions have warnings."""
+    """Return the finding about the rules in force whose conditions have warnings."""
     with connection():
         rules = Rule.in_force()[1]
     warnings = [f"{rule.name}: {text}" for rule in rules for text in conditions.warnings(rule.condition)]

@@ -21,15 +21,15 @@ import msgspec
 
 EVENT_TYPES, SOURCES = 10, 20
 TIMESTAMP = "2026-01-31T12:00:00.000000Z"
-PREPARED_BODIES = 16  # minimum number of request bodies, which are sent in turn
+PREPARED_BODIES = 16  # minimum number of prepared requests, which are sent in turn
 ANSWER_SECONDS = 30.0
 RECONNECT_SECONDS = 0.05
-NO_ANSWER = 0  # key in `Outcome.statuses`
+NO_ANSWER = 0  # key in `Outcome.statuses` of requests without a response
 
 
 @dataclass(slots=True)
 class Outcome:
-    """Duration, requests by status (0: no response), and latency of each accepted request. Times are in seconds."""
+    """Duration, number of requests by status, and latencies of the accepted requests. Times are in seconds."""
 
     seconds: float = 0.0
     statuses: Counter[int] = field(default_factory=Counter)
@@ -40,16 +40,20 @@ class Outcome:
         return self.statuses[202]
 
     def percentile(self, share: float) -> float:
-        """Return the latency in ms that `share` of the accepted requests did not exceed (nearest rank), or NaN."""
+        """Return the latency in ms that `share` of the accepted requests did not exceed (nearest rank).
+
+        Returns NaN if no request was accepted.
+        """
         ordered = sorted(self.latencies)
         return ordered[max(0, ceil(len(ordered) * share) - 1)] * 1000 if ordered else float("nan")
 
 
 def drive(url: str, batch: int, *, seconds: float, rate: float | None, connections: int) -> Outcome:
-    """Send requests of `batch` events: `rate` requests per second or, without a rate, whenever a connection is free.
+    """Send requests of `batch` events for `seconds`, and return the outcome.
 
-    `url` includes the version of the API, such as http://127.0.0.1:8000/api/v1. Returns after the last response, at
-    most 30 s after the last request. Raises `OSError` if no server listens.
+    `rate` is the number of requests per second; if it is None, a request is sent whenever a connection is free. `url`
+    includes the version of the API, such as http://127.0.0.1:8000/api/v1. After the last request, waits at most
+    `ANSWER_SECONDS` for responses. Raises `OSError` if no server listens.
     """
     # select() supports timeouts of fractions of a millisecond, unlike epoll.
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
@@ -57,9 +61,10 @@ def drive(url: str, batch: int, *, seconds: float, rate: float | None, connectio
 
 
 def requests(url: str, batch: int, seed: int = 0) -> Iterator[bytes]:
-    """Yield HTTP requests of `batch` events each, without end. The timestamp of an event is the time of the yield.
+    """Yield HTTP requests of `batch` events each, without end.
 
-    If `batch` is 1, requests are for the endpoint for one event. The events have no ids: the API generates the ids.
+    If `batch` is 1, the requests use the endpoint for a single event. The timestamp of each event is the time at which
+    its request is yielded. The events have no ids: the API generates the ids.
     """
     target, rng, numbers = urlsplit(url), random.Random(seed), itertools.count()  # noqa: S311 - not for security
     path = f"{target.path}/events/batch" if batch > 1 else f"{target.path}/events"
@@ -84,7 +89,7 @@ def _event(number: int, rng: random.Random) -> dict[str, object]:
 
 
 class _Driver:
-    """Sender of requests over free connections."""
+    """Sender of requests over a pool of connections. Each connection has at most one request in flight."""
 
     def __init__(self, url: str, source: Iterator[bytes]) -> None:
         target = urlsplit(url)
@@ -144,7 +149,7 @@ def _schedule(started: float, seconds: float, rate: float | None) -> Iterator[fl
 
 
 class _Connection(asyncio.Protocol):
-    """HTTP/1.1 connection with one request at a time, for responses with a Content-Length."""
+    """HTTP/1.1 connection that sends one request at a time. Each response must have a `Content-Length`."""
 
     def __init__(self, answered: Callable[["_Connection", int, float], None]) -> None:
         self.answered = answered

@@ -1,7 +1,7 @@
 """Command line: its commands, its exit codes, and the output of errors.
 
-Data goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 error, 2 usage, 3 findings, 4 not found, 5 partial,
-6 declined, 69 Redis, PostgreSQL or the API unavailable, 130 interrupted.
+Commands write their data to stdout, and everything else to stderr. Exit codes: 0 success, 1 error, 2 usage error,
+3 findings, 4 not found, 5 partial success, 6 declined, 69 Redis, PostgreSQL or the API unavailable, 130 interrupted.
 """
 
 import importlib
@@ -73,7 +73,7 @@ class LazyGroup(click.Group):
     help="Process id of the supervisor; this process stops when the supervisor exits.",
 )
 def commands(parent: int | None) -> None:
-    """Store events, detect anomalies by rules, and send alerts.
+    """Store events, detect anomalies with rules, and send alerts.
 
     Settings come from the environment and from .env; see `eventpulse check`.
     """

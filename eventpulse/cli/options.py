@@ -61,7 +61,7 @@ def dry_run_option(command: C) -> C:
 
 
 def exit_on_interrupt() -> None:
-    """End the process immediately on Ctrl-C, for commands without state to save.
+    """Make Ctrl-C end the process immediately; for commands that have no state to save.
 
     httpcore hangs if Ctrl-C arrives between acquiring a lock and entering the block that releases it.
     """

@@ -24,7 +24,10 @@ def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def emit(rows: Sequence[Row], form: str, columns: Sequence[str]) -> None:
-    """Print rows: `columns` as a table, or all fields as a JSON array (json) or one JSON object per line (ndjson)."""
+    """Print rows: `columns` as a table, or all fields as a JSON array (json) or one JSON object per line (ndjson).
+
+    If stdout is not a terminal, the columns of the table are separated by tabs.
+    """
     if form == "json":
         click.echo(json.dumps([dict(row) for row in rows], indent=2, default=str))
     elif form == "ndjson":
@@ -41,7 +44,8 @@ def emit(rows: Sequence[Row], form: str, columns: Sequence[str]) -> None:
 def confirm(action: str, sample: Sequence[str], total: int, *, yes: bool, dry_run: bool) -> bool:
     """Show `action`, such as "delete 3 items", and ask for confirmation unless `yes`; return whether to continue.
 
-    A dry run only shows the action and returns False. Raises `Declined` if the user declines or there is no terminal.
+    A dry run only shows the action and returns False. Raises `Declined` if the user declines, or cannot be asked
+    because stdin is not a terminal.
     """
     click.echo(f"About to {action}{':' if sample else '.'}", err=True)
     for line in sample[:SAMPLE_SIZE]:

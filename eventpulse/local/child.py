@@ -43,7 +43,7 @@ class Child:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C sends SIGINT to the supervisor only, and `kill` ends the session
+            start_new_session=True,  # Ctrl-C signals the supervisor only, and `kill` ends the process group
         )
         self._readers = [
             threading.Thread(target=self._pass_on, args=(pipe, stream), daemon=True)
@@ -61,7 +61,7 @@ class Child:
             self._process.terminate()
 
     def kill(self) -> None:
-        """Kill the whole session (gunicorn's workers would outlive their parent), and pass on the last output."""
+        """Kill the process group, which includes the workers of gunicorn, and pass on the last output."""
         if self._process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -76,7 +76,7 @@ class Child:
 
 
 def die_with_parent(parent: int) -> None:
-    """Request SIGTERM from the kernel for this process when the process `parent` exits (Linux only)."""
+    """Make the kernel send SIGTERM to this process when the process `parent` exits (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # the parent exited before this call

@@ -1,4 +1,4 @@
-"""Embedded server as a process: its start, unless it already runs, and its orderly stop."""
+"""Process of an embedded server: start, unless the server is already running, and orderly stop."""
 
 import os
 import pwd
@@ -14,7 +14,7 @@ from eventpulse.backoff import backoff_seconds
 from eventpulse.errors import Unreachable, UserError
 from eventpulse.local import process_table
 
-START_SECONDS = 60.0  # maximum time to wait for a response; starts again while the server is loading its data
+START_SECONDS = 60.0  # maximum time to wait for a response, in addition to the time for loading the data
 MAX_ATTEMPTS = 5
 POLL_SECONDS = 0.02
 
@@ -29,7 +29,7 @@ class ServerStartingError(Unreachable):
 
 @dataclass(eq=False)
 class Daemon:
-    """Embedded server with its data in the folder `data`, which the caller has locked.
+    """Embedded server with its data in the folder `data`, which the caller locks before `start`.
 
     `identify` returns the process id of the server that responds at `url`, or None. It can raise `ServerStartingError`.
     `lock_files` are the files in which PostgreSQL stores its process id. `stop_signal` requests an orderly stop;
@@ -54,7 +54,7 @@ class Daemon:
         return Path(self.command[0]).name
 
     def find(self) -> bool:
-        """Return whether the server runs; this object then controls the server. Raises `ServerStartingError`."""
+        """Return whether the server is running; if so, control it with this object. Raises `ServerStartingError`."""
         pid = self.identify()
         if pid is not None:
             self.pid = pid
@@ -115,7 +115,10 @@ class Daemon:
         self._signal(self.kill_signal)
 
     def stop(self, grace_seconds: float = 10) -> None:
-        """Stop the server; kill it after `grace_seconds`. Do nothing if the server has already stopped."""
+        """Stop the server: send `kill_signal` after `grace_seconds`, and SIGKILL two seconds later.
+
+        Do nothing if the server has already stopped.
+        """
         self.terminate()
         if not self._exits_within(grace_seconds):
             self.kill()
@@ -168,5 +171,5 @@ class Daemon:
 
 
 def as_user(user: pwd.struct_passwd | None) -> dict[str, Any]:
-    """Return the options of `subprocess` to run a command as `user`, without root's groups; none if `user` is None."""
+    """Return the options of `subprocess` to run a command as `user` without root's groups; empty for None."""
     return {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}

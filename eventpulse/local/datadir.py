@@ -1,4 +1,4 @@
-"""Data folder of the embedded servers: permissions, a lock, and folders for sockets."""
+"""Data folder of the embedded servers: its permissions, its lock, and folders for sockets."""
 
 import fcntl
 import hashlib
@@ -56,8 +56,8 @@ def ensure_private(folder: Path) -> None:
 def make_traversable(folder: Path) -> None:
     """Add the permission o+x to the folders above `folder`; log each change before it is made.
 
-    This gives access to PostgreSQL, which runs as another user if the current user is root. Raises `DataDirError` if
-    `folder` is in a home folder, or if a top-level folder or a folder of another user denies access.
+    If the current user is root, PostgreSQL runs as another user, which needs this permission. Raises `DataDirError` if
+    `folder` is in a home folder, or if a top-level folder or a folder of another user lacks the permission.
     """
     homes = [Path(pwd.getpwuid(os.geteuid()).pw_dir), Path("/home"), Path("/root")]
     if any(folder.is_relative_to(home) for home in homes if home != Path("/")):
@@ -79,7 +79,7 @@ def make_traversable(folder: Path) -> None:
 
 
 def socket_folder(data: Path, socket: str) -> Path:
-    """Return the folder for a server's socket: `data`, or a folder in the temporary folder if that path is too long."""
+    """Return the folder for a server's socket: `data`, or a temporary folder if the path is too long."""
     if len(os.fsencode(data / socket)) <= MAX_SOCKET_PATH_BYTES:
         return data
     digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:16]

@@ -1,7 +1,7 @@
-"""Embedded servers: a durable Redis and a durable PostgreSQL, installed from wheels. Only this user can access them.
+"""Embedded servers: a durable Redis and a durable PostgreSQL, whose programs are installed from wheels.
 
-Both servers keep running if their supervisor is killed, and the next supervisor finds them, so two servers never use
-one data folder. Neither server listens on the network.
+Only the current user can access the servers, and neither listens on the network. Both keep running if their supervisor
+is killed, and the next supervisor uses the running servers.
 """
 
 import importlib.util
@@ -22,9 +22,9 @@ from eventpulse.settings import Settings
 
 REDIS_SOCKET = "redis.sock"
 POSTGRES_SOCKET = ".s.PGSQL.5432"
-MAX_CONNECTIONS = 400  # enough for the connection pools of all processes on a machine with many processors
+MAX_CONNECTIONS = 400  # enough for the connection pools of about 30 processes
 MEMORY_DIVISOR = 4  # Redis may use a quarter of the memory; without a limit the OOM killer could kill Redis
-#: Error messages of PostgreSQL during crash recovery.
+#: Parts of the error messages of PostgreSQL during its start and crash recovery.
 POSTGRES_STARTING = ("the database system is starting up", "not yet accepting connections", "in recovery mode")
 
 
@@ -67,7 +67,7 @@ def start_postgres(data: Path) -> Daemon:
 
 
 def find(settings: Settings) -> Settings:
-    """Return the settings, with the URL of a running embedded server for each missing URL.
+    """Return the settings, in which missing URLs are replaced by the URLs of running embedded servers.
 
     Raises `ServerStartingError` if one of these servers is still loading its data.
     """

@@ -22,7 +22,7 @@ from eventpulse.settings import ConnectedSettings, Settings
 from models import database, migrations
 
 CONNECT_SECONDS = 5
-#: Longer than the shutdown of a worker, which finishes its sends within 11 s and forces its exit after 12 s.
+#: Maximum time for the stop of a worker, which waits up to 11 s for its sends and exits after 12 s at the latest.
 WORKER_GRACE_SECONDS = 13.0
 GRACE_SECONDS = 2.0
 #: Maximum time to wait for the ports of processes whose supervisor was killed.
@@ -33,7 +33,8 @@ POLL_SECONDS = 0.1
 def up(settings: Settings) -> int:
     """Run all of EventPulse in this terminal until a signal stops it; return the exit code.
 
-    Raises `UserError` if a part cannot be started; all started processes are stopped first.
+    Raises `UserError` if a part cannot be started, and `redis.RedisError` or `psycopg2.Error` if a server is
+    unavailable; all started processes are stopped first.
     """
     # Until the supervisor handles signals, a signal raises KeyboardInterrupt, so that the started servers are stopped.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -54,7 +55,7 @@ def up(settings: Settings) -> int:
 
 
 def _ensure_ports_free(settings: Settings) -> None:
-    """Check both ports; wait for processes of a killed `up`, which free their ports. Raises `PortError`."""
+    """Check that both ports are free; wait until the processes of a killed `up` have exited. Raises `PortError`."""
     deadline = time.monotonic() + ORPHANS_SECONDS
     while True:
         try:
@@ -116,7 +117,7 @@ def _phases(settings: ConnectedSettings, servers: dict[str, Daemon], output: Pro
     """Return the shutdown phases: API and live gateway, scheduler, workers, servers."""
 
     def unit(name: str, command: str) -> Unit:
-        # -P: a folder named `rules` in the current folder must not be imported in place of the package.
+        # -P: otherwise a folder named `rules` in the current folder would be imported in place of the package.
         argv = [sys.executable, "-P", "-m", "eventpulse", PARENT_OPTION, str(os.getpid()), command]
         return Unit(name, Child(name, argv, environ, lambda stream, text: output.line(name, stream, text)))
 

@@ -73,7 +73,7 @@ def initialize(data: Path, bin_folder: Path, user: pwd.struct_passwd | None) -> 
     unfinished.mkdir(mode=0o700)
     if user is not None:
         os.chown(unfinished, user.pw_uid, user.pw_gid)
-    # Sort bytewise, so that the order is the same on every machine. The permissions of the folder control access.
+    # --locale=C: the sort order is the same on every machine. --auth=trust: the socket is accessible to one user only.
     arguments = ["-D", str(unfinished), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]
     initdb = _run(bin_folder / "initdb", arguments, user)
     if initdb.returncode != 0:
@@ -89,7 +89,7 @@ def initialize(data: Path, bin_folder: Path, user: pwd.struct_passwd | None) -> 
 def _copy_programs(site: Path, copy: Path) -> None:
     """Copy the programs and their libraries, and make the copy readable by every user.
 
-    The programs load the libraries by a relative path, so both keep their places below the copied folder.
+    The programs load the libraries by a relative path, which the copy preserves.
     Raises `DataDirError`.
     """
     datadir.ensure_private(SHARED)

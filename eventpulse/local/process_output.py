@@ -15,7 +15,7 @@ log = structlog.get_logger("eventpulse.local.supervisor")
 
 
 class ProcessOutput:
-    """Writer of whole lines from several threads. If `labelled` is false, lines are unchanged: JSON must stay valid."""
+    """Writer of whole lines from several threads. JSON lines must be written with `labelled=False` to stay valid."""
 
     def __init__(self, *, labelled: bool, coloured: bool) -> None:
         self._labelled = labelled

@@ -14,7 +14,7 @@ from eventpulse.local.process_output import ProcessOutput
 
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 15.0
-STABLE_SECONDS = 10.0  # minimum run time after which the backoff starts again from its first pause
+STABLE_SECONDS = 10.0  # minimum run time after which the next backoff is the first pause again
 TICK_SECONDS = 0.1
 
 
@@ -49,7 +49,7 @@ class Phase:
 
 
 class Supervisor:
-    """Supervisor of the units of several phases. The phases stop in order; their units start in reverse order.
+    """Supervisor of the units of several phases. The phases stop in order, and start in reverse order.
 
     The first SIGINT, SIGTERM or SIGHUP requests an orderly stop, the second signal an immediate stop.
     """
@@ -76,7 +76,7 @@ class Supervisor:
                 self._spawn(unit)
 
     def wait(self) -> None:
-        """Restart exited units whose backoff is over, then wait for a tick or until a stop is requested."""
+        """Schedule or make the restarts of exited units, then wait for `TICK_SECONDS` or until a stop is requested."""
         for unit in self._units:
             self._restart_if_exited(unit)
         self._stop_requested.wait(TICK_SECONDS)
