@@ -54,8 +54,8 @@ def resolve_format(format: str) -> str:
 def use_colour(stream: TextIO) -> bool:
     """Return whether to write colours to `stream`.
 
-    The variable NO_COLOR disables colours. Otherwise, colours are enabled by FORCE_COLOR, and on a terminal. See
-    https://no-color.org and https://force-color.org.
+    The variable NO_COLOR disables colours; otherwise FORCE_COLOR enables colours. If both are unset, colours are
+    written only to a terminal. See https://no-color.org and https://force-color.org.
     """
     if os.environ.get("NO_COLOR"):
         return False

@@ -24,7 +24,7 @@ def cpu_count() -> int:
 
 
 def memory_bytes() -> int:
-    """Return the memory in bytes that this process may use: the minimum of the machine's memory and the cgroup limits."""
+    """Return the memory that this process may use, in bytes: the minimum of the machine's memory and cgroup limits."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([machine, *Cgroups().memory_limits()])
 
@@ -60,9 +60,9 @@ class Cgroups:
             yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(mount_point))
 
     def _memberships(self, controller: str) -> Iterator[tuple[Path, str]]:
-        """Yield the mount point of each hierarchy that can limit `controller`, and the path of the group of the process.
+        """Yield the mount point of each hierarchy that can limit `controller`, and the group of the process.
 
-        The path is relative to the mount point.
+        The group is a path relative to the mount point.
 
         In the file `cgroup`, version 2 has the line `0::/path`, and version 1 has lines such as `4:memory:/path`. A
         machine may use both versions.
@@ -112,5 +112,5 @@ def _word(path: Path) -> str | None:
 
 
 def _positive(word: str | None) -> int | None:
-    """Return a positive number, or None for any other word, such as `max` or `-1`, which mean no limit."""
+    """Return the positive integer in `word`; None for any other word, such as `max` and `-1`, which mean no limit."""
     return int(word) if word and word.strip().isdigit() and int(word) > 0 else None

@@ -27,7 +27,7 @@ def ensure_free(host: str, port: int, variable: str) -> None:
 
 
 def reachable_host(host: str) -> str:
-    """Return the host in a URL with which clients on this machine reach a server that listens on `host`."""
+    """Return the host for URLs with which clients on this machine reach a server that listens on `host`."""
     return in_brackets({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host))  # noqa: S104 - compared, not bound
 
 

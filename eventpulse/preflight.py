@@ -1,4 +1,4 @@
-"""Preflight checks of Redis and PostgreSQL, for `eventpulse doctor` and the start of API, worker and scheduler."""
+"""Preflight checks of Redis and PostgreSQL, for `eventpulse doctor` and the start of the API, workers and schedulers."""
 
 import re
 import time
@@ -17,9 +17,7 @@ from eventpulse.settings import ConnectedSettings
 
 log = structlog.get_logger()
 
-MAX_CLOCK_SKEW_SECONDS = (
-    5.0  # maximum difference of clocks; with a larger one, events would be too late for their windows
-)
+MAX_CLOCK_SKEW_SECONDS = 5.0  # maximum difference: a larger one could make events too late for their windows
 OLDEST_REDIS = (6, 2)  # minimum version: the first one with BLMOVE and with a count for LPOP
 TIMEOUT_SECONDS = 5
 UNKNOWN = "unknown"
@@ -151,14 +149,9 @@ def _redis_durability(state: _RedisState) -> Finding:
 
 
 def _redis_disk(state: _RedisState) -> Finding:
-    written = state.info.get("aof_last_write_status", "ok")
-    return _redis(
-        "disk",
-        written == "ok",
-        f"last write to the append-only file: {written}",
-        "see the log of Redis for the reason",
-        "warning",
-    )
+    status = state.info.get("aof_last_write_status", "ok")
+    last_write = f"last write to the append-only file: {status}"
+    return _redis("disk", status == "ok", last_write, "see the log of Redis for the reason", "warning")
 
 
 def _redis_memory(state: _RedisState, max_percent: int) -> Finding:

@@ -31,7 +31,7 @@ class SettingsError(Exception):
 
 
 def default_data_dir() -> Path:
-    """Return the default data folder of the embedded servers: in the home folder of the user or, for root, in /var/lib.
+    """Return the default data folder of the embedded servers: in the user's home folder or, for root, in /var/lib.
 
     PostgreSQL refuses to run as root. It then runs as another user, which has no access to the home folder of root.
     """
@@ -198,7 +198,7 @@ def _shown(variable: str, value: Any) -> str:
 
 
 class _Environment(Env):
-    """Variables of the environment and, for names that are not set there, of `.env`. An empty variable counts as unset."""
+    """Variables of the environment or, if unset there, of `.env`. An empty variable counts as unset."""
 
     def __init__(self) -> None:
         super().__init__(eager=False)

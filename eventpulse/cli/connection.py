@@ -34,7 +34,7 @@ def database_settings() -> tuple[Settings, str]:
 
 
 def api_url(url: str | None) -> str:
-    """Return `url` without final slashes; if None, the URL of the API on this machine. Raises `SettingsError`."""
+    """Return `url` without final slashes; for None, the URL of the API on this machine. Raises `SettingsError`."""
     if url is not None:
         return url.rstrip("/")
     settings = Settings.from_environ()

@@ -43,7 +43,7 @@ class Child:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C signals the supervisor only, and `kill` ends the process group
+            start_new_session=True,  # so that Ctrl-C signals only the supervisor, and `kill` ends the group
         )
         self._readers = [
             threading.Thread(target=self._pass_on, args=(pipe, stream), daemon=True)

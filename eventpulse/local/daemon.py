@@ -171,5 +171,5 @@ class Daemon:
 
 
 def as_user(user: pwd.struct_passwd | None) -> dict[str, Any]:
-    """Return the options of `subprocess` to run a command as `user` without root's groups; empty for None."""
+    """Return the `subprocess` options that run a command as `user` without root's groups; no options for None."""
     return {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}

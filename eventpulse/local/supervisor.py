@@ -14,7 +14,7 @@ from eventpulse.local.process_output import ProcessOutput
 
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 15.0
-STABLE_SECONDS = 10.0  # minimum run time after which the next backoff is the first pause again
+STABLE_SECONDS = 10.0  # minimum run time after which the backoff starts again at `FIRST_BACKOFF_SECONDS`
 TICK_SECONDS = 0.1
 
 
@@ -76,7 +76,10 @@ class Supervisor:
                 self._spawn(unit)
 
     def wait(self) -> None:
-        """Schedule or make the restarts of exited units, then wait for `TICK_SECONDS` or until a stop is requested."""
+        """Schedule the restarts of exited units, and make the restarts that are due.
+
+        Then wait for `TICK_SECONDS`, or until a stop is requested.
+        """
         for unit in self._units:
             self._restart_if_exited(unit)
         self._stop_requested.wait(TICK_SECONDS)
