@@ -1,4 +1,4 @@
-"""Preflight checks of Redis and PostgreSQL, for `eventpulse doctor` and the start of the API, workers and schedulers."""
+"""Preflight checks of Redis and PostgreSQL, for `eventpulse doctor` and at the start of API, worker and scheduler."""
 
 import re
 import time

@@ -79,7 +79,7 @@ def make_traversable(folder: Path) -> None:
 
 
 def socket_folder(data: Path, socket: str) -> Path:
-    """Return the folder for a server's socket: `data`, or a temporary folder if the path of the socket would be too long."""
+    """Return the folder for a server's socket: `data`, or a temporary folder if the socket's path would be too long."""
     if len(os.fsencode(data / socket)) <= MAX_SOCKET_PATH_BYTES:
         return data
     digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:16]
