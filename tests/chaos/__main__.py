@@ -59,7 +59,9 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--only", nargs="+", default=["*"], metavar="NAME", help="fault names; * matches any text")
     parser.add_argument("--systems", default="eventpulse,stock", help="systems under test, separated by commas")
-    parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="seed of events and injection times")
+    parser.add_argument(
+        "--seed", type=int, default=random.randrange(10**6), help="seed of the events and of the injection times"
+    )
     parser.add_argument("--short", action="store_true", help="fewer injections and events")
     parser.add_argument("--soak-minutes", type=float, default=10.0, help="duration of the soak test in minutes")
     parser.add_argument("--json", type=Path, default=Path(f"chaos-{time.strftime('%Y%m%d-%H%M%S')}.json"))
@@ -68,14 +70,14 @@ def parse() -> argparse.Namespace:
 
 
 def run(fault: Fault, name: str, arguments: argparse.Namespace) -> Record:
-    """Run one fault on one system and return the record. Exceptions are stored as `skipped` or `failed`."""
+    """Run one fault on one system and return the record. If an exception is raised, the record contains its text."""
     try:
         with ExitStack() as undo:
             options = dict(fault.options)
             disk = undo.enter_context(small_disk(DISK_MEBIBYTES)) if fault.disk else None
             if fault.disk:
                 if disk is None:
-                    raise Skipped("mounting a small disk needs root on Linux")
+                    raise Skipped("mounting a small disk requires root on Linux")
                 options["start_postgres"] = getattr(disk, f"start_postgres_with_{fault.disk}")
             system = undo.enter_context(system_factory(fault, name)(**options))
             system.disk, system.soak_minutes = disk, SHORT_SOAK_MINUTES if arguments.short else arguments.soak_minutes

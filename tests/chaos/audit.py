@@ -1,4 +1,4 @@
-"""Audit of a finished run: comparison of the outcomes that the client recorded with the stored events."""
+"""Audit of a finished run: comparison of the records of the client and of the webhooks with the state of the system."""
 
 from collections import Counter
 from collections.abc import Mapping, Set
@@ -30,7 +30,7 @@ VIOLATIONS = (
 
 @dataclass
 class Audit:
-    """Numbers of events by outcome and by kind of violation, with at most `SAMPLES` ids of each kind."""
+    """Numbers of events by outcome, numbers of violations by kind, and at most `SAMPLES` ids of each kind."""
 
     sent: int = 0
     acked: int = 0
@@ -39,7 +39,7 @@ class Audit:
     dead: int = 0
     anomalies: int = 0
     deliveries: int = 0
-    #: Number of times that a channel accepted an alert after the first time; a crash can cause such duplicates.
+    #: Number of repeated alerts that a channel accepted; a crash can cause such duplicates.
     duplicate_deliveries: int = 0
     #: Maximum time in seconds from the recording of an anomaly until a channel accepted its alert.
     slowest_alert: float | None = None
@@ -49,7 +49,10 @@ class Audit:
     samples: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, violation: str, ids: Set[Any] | Mapping[Any, int]) -> None:
-        """Add violations of one kind: one for each id of a set, or the number of violations by id."""
+        """Add violations of one kind.
+
+        `ids` is a set with one violation for each id, or a mapping from ids to numbers of violations.
+        """
         count = sum(ids.values()) if isinstance(ids, Mapping) else len(ids)
         self.violations[violation] += count
         if count:

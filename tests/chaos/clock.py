@@ -13,13 +13,14 @@ JUMP = signal.SIGUSR1
 def command(seconds: float, jump_seconds: float = 0.0) -> list[str]:
     """Return a command that runs `eventpulse` with a clock `seconds` ahead, or behind if `seconds` is negative.
 
-    Each `JUMP` signal adds `jump_seconds`. A worker does not start if its clock differs from that of Redis by over 5 s.
+    The arguments of `eventpulse` must be appended. Each `JUMP` signal adds `jump_seconds`. A worker does not start if
+    its clock and the clock of Redis differ by more than 5 s.
     """
     return [sys.executable, "-P", str(Path(__file__).resolve()), str(seconds), str(jump_seconds)]
 
 
 def main() -> None:
-    """Shift the clock, then run `eventpulse`, whose modules may read the clock during their import."""
+    """Shift the clock, then run `eventpulse`: its modules may read the clock when they are imported."""
     import time_machine
 
     seconds, jump_seconds = map(float, sys.argv[1:3])

@@ -32,7 +32,7 @@ class Size(NamedTuple):
 
 @dataclass
 class Context:
-    """System under test, client that sends events, and results of a fault in addition to those of the audit."""
+    """System under test, the client that sends events to the system, and the results that the fault records."""
 
     system: Any
     client: RecordingClient
@@ -40,7 +40,7 @@ class Context:
     rng: random.Random
     size: Size
     is_short: bool
-    #: Additional results by name: numbers, texts and lists.
+    #: Results of the fault by name: numbers, texts and lists. The record also contains the results of the audit.
     notes: dict[str, Any] = field(default_factory=dict)
     #: Ids of the events that are expected to become dead letters.
     expected_dead: set[str] = field(default_factory=set)
@@ -51,12 +51,12 @@ class Context:
             self.notes.setdefault("broken", []).append(problem)
 
     def await_acceptance(self, seconds: float = 30) -> None:
-        """Wait until the API accepts an event, and record the duration; a timeout is a broken promise."""
+        """Wait until the API accepts an event, and record the duration. Record a timeout as a broken promise."""
         started, known = time.monotonic(), len(self.client.responses)
         try:
             until(lambda: any(each.kind == "202" for each in self.client.responses[known:]), seconds)
         except AssertionError:
-            self.expect(f"still rejects after {seconds:g} s", False)
+            self.expect(f"the API accepted no event within {seconds:g} s", False)
         self.notes.setdefault("accepts_again_seconds", []).append(round(time.monotonic() - started, 2))
 
     def wait(self, seconds: float) -> None:
@@ -64,7 +64,7 @@ class Context:
         time.sleep(seconds)
 
     def pause(self, at_least: float = 0.3, at_most: float = 1.5) -> None:
-        """Wait a random number of seconds, so that faults are injected in every phase of the processing."""
+        """Wait for a random time in seconds, so that faults are injected in every phase of the processing."""
         self.wait(self.rng.uniform(at_least, at_most))
 
     def pid(self, unit: str) -> int:
@@ -76,13 +76,16 @@ class Context:
         return until(lambda: self.system.pids(unit), 30)[0]
 
     def kill(self, unit: str) -> Injection:
-        """Kill a random process of a unit (SIGKILL)."""
+        """Kill a random process of a unit (SIGKILL), and return the injection."""
         with suppress(ProcessLookupError):
             os.kill(self.pid(unit), signal.SIGKILL)
         return self.recoveries.record_injection(f"SIGKILL of a {unit}")
 
     def kill_busy_worker(self) -> Injection:
-        """Kill a worker that holds leases, or a random worker if no leases are found (SIGKILL)."""
+        """Kill a worker that holds leases (SIGKILL), and return the injection.
+
+        If no such worker is found within `BUSY_SECONDS`, or if the system is stock Dramatiq, kill a random worker.
+        """
         state = getattr(self.system, "state", None)
         deadline = time.monotonic() + BUSY_SECONDS
         while state and time.monotonic() < deadline:
@@ -91,7 +94,7 @@ class Context:
                 self.wait(0.05)
                 before = state.leased()
                 self.wait(0.1)
-                # Running workers acknowledge their leases within 0.1 s; the suspended worker keeps its leases.
+                # Running workers acknowledge an entry within 0.1 s: an older lease belongs to the suspended worker.
                 if before & state.leased():
                     os.kill(pid, signal.SIGKILL)
                     return self.recoveries.record_injection("SIGKILL of a busy worker")
@@ -111,11 +114,11 @@ class Context:
                 self.await_recovery(injection, at_most_seconds)
 
     def outage(self, server: Daemon, down_seconds: float, stop: Callable[[Daemon], None]) -> Injection:
-        """Stop a server for `down_seconds`, and measure the recovery from the restart of the server."""
+        """Stop a server with `stop`, restart it after `down_seconds`, and measure the recovery from the restart."""
         stop(server)
         self.wait(down_seconds)
         server.start()
-        return self.recoveries.record_injection(f"{server.name} is back")
+        return self.recoveries.record_injection(f"{server.name} was restarted")
 
 
 class Skipped(Exception):
@@ -137,17 +140,17 @@ class Fault:
     systems: tuple[str, ...] = ("eventpulse", "stock")
     #: Keyword arguments of the system factory.
     options: Mapping[str, Any] = field(default_factory=dict)
-    #: Part of PostgreSQL that is stored on the small disk `system.disk`: "data" or "log".
+    #: Part of PostgreSQL that is stored on the small disk `system.disk`: "data" or "log"; None for no small disk.
     disk: str | None = None
     #: Function that starts EventPulse for this fault; by default `eventpulse_system`.
     system_factory: Callable[..., Any] | None = None
-    #: Maximum recovery time; None if the backlog after an outage has no time limit.
+    #: Maximum recovery time, or None for no limit: after a long outage, the time depends on the size of the backlog.
     recovers_within: float | None = None
-    #: Text for the report: the time from which the recovery is measured.
+    #: Text in the record that describes the moment from which the recovery time is measured.
     counted_from: str = "the injection"
     #: Whether the client resends requests whose outcome is indeterminate.
     repeat: bool = False
-    #: Number of groups, used in turn; if None, each episode has a new group.
+    #: Number of groups that the episodes use in turn; if None, each episode has a new group.
     groups: int | None = None
     #: Maximum time from the last event until the system is idle.
     idle_within: float = 90.0
@@ -175,7 +178,7 @@ def resume_process(pid: int) -> None:
 
 
 def kill_server(server: Daemon) -> None:
-    """Kill a server and its children (SIGKILL): surviving children could respond to connected clients."""
+    """Kill a server and its children (SIGKILL), because surviving children could respond to connected clients."""
     with suppress(psutil.NoSuchProcess):
         parent = psutil.Process(server.pid)
         for process in (parent, *parent.children()):

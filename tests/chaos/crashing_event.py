@@ -14,7 +14,7 @@ from chaos.server_state import NAMESPACE, state_of
 from chaos.traffic import event
 from support.waiting import until
 
-#: Possible numbers of crashes until the event is a dead letter: a bundle is redelivered once before it is split.
+#: Possible numbers of crashes until the event is dead-lettered; a bundle is redelivered once before it is split.
 EXPECTED_CRASHES = (3, 4)
 NEIGHBOURS = 19
 #: Maximum time of observation in the full and in the short form, if the event does not become a dead letter.
@@ -54,7 +54,7 @@ def kill_every_holder(context: Context) -> None:
                     psutil.Process(pid).kill()
                 killed_with |= held
                 killed_at.append(time.monotonic())
-                context.recoveries.record_injection(f"crash {len(killed_at)} of its worker")
+                context.recoveries.record_injection(f"crash {len(killed_at)} of a worker")
             neighbours.poll()
     finally:
         blocker.rollback()
@@ -64,10 +64,10 @@ def kill_every_holder(context: Context) -> None:
     context.notes["observe_seconds"] = observe_seconds
     context.notes |= neighbours.notes()
     context.notes["dead_letters"] = letters = state.dead_letter_reasons(marked)
-    context.expect("the event is not exactly one dead letter", len(letters) == 1)
+    context.expect(f"the event has {len(letters)} dead letters", len(letters) == 1)
     context.expect(f"the event crashed {len(killed_at)} workers", len(killed_at) in EXPECTED_CRASHES)
-    context.expect("the event was leased without neighbours", len(neighbours.times) >= NEIGHBOURS)
-    context.expect("neighbours were not stored", not context.notes["neighbours_not_stored"])
+    context.expect(f"the event had only {len(neighbours.times)} neighbours", len(neighbours.times) >= NEIGHBOURS)
+    context.expect("not all neighbours were stored", not context.notes["neighbours_not_stored"])
 
 
 class Neighbours:
@@ -115,7 +115,7 @@ def post(context: Context, event_id: str) -> None:
 
 
 def leases_of(context: Context, event_id: str) -> set[bytes]:
-    """Return the keys of the leases that contain an event."""
+    """Return the keys of the leases in `persist` that contain an event."""
     leases = state_of(context.system).leases.of("persist")
     return {lease for lease, entries in leases.items() if any(event_id in ids for ids in entries.values())}
 
@@ -123,7 +123,7 @@ def leases_of(context: Context, event_id: str) -> set[bytes]:
 def holders(context: Context, leases: list[bytes]) -> list[int]:
     """Return the pids of the workers that hold these leases, at most one pid for EventPulse.
 
-    The workers of EventPulse are suspended in turn: the heartbeats of the leases stop while their holder is suspended.
+    The workers of EventPulse are suspended in turn: a suspended worker holds the leases whose heartbeats stop.
     """
     if context.system.name != "eventpulse":
         return list(context.system.holders(leases))

@@ -83,7 +83,7 @@ class EventPulseSystem:
         return ""
 
     def prepare(self, lateness_seconds: int = 3_600) -> None:
-        """Wait until the system is ready, create the rules, and make the webhooks the only enabled channels."""
+        """Wait until the system is ready, create the rules, enable only the webhooks, and wait for a leader."""
         with httpx.Client(base_url=self.url, timeout=10) as client:
             until(lambda: _is_ready(client), START_SECONDS)
             for channel in client.get("/channels").json()["data"]:
@@ -132,7 +132,8 @@ def eventpulse_system(
     """
     with ExitStack() as undo:
         folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)))
-        folder.chmod(0o755)  # for the system user that runs PostgreSQL if this process is root
+        # If this process is root, PostgreSQL runs as another user, which could not enter a private folder.
+        folder.chmod(0o755)
         redis = embedded.start_redis(folder / "redis")
         undo.callback(stop_server_process, redis)
         set_fsync(redis, fsync)

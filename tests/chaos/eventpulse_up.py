@@ -52,7 +52,8 @@ def eventpulse_up(**settings: str) -> Iterator[EventPulseUp]:
     """
     with ExitStack() as undo:
         folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)))
-        folder.chmod(0o755)  # for the system user that runs PostgreSQL if this process is root
+        # If this process is root, PostgreSQL runs as another user, which could not enter a private folder.
+        folder.chmod(0o755)
         redis = embedded.start_redis(folder / "data" / "redis")
         undo.callback(stop_server_process, redis)
         postgres = embedded.start_postgres(folder / "data" / "postgres")

@@ -21,7 +21,7 @@ STOCK_SHORT_IDLE_SECONDS = 25.0
 
 
 def run_fault(fault: Fault, system: System, seed: int, *, is_short: bool) -> dict[str, Any]:
-    """Send events to a ready system, inject the fault, wait until the system is idle, and return the record."""
+    """Send events to a ready system, inject the fault, audit the system when it is idle, and return the record."""
     size = fault.short if is_short else fault.full
     with tempfile.TemporaryDirectory(prefix="chaos-client-") as folder:
         before = system.locations()
@@ -77,7 +77,7 @@ def run_fault(fault: Fault, system: System, seed: int, *, is_short: bool) -> dic
 
 
 def recovery_summary(recoveries: RecoveryTracker, fault: Fault) -> dict[str, Any]:
-    """Return the numbers of injections, and the recovery times in seconds: percentiles, maximum and each time."""
+    """Return the numbers of injections and of missing recoveries, and the recovery times in seconds."""
     seconds = recoveries.seconds()
     return {
         "counted_from": fault.counted_from,

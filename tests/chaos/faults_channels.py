@@ -42,7 +42,7 @@ BEHAVIOURS: dict[str, tuple[str, Behaviour | str]] = {
 
 
 class ChannelFault:
-    """Fault in which the first channel has the behaviour `how` for 10 s, in the short form for 4 s."""
+    """Fault in which the first channel has the behaviour `BEHAVIOURS[how]` for 10 s, or for 4 s in the short form."""
 
     def __init__(self, how: str) -> None:
         self.how = how
@@ -61,14 +61,14 @@ class ChannelFault:
         with suppress(AssertionError):
             until(lambda: alerts.keys() <= set(second.received_counts()), WAIT_SECONDS)
         p95 = record_delays(context, second, alerts)
-        context.expect(f"the healthy channel waited {p95} s", p95 is not None and p95 < MAX_P95_SECONDS)
+        context.expect(f"p95 of the delay in the healthy channel: {p95} s", p95 is not None and p95 < MAX_P95_SECONDS)
 
 
 def record_delays(context: Context, healthy: Webhook, alerts: Mapping[str, ExpectedAlert]) -> float | None:
-    """Record the times from anomalies to their alerts in the healthy channel; return their 95th percentile in seconds.
+    """Record the times from anomalies to their alerts in the healthy channel; return their p95 in seconds.
 
-    A missing alert counts as received now. `context.notes` also gets the times from the acceptance of the events to
-    their alerts.
+    Return None if there are no anomalies. A missing alert counts as received now. `context.notes` also gets the times
+    from the acceptance of the events to their alerts.
     """
     now, acked = time.time(), context.client.acked_at()
     monotonic_offset = now - time.monotonic()

@@ -1,4 +1,4 @@
-"""Fault of the clock of a worker. Leases and delays use the clock of Redis; windows use the times of events."""
+"""Fault of the clock of a worker. Leases and delays use the clock of Redis; windows use the timestamps of events."""
 
 import importlib.util
 import os
@@ -24,7 +24,7 @@ def jump_ahead(context: Context) -> None:
         os.kill(shifted.process.pid, clock.JUMP)
         context.recoveries.record_injection("the clock jumps")
     context.wait(3 if context.is_short else 60)
-    # A worker that ends is restarted: a single start shows that the worker did not end.
+    # The supervisor restarts a worker that ends: a single start shows that the worker did not end.
     context.notes["starts"] = shifted.starts
     context.expect("the worker with the wrong clock ended", shifted.starts == 1)
 

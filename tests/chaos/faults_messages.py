@@ -22,7 +22,10 @@ UNPROCESSED_SECONDS = 3.0
 
 
 def undecodable(context: Context) -> None:
-    """Enqueue an unreadable entry for each 100 events: bundles and messages in turn, in `persist` and in `evaluate`."""
+    """Enqueue an unreadable entry for each 100 events, and expect one dead letter for each entry.
+
+    The entries are messages and bundles in turn, in the queues `persist` and `evaluate`.
+    """
     state, added = state_of(context.system), 0
     deadline = time.monotonic() + context.size.events / context.size.per_second
     while time.monotonic() < deadline:
@@ -31,7 +34,7 @@ def undecodable(context: Context) -> None:
             continue
         number = context.rng.getrandbits(64)
         entry_id = f"1*junk{number:x}" if added % 2 else f"junk{number:x}"
-        # Each line of a bundle is a record: a line break in the noise would add a record.
+        # Each line of a bundle is a record: a line break in the noise would add a record and a dead letter.
         noise = context.rng.randbytes(40).replace(b"\n", b"")
         state.put(("persist", "evaluate")[added // 2 % 2], entry_id, b"\xff\x00{" + noise)
         added += 1
@@ -73,19 +76,19 @@ def other_versions(context: Context) -> None:
     locations = state.locations()
     context.expect("a plain message is not stored", plain in locations.stored)
     context.expect("a message with unknown fields is not stored", extended in locations.stored)
-    context.expect("a message for an unknown actor is not kept", unknown in locations.dead)
+    context.expect("a message for an unknown actor is not dead-lettered", unknown in locations.dead)
     kept = until(lambda: state.rows("SELECT message FROM dead_letters WHERE event_id = %s", unknown), 20)
     context.notes["kept_unchanged"] = json.loads(bytes(kept[0][0]))["args"] == messages[unknown]["args"]
-    context.expect("the message for an unknown actor is not kept unchanged", context.notes["kept_unchanged"])
+    context.expect("the dead letter for an unknown actor has other arguments", context.notes["kept_unchanged"])
     with failing_webhook(context):
         notification = until(lambda: delayed_notification(context), 60) or b""
     read: Message[Any] = Message(**JSONEncoder().decode(notification))
-    context.expect("Dramatiq cannot read our message", (read.queue_name, read.actor_name) == ("notify", "notify"))
+    context.expect("Dramatiq cannot read a notification", (read.queue_name, read.actor_name) == ("notify", "notify"))
 
 
 @contextmanager
 def failing_webhook(context: Context) -> Iterator[None]:
-    """Let the server of the first channel respond with 500 during the block."""
+    """Make the server of the first channel respond with 500 during the block."""
     server = context.system.webhooks[0].server
     server.behaviour = fake_http_server.answer(500)
     try:

@@ -18,7 +18,7 @@ def kill(context: Context) -> None:
 
 
 def stop(context: Context) -> None:
-    """Stop PostgreSQL, and expect that the p99 of ingest stays within its limit."""
+    """Stop and restart PostgreSQL, and expect that the p99 of ingest stays within its limit during the outage."""
     context.wait(2 if context.is_short else 20)
     before = context.client.latencies()
     stop_server(context.system.postgres)
@@ -26,7 +26,7 @@ def stop(context: Context) -> None:
     context.wait(5 if context.is_short else 60)
     during = context.client.latencies(after=down_at)
     context.system.postgres.start()
-    context.recoveries.record_injection("PostgreSQL is back")
+    context.recoveries.record_injection("PostgreSQL was restarted")
     p99_before, p99_during = percentile(before, 0.99), percentile(during, 0.99)
     context.notes |= {"p99_before": p99_before, "p99_during": p99_during}
     is_affected = p99_before is None or p99_during is None or p99_during > MAX_FACTOR * p99_before + MAX_EXTRA_SECONDS
@@ -61,7 +61,7 @@ def make_read_only(context: Context) -> None:
 
 
 def fill_disk(context: Context) -> None:
-    """Keep the disk of PostgreSQL full for some time, then delete the file that fills the disk."""
+    """Keep the disk of PostgreSQL full for some time, then free the space and restart PostgreSQL if it has exited."""
     disk = context.system.disk
     deadline = time.monotonic() + (4 if context.is_short else 20)
     try:
@@ -81,7 +81,7 @@ def fill_disk(context: Context) -> None:
 
 
 def _switch_log_file(context: Context) -> None:
-    """Make PostgreSQL start a new file of its write-ahead log, which needs space on the disk."""
+    """Make PostgreSQL start a new file of its write-ahead log: the file needs space on the disk."""
     with (
         suppress(psycopg2.Error),
         closing(psycopg2.connect(context.system.postgres.url, connect_timeout=2)) as connection,
@@ -111,7 +111,7 @@ FAULTS = [
         Size(20, 20_000),
         Size(2, 2_000),
         recovers_within=20,
-        counted_from="PostgreSQL is back",
+        counted_from="PostgreSQL was restarted",
     ),
     Fault(
         "postgres-stopped",
@@ -119,7 +119,7 @@ FAULTS = [
         stop,
         Size(1, 30_000),
         Size(1, 2_000),
-        counted_from="PostgreSQL is back",
+        counted_from="PostgreSQL was restarted",
     ),
     Fault(
         "postgres-terminate",

@@ -15,7 +15,7 @@ from support.waiting import until
 
 JUNK = b"x" * 100_000
 JUNK_BYTES = 20_000_000
-#: Bytes contained in the requests whose replies are dropped: events, leases of each stage, and any request (`b""`).
+#: Bytes that a request contains if its reply is dropped: an event, a lease of one stage, or `b""` (any request).
 REQUESTS = (b'"event_type"', b"persist|", b"evaluate|", b"notify|", b"")
 
 
@@ -45,7 +45,7 @@ class Suspend:
 
 
 def fill(context: Context) -> None:
-    """Fill Redis with junk during a backlog, then delete the junk, and expect that the API accepts events again."""
+    """Fill Redis with junk during a backlog, and expect that the API rejects events until the junk is deleted."""
     workers = context.system.pids("worker")
     with redis.Redis.from_url(context.system.redis.url) as client:
         for pid in workers:
@@ -70,7 +70,7 @@ def fill(context: Context) -> None:
 
 
 def overflow(context: Context) -> None:
-    """Suspend the workers until accepted events fill Redis, then resume the workers."""
+    """Suspend the workers until events fill Redis, and expect that the API rejects events until the workers resume."""
     with redis.Redis.from_url(context.system.redis.url) as client:
         workers = context.system.pids("worker")
         for pid in workers:
@@ -91,7 +91,7 @@ def overflow(context: Context) -> None:
 
 
 def kill_with_retries_waiting(context: Context) -> None:
-    """Kill and restart Redis while notifications wait for their retries."""
+    """Kill and restart Redis while notifications to a failing channel wait for their retries."""
     first = context.system.webhooks[0]
     first.server.behaviour = fake_http_server.answer(500)
     state = state_of(context.system)
@@ -101,7 +101,7 @@ def kill_with_retries_waiting(context: Context) -> None:
 
 
 def drop_replies(context: Context) -> None:
-    """Drop the reply to a request that Redis has executed; injections use the entries of `REQUESTS` in turn."""
+    """Drop the reply to one request in each injection; the injections use the entries of `REQUESTS` in turn."""
     proxy = context.system.proxy
 
     def inject() -> Injection:
@@ -117,11 +117,11 @@ def drop_replies(context: Context) -> None:
 
 
 def expect_only_rejections(context: Context, after: float, until: float) -> None:
-    """Expect at least one response, and no acceptance, between two monotonic times."""
+    """Expect at least one result of a request, and no accepted request, between two monotonic times."""
     kinds = [each.kind for each in list(context.client.responses) if after <= each.at <= until]
     context.notes["responses_while_full"] = {kind: kinds.count(kind) for kind in sorted(set(kinds))}
-    context.expect("accepted while full", "202" not in kinds)
-    context.expect("no response while full", bool(kinds))
+    context.expect("the API accepted events while Redis was full", "202" not in kinds)
+    context.expect("no request ended while Redis was full", bool(kinds))
 
 
 def _is_full(client: redis.Redis) -> bool:
@@ -145,7 +145,7 @@ _KILL = Fault(
     Size(20, 40_000),
     Size(2, 2_000),
     recovers_within=20,
-    counted_from="Redis is back",
+    counted_from="Redis was restarted",
     repeat=True,
 )
 FAULTS = [
@@ -157,7 +157,7 @@ FAULTS = [
         stop,
         Size(1, 10_000),
         Size(1, 2_000),
-        counted_from="Redis is back",
+        counted_from="Redis was restarted",
         repeat=True,
     ),
     *(
@@ -195,7 +195,7 @@ FAULTS = [
         Size(1, 3_000, 100.0),
         Size(1, 1_000, 100.0),
         recovers_within=20,
-        counted_from="Redis is back",
+        counted_from="Redis was restarted",
         repeat=True,
     ),
     Fault(

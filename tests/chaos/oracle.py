@@ -1,6 +1,6 @@
-"""Oracle for anomalies: evaluation of the stored events in order and in memory, to check the recorded anomalies.
+"""Oracle for anomalies: in-memory evaluation of the stored events in time order, to check the recorded anomalies.
 
-Without a cooldown, the anomalies are exactly the triggers. With a cooldown, the order of processing decides which
+Without a cooldown, the anomalies must be exactly the triggers. With a cooldown, the order of processing decides which
 trigger of a group is recorded. Then three conditions must hold: each anomaly is a trigger, two anomalies of a group are
 at least one cooldown apart, and each trigger without an anomaly is within one cooldown of an anomaly.
 """
@@ -71,7 +71,7 @@ def all_rules(state: ServerState) -> list[Rule]:
 
 
 def triggers(state: ServerState, rules: list[Rule]) -> Iterator[Firing]:
-    """Yield the firings of these rules, without their cooldowns, for the stored events."""
+    """Yield the firings of these rules for the stored events, as if no rule had a cooldown."""
     without_cooldown = RuleSet([replace(rule, cooldown_seconds=0) for rule in rules])
     window = MemoryWindow()
     for rows in state.stream(EVENTS):

@@ -48,7 +48,7 @@ EXT4_IOC_SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32) in the ext4 header of Li
 NO_LOG_FLUSH = struct.pack("I", 2)
 REQUEST_EVENTS = 100
 WRITERS = 4
-#: Minimum and maximum time from the first event to the power cut, in seconds, so that `everysec` has synced once.
+#: Minimum and maximum time from the first event to the power cut, in seconds; `everysec` syncs every second.
 EARLIEST_CUT, LATEST_CUT = 2.0, 4.0
 
 
@@ -72,7 +72,7 @@ class Writers:
     """Threads that enqueue `rate` events per second until they are stopped, `REQUEST_EVENTS` at a time."""
 
     rate: float
-    #: Confirmation time (monotonic) and event ids of each request.
+    #: Confirmation time (monotonic) and event ids of each confirmed request.
     confirmed: list[tuple[float, list[str]]] = field(default_factory=list)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -102,7 +102,7 @@ class Writers:
 def disk(folder: Path) -> Iterator[tuple[Path, Path]]:
     """Yield the path of an image of an empty ext4 file system, and the path of a mount point. Raises `Unsupported`."""
     if sys.platform != "linux" or os.geteuid() != 0:
-        raise Unsupported("a file system can be mounted and shut down by root on Linux only")
+        raise Unsupported("mounting and shutting down a file system requires root on Linux")
     if not shutil.which("mkfs.ext4"):
         raise Unsupported("mkfs.ext4 is not installed (package e2fsprogs)")
     with tempfile.TemporaryDirectory(prefix="chaos-power-", dir=folder) as temporary:
@@ -156,14 +156,14 @@ def shut_down(mount_point: Path) -> float:
         at = time.monotonic()
         fcntl.ioctl(handle, EXT4_IOC_SHUTDOWN, NO_LOG_FLUSH)
     except OSError as error:
-        raise Unsupported(f"this kernel does not shut an ext4 down ({error.strerror})") from error
+        raise Unsupported(f"this kernel cannot shut down an ext4 file system ({error.strerror})") from error
     finally:
         os.close(handle)
     return at
 
 
 def stored_ids(url: str) -> set[str]:
-    """Wait until the Redis of this URL has loaded its files, and return the ids of all events in it."""
+    """Wait until the Redis at this URL has loaded its data, and return the ids of the events in the queue `persist`."""
     with redis.Redis.from_url(url) as client:
         until(lambda: not client.info("persistence")["loading"], 30)
         return {each for data in client.hvals(f"{broker.namespace}:persist.msgs") for each in ids_in(data)}

@@ -13,7 +13,7 @@ PING, PONG = b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n"
 
 
 class Proxy(socketserver.ThreadingTCPServer):
-    """TCP proxy: a client that connects to `url` is connected to the Redis of `redis_url`."""
+    """TCP proxy: a client that connects to `url` is connected to the Redis at `redis_url`."""
 
     allow_reuse_address = True
 
@@ -31,7 +31,7 @@ class Proxy(socketserver.ThreadingTCPServer):
         self._ends: set[socket.socket] = set()
 
     def drop_replies(self, count: int, containing: bytes = b"") -> None:
-        """Drop the replies to the next `count` requests that contain these bytes, and close their connections.
+        """Drop the replies to the next `count` requests with these bytes, and close the connections of their clients.
 
         Redis executes these requests. In a pipeline, replies to earlier requests may be lost too, and later requests
         are not executed.
@@ -44,11 +44,11 @@ class Proxy(socketserver.ThreadingTCPServer):
         self.flowing.clear()
 
     def thaw(self) -> None:
-        """Forward the delayed bytes, and continue to forward."""
+        """Forward the delayed bytes and all later bytes."""
         self.flowing.set()
 
     def is_to_drop(self, request: bytes) -> bool:
-        """Return whether to drop the reply to this request; count the dropped replies."""
+        """Return whether to drop the reply to this request; if so, count it in `dropped`."""
         with self._lock:
             if self._to_drop == 0 or self._containing not in request:
                 return False
@@ -138,7 +138,7 @@ class _Forwarder(socketserver.BaseRequestHandler):
 
 
 def first_request_size(received: bytearray) -> int:
-    """Return the length in bytes of the first request (`*2\\r\\n$3\\r\\nGET\\r\\n…`), or 0 if it is incomplete."""
+    """Return the byte length of the first request (`*2\\r\\n$3\\r\\nGET\\r\\n…`), or 0 if the request is incomplete."""
     at = received.find(b"\r\n") + 2
     if at < 2:
         return 0
@@ -161,7 +161,7 @@ def _shut(end: socket.socket) -> None:
 
 @contextmanager
 def proxy(redis_url: str) -> Iterator[Proxy]:
-    """Run a proxy for the Redis of this URL; the end of the block closes its connections and ends its threads."""
+    """Run a proxy for the Redis at this URL; the end of the block closes all connections and ends all threads."""
     with Proxy(redis_url) as started:
         thread = threading.Thread(target=started.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()

@@ -17,7 +17,7 @@ from chaos.system import Event
 
 CLIENT_TIMEOUT_SECONDS = 10.0
 RETRY_SECONDS = 0.3
-#: Maximum time for which indeterminate requests are resent, counted from the due time of the last event.
+#: Maximum time from the due time of the last request until an indeterminate request is resent for the last time.
 LAST_RETRY_SECONDS = 30.0
 ACKED, REJECTED, INDETERMINATE = "acked", "rejected", "indeterminate"
 #: Statuses of responses that guarantee that no event was queued.
@@ -37,7 +37,7 @@ class Response(NamedTuple):
 
 @dataclass
 class RecordingClient:
-    """Client that posts batches of `batch` events to `{url}/events/batch`, `rate` events per second, until stopped.
+    """Client that posts batches of `batch` events to `{url}/events/batch`, at `rate` events per second.
 
     The client appends a line to `path` before and after each request. With `repeat`, the client resends indeterminate
     requests with the same event ids until their outcome is known. Other requests are sent once.
@@ -155,7 +155,7 @@ class RecordingClient:
 
 
 class Connection:
-    """HTTP connection that is opened again after an error."""
+    """HTTP connection that is reopened after an error."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)

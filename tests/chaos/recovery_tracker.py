@@ -15,13 +15,14 @@ POLL_SECONDS = 0.25
 
 @dataclass
 class Injection:
-    """Injected fault: monotonic time (for an outage, the time of the restart), and seconds until the recovery."""
+    """Injected fault: monotonic time of the injection (for outages, of the restart), and seconds until the recovery."""
 
     at: float
     description: str
     #: Leases and leased entries at the time of the injection; empty for stock Dramatiq.
     leased: frozenset[Any] = frozenset()
     recovered: threading.Event = field(default_factory=threading.Event)
+    #: None until the system has recovered.
     seconds: float | None = None
 
 

@@ -42,7 +42,7 @@ def summary_line(record: Record) -> str:
 
 
 def broken_promises(fault: Fault, record: Record) -> list[str]:
-    """Return a description of each promise that EventPulse broke according to this record."""
+    """Return a description of each promise that EventPulse broke in the run of this record."""
     if "skipped" in record:
         return []
     if "failed" in record:
@@ -97,7 +97,7 @@ def _seconds(value: float | None, digits: int = 1) -> str:
 def _version(package: str) -> str | None:
     try:
         return version(package)
-    except ImportError:  # the base class of PackageNotFoundError
+    except ImportError:  # `version` raises PackageNotFoundError, a subclass of ImportError
         return None
 
 

@@ -16,7 +16,7 @@ from redis.retry import Retry
 NAMESPACE = "eventpulse"
 QUEUES = ("persist", "evaluate", "notify")
 EVENT_ID = re.compile(rb'"event_id":"([0-9a-f-]{36})"')
-#: Age of the last heartbeat after which a consumer is lost or suspended; heartbeats are sent every second.
+#: Maximum age in ms of the last heartbeat of a running consumer; heartbeats are sent every second.
 LOST_MS = 3_500
 UNAVAILABLE: tuple[type[Exception], ...] = (OSError, redis.RedisError, psycopg2.Error)
 
@@ -139,7 +139,7 @@ class ServerState:
             return [value for (value,) in cursor.fetchall()]
 
     def evaluations(self) -> Counter[str]:
-        """Return, by event id, the maximum number of anomalies of one rule and group for the event."""
+        """Return the maximum number of anomalies that one rule and group have for an event, by event id."""
         times: Counter[str] = Counter()
         for (_, _, event_id), count in self.anomaly_counts().items():
             times[event_id] = max(times[event_id], count)
@@ -192,7 +192,7 @@ class ServerState:
         return [RecordedDelivery(*row) for row in self.rows(query)]
 
     def is_idle(self) -> bool:
-        """Return whether all messages are settled, all dead letters are in PostgreSQL, and all deliveries are final."""
+        """Return whether all queues are empty, all dead letters are in PostgreSQL, and all deliveries are finished."""
         for queue in QUEUES:
             if self.client.exists(f"{NAMESPACE}:{queue}.msgs", f"{NAMESPACE}:{queue}.XQ"):
                 return False

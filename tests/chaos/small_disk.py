@@ -76,7 +76,8 @@ def small_disk(mebibytes: int) -> Iterator[SmallDisk | None]:
     Yield None if this process is not permitted to mount file systems.
     """
     with tempfile.TemporaryDirectory(prefix="chaos-disk-") as folder:
-        Path(folder).chmod(0o755)  # for the system user that runs PostgreSQL if this process is root
+        # If this process is root, PostgreSQL runs as another user, which could not enter a private folder.
+        Path(folder).chmod(0o755)
         path = Path(folder) / "disk"
         path.mkdir()
         options = f"size={mebibytes}m,mode=0755"

@@ -10,14 +10,14 @@ from chaos.context import Context, Fault, Size
 from chaos.server_state import UNAVAILABLE
 
 SAMPLE_SECONDS = 5.0
-#: Maximum growth of a resource from the middle third of its samples to the last third, as a share.
+#: Maximum growth from the median of the middle third of the samples to the median of the last third, as a share.
 TOLERANCE = 0.10
 #: Growth that is always allowed: bytes of memory, number of connections, number of leases.
 JITTER = {"rss": 4_000_000, "connections": 3, "leases": 20}
 
 
 def soak(context: Context) -> None:
-    """Sample the resources for `soak_minutes`, and record the names of the resources that grow."""
+    """Sample the resources for `system.soak_minutes` minutes, and expect that no resource grows."""
     samples: dict[str, list[float]] = {}
     deadline = time.monotonic() + context.system.soak_minutes * 60
     while time.monotonic() < deadline:
@@ -30,11 +30,14 @@ def soak(context: Context) -> None:
     growing = [name for name, medians in thirds.items() if not is_flat(name, medians)]
     context.notes["growing"] = growing
     # A soak test of less than 5 minutes does not fail: caches and heaps of a healthy system also grow at first.
-    context.expect(f"grows: {', '.join(growing)}", not growing or context.system.soak_minutes < 5)
+    context.expect(f"these resources grow: {', '.join(growing)}", not growing or context.system.soak_minutes < 5)
 
 
 def sample(context: Context) -> dict[str, float]:
-    """Return the resident memory of each process in bytes, and the numbers of connections and of leases."""
+    """Return the resident memory of each process in bytes, and the numbers of connections and of leases.
+
+    Values that cannot be read, as during an outage, are missing.
+    """
     system = context.system
     values: dict[str, float] = {}
     for unit in ("api", "worker", "scheduler"):
@@ -80,7 +83,7 @@ FAULTS = [
         Size(1, 10_000, 4_500.0),
         systems=("eventpulse",),  # stock Dramatiq cannot sustain this rate
         options={"lateness_seconds": 60},
-        # A group is used again after about 150 s, when its earlier events are outside the window and allowed lateness.
+        # A group is used again after about 150 s, when its earlier events can no longer change a window.
         groups=200_000,
         idle_within=180,
     ),

@@ -1,8 +1,9 @@
-"""Application of stock Dramatiq, as in its manual: a Falcon app that sends messages, and three actors.
+"""Typical application of stock Dramatiq: a Falcon app that sends messages, and three actors.
 
 The commands `gunicorn chaos.stock_app:app` and `dramatiq chaos.stock_app` start the processes. Environment variables:
-REDIS_URL; DATABASE_URL; WEBHOOK_URLS, the URLs for alerts, separated by blanks; and BROKER_IDS, a folder. In this
-folder, each process writes its broker id to a file whose name is its pid; the tests thus find the holder of a lease.
+REDIS_URL; DATABASE_URL; WEBHOOK_URLS, the URLs for alerts, separated by spaces; and BROKER_IDS, a folder. Each
+process writes its broker id to a file in this folder; the file name is the pid, so that tests can find the worker that
+holds a lease.
 """
 
 import os

@@ -89,7 +89,7 @@ class StockSystem:
     def locations(self) -> EventLocations:
         """Return the current locations of the events.
 
-        Entries that a running worker has leased count as in progress, even if it never processes them.
+        Entries that a running worker has leased are not stranded, even if the worker never processes the entries.
         """
         worker_ids, in_progress = self._worker_ids(), Counter[str]()
         dead: set[str] = set()
@@ -129,7 +129,7 @@ class StockSystem:
         return int(self.client.hlen(f"dramatiq:{queue}.DQ.msgs"))
 
     def dead_letter_reasons(self, event_id: str) -> list[str]:
-        """Return the messages of the dead letters of an event, in which Dramatiq stores the errors."""
+        """Return the message of each dead letter of an event: Dramatiq stores the error in the message."""
         letters = [data for queue in QUEUES for data in self.client.hvals(f"dramatiq:{queue}.XQ.msgs")]
         return [data.decode() for data in letters if event_id in ids_in(data)]
 
@@ -203,7 +203,8 @@ def stock_system(
     with ExitStack() as undo:
         temporary = tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)
         folder = Path(undo.enter_context(temporary))
-        folder.chmod(0o755)  # for the system user that runs PostgreSQL if this process is root
+        # If this process is root, PostgreSQL runs as another user, which could not enter a private folder.
+        folder.chmod(0o755)
         redis_server = embedded.start_redis(folder / "redis")
         undo.callback(stop_server_process, redis_server)
         set_fsync(redis_server, fsync)

@@ -16,7 +16,7 @@ STOP_SECONDS = 8.0
 
 
 class SupervisedProcess:
-    """Process in its own session, restarted when it ends. The remaining processes of the session are killed first."""
+    """Process in its own session, restarted after it ends. A restart first kills the other processes of the session."""
 
     def __init__(self, command: Sequence[str], environ: Mapping[str, str], log: Path) -> None:
         self.command, self.environ, self.log = command, environ, log

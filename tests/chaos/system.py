@@ -20,7 +20,7 @@ class EventLocations(NamedTuple):
     dead: set[str]
     #: Number of waiting, delayed and leased messages by event id.
     in_progress: Counter[str]
-    #: Ids of the events, or of unreadable entries, that are leased by a lost or unknown worker.
+    #: Ids of the events that a lost or unknown worker has leased. Unreadable entries are listed by queue and id.
     stranded: set[str]
 
 
@@ -32,22 +32,22 @@ class System(Protocol):
     """
 
     name: str
-    #: Base URL of the API: the response of `POST {url}/events/batch` is 202 when the events are accepted.
+    #: Base URL of the API. The status of `POST {url}/events/batch` is 202 if the events are accepted.
     url: str
     redis: Daemon
     postgres: Daemon
 
     def pids(self, unit: str) -> Sequence[int]:
-        """Return the pids of the processes of a unit, oldest first; for the API, of its gunicorn workers."""
+        """Return the pids of the processes of a unit, oldest first; for the API, the pids of its workers."""
 
     def stop(self, unit: str, which: int) -> None:
-        """Restart process number `which` of a unit gracefully (SIGTERM), for a rolling restart."""
+        """Stop process number `which` of a unit gracefully (SIGTERM); the supervisor then restarts the process."""
 
     def locations(self) -> EventLocations:
         """Return the current locations of the events. Needs Redis and PostgreSQL."""
 
     def evaluations(self) -> Mapping[str, int]:
-        """Return, by event id, how often the evaluation of the event was recorded; more than once is a violation."""
+        """Return the number of recorded evaluations by event id; a number above 1 is a violation."""
 
     def is_idle(self) -> bool:
-        """Return whether no message or delivery is unfinished. Needs Redis and PostgreSQL."""
+        """Return whether all messages and deliveries are finished. Needs Redis and PostgreSQL."""

@@ -26,7 +26,7 @@ VIOLATIONS = {
     "unrecorded_deliveries": "alerts twice, unrecorded",
     "stranded": "stranded",
 }
-#: Other texts for stock Dramatiq, which has no oracle, and may still process events at the end of the measurement.
+#: Texts that differ for stock Dramatiq: its duplicates are evaluations, and its missing events may still be queued.
 STOCK_VIOLATIONS = {"duplicate_anomalies": "evaluated twice", "lost": "not stored at the end of the measurement"}
 
 
@@ -49,7 +49,10 @@ def row(systems: dict[str, Record]) -> str:
 
 
 def outcome(record: Record | None) -> str:
-    """Return the violations of a record with their numbers, and whether the system recovered."""
+    """Return the cell of one record: the accepted events, the violations and the failed recoveries, or "-" for None.
+
+    The cell of a skipped or failed run contains the reason.
+    """
     if record is None:
         return "-"
     if reason := record.get("skipped") or record.get("failed"):
@@ -69,7 +72,7 @@ def outcome(record: Record | None) -> str:
 
 
 def recovery(record: Record | None) -> str:
-    """Return the percentiles of the recovery times and the number of injections, or "-" if there are no injections."""
+    """Return the p50, p95 and maximum of the recovery times and the number of injections; "-" without injections."""
     times: dict[str, Any] = record["recovery"] if record else {}
     if not times.get("injections"):
         return "-"

@@ -1,4 +1,4 @@
-"""Events that depend only on a seed: interleaved episodes, a few of which are long enough for an alert."""
+"""Generator of reproducible events: interleaved episodes, a few of which are long enough for an alert."""
 
 import heapq
 import random
@@ -11,7 +11,7 @@ from chaos.system import Event
 
 EVENT_TYPE = "step"
 SOURCES = ("gate", "pump", "valve")
-#: Length of an episode in seconds of traffic.
+#: Maximum duration of an episode, in seconds.
 SPREAD_SECONDS = 2.0
 #: Rule that fires for the fifth and each later event of an episode, in any order of processing.
 RULE: dict[str, Any] = {
@@ -28,8 +28,8 @@ RULE: dict[str, Any] = {
         "value": 4,
     },
 }
-#: Number of events without an alarm at the start of an episode. The stock system, which has no rules, sends an alert
-#: for each later event, for which `RULE` fires in EventPulse.
+#: Number of events at the start of an episode for which `RULE` does not fire. Each later event has `alarm` in its
+#: payload, so that stock Dramatiq, which has no rules, sends an alert for the same events.
 EVENTS_WITHOUT_ALARM = 4
 #: Rule that fires for nearly every event of a source; its cooldown must suppress nearly all of these firings.
 COOLDOWN_RULE: dict[str, Any] = {
@@ -46,16 +46,16 @@ COOLDOWN_RULE: dict[str, Any] = {
         "value": 30,
     },
 }
-#: Maximum number of alerts per second, and maximum product of the alerts per second and the events per second: the
-#: evidence of each alert is read from the events of a minute.
+#: Maximum number of alerts per second, and maximum product of the alerts per second and the events per second. The
+#: product is limited because the evidence of each alert is read from all events of a minute.
 MAX_ALERTS_PER_SECOND, ALERTS_TIMES_EVENTS = 5.0, 3_000.0
 
 
 def traffic(seed: int, per_second: float, groups: int | None = None) -> Iterator[Event]:
     """Yield an unlimited number of events without timestamps, to be sent at a rate of `per_second`.
 
-    An episode has 3 to 7 events, spread randomly over `SPREAD_SECONDS`. Each episode has a new group; with
-    `groups`, this number of groups is used in turn.
+    An episode has 3 to 7 events, spread randomly over `SPREAD_SECONDS`. Each episode has a new group;
+    with `groups`, the episodes use that number of groups in turn.
     """
     rng = random.Random(seed)
     sizes, weights = (3, 4, 5, 6, 7), _weights(per_second)

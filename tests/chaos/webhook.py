@@ -40,7 +40,7 @@ class Webhook:
         return self.server.url
 
     def record(self, request: fake_http_server.Received) -> None:
-        """Record the alert of a request, but not the body, to save memory."""
+        """Record the alert in a request, but not the whole body, to save memory."""
         if match := ANOMALY.search(request.body):
             self.alerts.append(ReceivedAlert(time.time(), match[1].decode(), self.is_healthy))
 
@@ -55,7 +55,7 @@ class Webhook:
 
 @contextlib.contextmanager
 def webhook(name: str) -> Iterator[Webhook]:
-    """Run a healthy webhook during the block."""
+    """Run a healthy webhook during the block, and yield it."""
     with fake_http_server.running(HEALTHY) as server:
         running = Webhook(name, server)
         server.record = running.record
