@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/alert_latency.py [--alerts 200] [--per-second 20]
 
 Starts the whole system, creates a rule that fires once for each probe, posts one event at a time and reads the alerts
-from the terminal. The latency is the time from the due time of a probe until the line of its alert.
+from the output. The latency is the time from the due time of a probe to the line of its alert in the output.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Benchmark of each stage with a backlog, in one worker process, compared with other systems and the servers alone.
+"""Benchmark of `persist` and `evaluate` with a backlog, compared with other systems and with the servers alone.
 
     .venv/bin/python benchmarks/backlog.py [--events 60000] [--rounds 3] [--fsync always]
 
-Each round queues the events in batches of 100, as the API does, and drains `persist`, then `evaluate` with ten rules;
-each event matches one rule. For comparison, the round stores as many rows without a queue (the limit of the table),
-pushes as many messages to a Redis list, 500 per pipeline (the limit of Redis), and each peer drains its own backlog
-into the same table. All figures are in events per second.
+Each round queues the events in batches of 100, as the API does, and drains `persist`, then `evaluate` with ten rules,
+in one process; each event matches one rule. For comparison, the round stores the same number of rows without a queue
+(the limit of the table) and pushes the same number of messages to a Redis list, 500 per pipeline (the limit of Redis).
+Each peer drains its own backlog into the same table. The rates are in events per second.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from models.event import Event
 from models.rule import Rule
 
 BATCH = 100
-#: Number of events for each peer, enough for a few seconds; the rate does not depend on the number.
+#: Number of events for each peer, enough for a few seconds. The rate does not depend on the number of events.
 PEER_EVENTS = {"dramatiq": 6_000, "streams": 4_000, "celery": 2_000}
 
 

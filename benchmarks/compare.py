@@ -1,9 +1,9 @@
-"""Comparison of two checkouts: runs the same benchmarks alternately in both, and prints medians and their ratio.
+"""Comparison of two checkouts: runs the benchmarks alternately in both, and prints each median and the ratio.
 
     .venv/bin/python benchmarks/compare.py --base PATH [--head PATH] [--rounds 5] [--seconds 10] [--only backlog …]
 
-Each checkout needs its own .venv and uses its own code, benchmarks included. The order alternates in each round, so
-that other load on the machine affects both. A ratio above 1 means a larger figure in `--head`.
+Each checkout needs its own .venv and uses its own code and benchmarks. The order of the checkouts alternates between
+rounds, so that other load on the machine affects both. A ratio above 1 means a larger figure in `--head`.
 """
 
 import argparse

@@ -2,12 +2,12 @@
 
     .venv/bin/python benchmarks/end_to_end.py [--seconds 20] [--rounds 3] [--fsync always] [--only sustained …]
 
-sustained  15,000 events/s in batches of 100 with ten rules: stored events, waiting messages, CPU by process
+sustained  15,000 events/s in batches of 100 with ten rules: stored events, waiting messages, latency, CPU by unit
 ceiling    the highest rate with a flat backlog
 ingest     the highest rate of accepted events, by batch size, with the workers paused
-single     requests of one event: latency at 1,000/s with the workers running; the highest rate
-latency    of a batch of 100, from its due time to the response 202, by offered rate
-overload   three times the ceiling for a minute, with a low high-water mark: every accepted event is stored
+single     requests of one event: latency at 1,000/s; the highest rate with workers running and paused
+latency    time from the due time of a batch of 100 to its response, by offered rate
+overload   three times the ceiling: goodput, latency, rejections, events that are accepted but not stored
 scale      stored events per second under overload, by number of worker and API processes
 """
 
@@ -27,14 +27,17 @@ from eventpulse.cli import load_generator
 
 CONNECTIONS = 8
 MANY = 32  # number of connections for requests of one event, and for overload
-FLAT = 3_000  # maximum backlog at the end of a run that counts as flat: a fifth of a second of work
+FLAT = 3_000  # maximum number of messages in a flat backlog at the end of a run: a fifth of a second of work
 NO_MARK = {"EVENTPULSE_MAX_BACKLOG": "100000000"}
 
 
 def offer(
     running: System, rate: float | None, seconds: float, batch: int = 100, connections: int = CONNECTIONS
 ) -> load_generator.Outcome:
-    """Send `rate` events per second in total, or, if `rate` is None, a new request after each response."""
+    """Send `rate` events per second in total, and return the outcome.
+
+    If `rate` is None, each connection sends a new request after each response.
+    """
     per_second = rate / batch if rate else None
     return load_generator.drive(running.api, batch, seconds=seconds, rate=per_second, connections=connections)
 
@@ -224,7 +227,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--fsync", choices=["always", "everysec"], default="always")
     parser.add_argument("--only", nargs="*")
-    parser.add_argument("--ceiling", type=float, default=25_000, help="events/s, for overload without measuring it")
+    parser.add_argument("--ceiling", type=float, default=25_000, help="ceiling in events/s that `overload` uses")
     chosen = parser.parse_args()
     report, fsync, seconds, count = Report(), chosen.fsync, chosen.seconds, chosen.rounds
     parts: dict[str, Callable[[], object]] = {

@@ -3,9 +3,9 @@
     .venv/bin/python benchmarks/growth.py [--rows 10000000] [--rounds 5] [--events 40000]
 
 At each size, inserts into a filled table and into an empty copy alternate, so that other load on the machine affects
-both. They use `Event.store` with batches of 500 on one connection; both tables have all indexes. "Live" events have the
-current time; events of "any age" are spread over the time range of the table, unlike live traffic. The time of a page
-includes the parsing of the query, the SQL query and the conversion of its rows, not HTTP.
+both. The inserts use `Event.store` with batches of 500 on one connection; both tables have all indexes. "Live" events
+have the current time; events of "any age" are spread over the time range of the table, unlike live traffic. The time of
+a page includes the parsing of the query, the SQL query and the conversion of its rows, not HTTP.
 """
 
 import argparse
@@ -105,7 +105,10 @@ def page_ms(parameters: dict[str, str]) -> list[float]:
 
 
 def measure(report: Report, rows: int = 10_000_000, rounds: int = 5, events: int = 40_000) -> None:
-    """Measure inserts and pages at 0, `rows` / 10 and `rows` stored rows; each round stores `events` events."""
+    """Measure inserts at 0, `rows` / 10 and `rows` stored rows, and pages at the last two sizes.
+
+    Each round inserts `events` events.
+    """
     rates: dict[str, list[tuple[float, float]]] = {"live": [], "of any age": []}
     pages: dict[str, list[tuple[float, float]]] = {name: [] for name in PAGES}
     with servers() as own:

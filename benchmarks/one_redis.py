@@ -5,7 +5,7 @@
 Each round queues the events in batches of 100 as the API does, and drains `persist` and `evaluate` in one process:
 without rules, then with 1, 3 and 10 rules that match every event. Only the CPU time of Redis is counted; Redis has one
 thread, so its capacity is one CPU second per second. Each rule groups by type and source, so that a batch of 500 events
-uses 200 windows. For comparison, one rule has 20 windows per batch, and another a window per event.
+uses 200 windows. Two more cases, each with one rule, use 20 windows per batch and one window per event.
 
 The servers report the bytes per event: into and out of Redis, its append-only file, its memory for a waiting event, the
 write-ahead log of PostgreSQL, and the table with its indexes.

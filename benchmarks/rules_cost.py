@@ -1,9 +1,9 @@
-"""Benchmark of the evaluate stage, by the number of rules that exist and of rules that match.
+"""Benchmark of the evaluate stage, by the number of existing rules and the number of matching rules.
 
     .venv/bin/python benchmarks/rules_cost.py [--rounds 7] [--events 10000]
 
-Runs `rules.engine.evaluate` on batches of 500 prepared events, with its windows in a real Redis, and reports the wall
-time in µs per event. Each round runs all sets of rules, so that other load on the machine affects them equally.
+Runs `rules.engine.evaluate` on batches of 500 prepared events, with windows in a real Redis, and reports the wall
+time in µs per event. Each round runs all sets of rules, so that other load on the machine affects all sets.
 "Python alone" is the time with a window that returns no results. Windows are full, as in production, and no rule fires.
 """
 
@@ -33,7 +33,7 @@ STEP = timedelta(milliseconds=10)
 WINDOW_SECONDS, LIMIT = 10, 60
 #: Number of events after which all windows have their final size.
 WARM_UP = 8_000
-#: Sets of rules by the label of their curve: pairs of the number of matching rules and of existing rules.
+#: Sets of rules by the label of their curve. Each pair is (number of matching rules, number of existing rules).
 SETS = {"none match": [(0, 0)], "one matches": [(1, 10)], "ten match": [(10, 10), (10, 100), (10, 1_000)]}
 
 
@@ -81,7 +81,7 @@ def rule(filters: dict[str, Any]) -> Rule:
 
 
 def traffic() -> Iterator[list[Event]]:
-    """Yield batches of events without end; consecutive events are `STEP` apart."""
+    """Yield an unlimited number of batches of events; consecutive events are `STEP` apart."""
     at, number = datetime.now(UTC), 0
     payload = {"order": 123_456, "amount": 42.5, "currency": "EUR"}
     while True:

@@ -1,4 +1,4 @@
-"""All benchmarks: prints each figure with its bar, saves a JSON report, and draws the plots.
+"""Command that runs all benchmarks, prints each figure with its bar, saves a JSON report, and draws the plots.
 
 make bench                                                             all of them, about 35 minutes
 .venv/bin/python benchmarks/run.py --quick --save /tmp/quick.json      short runs, to check the benchmarks themselves
@@ -48,7 +48,7 @@ def main() -> None:
     for path in plots.draw_all(chosen.save, chosen.save.parent / "plots"):
         print(path)
     missed = [line.name for line in report.lines if line.reached is False]
-    print(f"{len(report.lines)} figures; {len(missed)} below their bar{':' if missed else ''} {', '.join(missed)}")
+    print(f"{len(report.lines)} figures; {len(missed)} bars missed{':' if missed else ''} {', '.join(missed)}")
 
 
 if __name__ == "__main__":

@@ -71,11 +71,11 @@ class System:
             worker.resume()
 
     def settle(self, seconds: float = 120) -> None:
-        """Wait until the backlog is empty. Raises `TimeoutError`."""
+        """Wait until the backlog is empty. Raises `TimeoutError` after `seconds`."""
         deadline = time.monotonic() + seconds
         while self.backlog():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{self.backlog()} messages still wait after {seconds:g} s")
+                raise TimeoutError(f"{self.backlog()} messages in the backlog after {seconds:g} s")
             time.sleep(0.02)
 
 
@@ -145,4 +145,4 @@ def _wait_until_ready(client: httpx.Client, launcher: "subprocess.Popen[str]") -
         except (httpx.TransportError, ValueError):
             pass
         time.sleep(0.1)
-    raise SystemExit(f"EventPulse did not start within {START_SECONDS} s")
+    raise SystemExit(f"EventPulse exited, or was not ready within {START_SECONDS} s")

@@ -30,7 +30,7 @@ def store(event: dict[str, Any]) -> None:
 
 
 def connect(url: str) -> None:
-    """Set the URL of Redis; Celery uses another scheme than redis-py for Unix sockets."""
+    """Set the URL of Redis. For Unix sockets, Celery and redis-py use different URL schemes."""
     app.conf.broker_url = url.replace("unix://", "redis+socket://", 1)
 
 

@@ -22,7 +22,7 @@ POLL_SECONDS = 0.05
 
 
 class Peer(Protocol):
-    """Module of a peer. `fill` queues events, and `python -m WORKER` with the variables SETTINGS drains them."""
+    """Module of a peer. `fill` queues events; `python -m WORKER` with the variables SETTINGS processes the events."""
 
     WORKER: list[str]
     SETTINGS: dict[str, str]
@@ -40,7 +40,7 @@ class PeerError(Exception):
 def drained(servers: Servers, peer: Peer, events: Sequence[bytes], at_most_seconds: float = 20) -> float:
     """Return the events per second that a peer stores; the time until the first stored row does not count.
 
-    A peer is stopped after `at_most_seconds`; the rate then counts the events stored so far. Raises `PeerError`.
+    The peer is stopped after `at_most_seconds`; the rate is then that of the events stored so far. Raises `PeerError`.
     """
     servers.empty()
     peer.fill(servers, events)

@@ -24,7 +24,7 @@ def store(event: Mapping[str, Any]) -> None:
 def _connection() -> psycopg2.extensions.connection:
     if not hasattr(_local, "connection"):
         _local.connection = psycopg2.connect(os.environ["DATABASE_URL"])
-        # Autocommit: separate BEGIN and COMMIT would cost the peer two round trips.
+        # Autocommit: a separate BEGIN and a separate COMMIT would cost the peer two more round trips.
         _local.connection.autocommit = True
     connection: psycopg2.extensions.connection = _local.connection
     return connection

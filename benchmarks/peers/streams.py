@@ -1,4 +1,4 @@
-"""Typical consumer of a Redis stream: read a hundred entries, then store and acknowledge them one by one."""
+"""Typical Redis Streams consumer, which reads 100 entries at a time, and stores and acknowledges each entry."""
 
 import json
 import os
