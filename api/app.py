@@ -19,8 +19,8 @@ from api.resources.rules import RulesResource
 from api.resources.throughput import ThroughputResource
 from eventpulse.settings import ConnectedSettings, Settings
 
-#: Timeout of one call to Redis. A request waits for at most two calls, the call in progress and its own: if Redis is
-#: unavailable, the client gets a 503 within a second.
+#: Timeout of one call to Redis. A request waits for at most two calls, a call of other requests that is in progress and
+#: its own call: if Redis is unavailable, the client gets a 503 within a second.
 REDIS_TIMEOUT_SECONDS = 0.45
 
 
@@ -44,7 +44,10 @@ def routes(settings: Settings) -> list[Route]:
 
 
 def create_app(settings: ConnectedSettings) -> problems.App:
-    """Return the WSGI application, which connects to Redis and PostgreSQL on first use."""
+    """Configure the actors of this process for `settings`, and return the WSGI application.
+
+    The application connects to Redis and PostgreSQL on first use.
+    """
     runtime.setup(settings, "api", redis_timeout_seconds=REDIS_TIMEOUT_SECONDS)
     app: problems.App = falcon.App(middleware=[RequestLog(), DatabaseConnection()])
     # msgspec encodes UUIDs and times, so rows need no conversion.

@@ -20,8 +20,8 @@ from gunicorn.http.errors import ParseException
 from gunicorn.workers.ggevent import GeventWorker
 from psycopg2 import extensions
 
-#: Maximum size and maximum duration of draining the unread part of a body. If a body exceeds one of these limits, the
-#: connection is closed.
+#: Maximum number of bytes, and maximum time, that the worker reads to discard the unread part of a body. If the end of
+#: the body is not reached within these limits, the connection is closed.
 MAX_DRAINED_BYTES = 64 * 1024
 DRAIN_SECONDS = 0.5
 #: Time to wait for the next request of a connection during shutdown, so that a request already received is served.
@@ -29,7 +29,7 @@ SHUTDOWN_KEEPALIVE_SECONDS = 0.1
 
 
 class Worker(GeventWorker):  # type: ignore[misc] # gunicorn is untyped
-    """Worker that closes idle connections at shutdown, and connections whose unread body is too large to drain."""
+    """Worker that closes idle connections at shutdown, and connections with an unread body that it cannot drain."""
 
     def init_process(self) -> None:
         self._clients: dict[Any, socket] = {}
@@ -52,7 +52,7 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn is untyped
             del self._clients[connection]
 
     def timeout_ctx(self) -> "_Idle":
-        """Return the context in which a connection waits for its next request."""
+        """Return the context manager for the time in which a connection waits for its next request."""
         return _Idle(self._idle, self._clients[gevent.getcurrent()], self._keepalive)
 
     def _keepalive(self) -> gevent.Timeout:
@@ -68,7 +68,7 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn is untyped
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
         for client in list(self._idle):
-            # Shut down a duplicate: gevent raises an error if a greenlet waits for the socket that is shut down.
+            # Shut down a duplicate of the socket: gevent raises an error if a greenlet waits for the socket itself.
             with suppress(OSError), fromfd(client.fileno(), client.family, client.type) as duplicate:
                 duplicate.shutdown(SHUT_RDWR)
 
@@ -109,7 +109,8 @@ class _Idle:
 def wait(connection: extensions.connection) -> None:
     """Run other greenlets until a call to PostgreSQL is complete.
 
-    Raises `psycopg2.OperationalError` if connecting takes too long: psycopg2's own timeout has no effect in a callback.
+    Raises `psycopg2.OperationalError` if connecting takes longer than `CONNECT_TIMEOUT_SECONDS`: psycopg2 ignores its
+    option `connect_timeout` if a wait callback is set.
     """
     # Imported here, not at the top: `models.database` imports peewee, which gevent's monkey patch must precede.
     from models.database import CONNECT_TIMEOUT_SECONDS

@@ -17,7 +17,7 @@ from models.database import database, is_outage
 log = structlog.get_logger()
 debugging = logging.getLogger(__name__)
 
-#: Time after a failed attempt to connect during which requests fail without another attempt.
+#: Pause after a failed attempt to connect to PostgreSQL. During the pause, requests that need PostgreSQL fail immediately.
 OUTAGE_HOLD_SECONDS = 1.0
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -41,7 +41,7 @@ class RequestLog:
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, resource: Resource | None, _succeeded: bool
     ) -> None:
-        # Successful requests of ingest and dashboards are logged only at level debug, because they would fill the log.
+        # Successful ingest and GET requests are logged only at level debug: otherwise they would fill the log.
         routine = (req.method == "GET" or _applies("routine", resource, req)) and resp.status_code < 400
         if routine and not debugging.isEnabledFor(logging.DEBUG):
             return
@@ -66,8 +66,9 @@ class DatabaseConnection:
     def _connect(self) -> bool:
         """Connect to PostgreSQL; return whether this call opened the connection.
 
-        During an outage only one request at a time tries to connect; the other requests get a 503 without an attempt.
-        Raises `problems.Problem` without an attempt, or the database error of a failed attempt.
+        Only one request at a time connects. After an attempt that failed because of an outage, other requests get a 503
+        without an attempt for `OUTAGE_HOLD_SECONDS`.
+        Raises `problems.Problem` during this time, and the database error if the attempt fails.
         """
         with self._lock:
             if monotonic() < self._unavailable_until:
@@ -80,7 +81,7 @@ class DatabaseConnection:
                 raise
 
     def process_response(self, req: falcon.Request, _resp: falcon.Response, _resource: Any, _succeeded: bool) -> None:
-        if req.context.get("connected"):  # absent if no route matched
+        if req.context.get("connected"):  # absent if no route matched or the connection failed
             database.close()
 
 

@@ -69,7 +69,10 @@ def too_large(detail: str, errors: Sequence[Error]) -> Problem:
 
 
 def unsupported(header: str, message: str, accepted: dict[str, str]) -> Problem:
-    """Return a problem with status 415 for a request header; the response headers `accepted` list supported values."""
+    """Return a problem with status 415 for an unsupported value of a request header.
+
+    `accepted`: response headers that list the supported values.
+    """
     return Problem(
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         f"The {header} of the request is not supported",
@@ -79,7 +82,7 @@ def unsupported(header: str, message: str, accepted: dict[str, str]) -> Problem:
 
 
 def unavailable(detail: str, retry_after: float = RETRY_AFTER_SECONDS) -> Problem:
-    """Return a problem with status 503 and a `Retry-After` that is randomized around `retry_after` seconds."""
+    """Return a problem with status 503. Its `Retry-After` is a random time of 50% to 150% of `retry_after`."""
     seconds = max(1, round(retry_after * random.uniform(0.5, 1.5)))  # noqa: S311 - spreads load, protects no secret
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(seconds)})
 
@@ -94,7 +97,10 @@ def flatten(messages: Any, root: str = "body") -> Iterator[Error]:
 
 
 def printable(name: str) -> str:
-    """Return a name from a request, with unprintable characters escaped and at most `MAX_FIELD_CHARACTERS` shown."""
+    """Return a name from a request with control characters and lone surrogates escaped, for display in a response.
+
+    A name of more than `MAX_FIELD_CHARACTERS` is cut, and ends with an ellipsis.
+    """
     shown = name.encode("utf-8", "backslashreplace").decode()
     shown = re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\x{ord(found[0]):02x}", shown)
     return shown if len(shown) <= MAX_FIELD_CHARACTERS else f"{shown[:MAX_FIELD_CHARACTERS]}…"

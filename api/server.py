@@ -17,7 +17,9 @@ log = structlog.get_logger()
 #: Maximum number of concurrent connections of one worker process; a connection occupies a greenlet, not a thread.
 CONNECTIONS = 1_000
 GRACE_SECONDS = 2
-KEEPALIVE_SECONDS = 75  # longer than the timeout of reverse proxies, so that the proxy closes idle connections first
+#: Time after which an idle connection is closed. Longer than the idle timeout of reverse proxies: otherwise a proxy
+#: could send a request over a connection that the server is closing.
+KEEPALIVE_SECONDS = 75
 
 
 def run(settings: ConnectedSettings) -> int:
@@ -62,7 +64,7 @@ class _Server(gunicorn.app.base.BaseApplication):  # type: ignore[misc] # gunico
             "graceful_timeout": GRACE_SECONDS,
             # One socket for each worker: with a shared socket, one worker could accept all connections.
             "reuse_port": hasattr(socket, "SO_REUSEPORT"),
-            "control_socket_disable": True,  # its socket would be shared by all installations of a user
+            "control_socket_disable": True,  # all installations of a user would share the control socket
             "logger_class": _Logger,
             "loglevel": "warning",  # the log event `api_ready` already reports the start
             "when_ready": self._ready,
@@ -74,7 +76,7 @@ class _Server(gunicorn.app.base.BaseApplication):  # type: ignore[misc] # gunico
         log.info("api_ready", host=self._settings.host, port=self._settings.port, workers=self._settings.api_workers)
 
     def load(self) -> "falcon.App[falcon.Request, falcon.Response]":
-        """Return the application. Called in each worker after the fork, because connections must not be shared."""
+        """Return the application. Each worker calls this after the fork: processes must not share connections."""
         from api.app import create_app
 
         return create_app(self._settings)

@@ -56,14 +56,14 @@ def read(req: falcon.Request, max_bytes: int) -> bytes:
 def read_json(req: falcon.Request, max_bytes: int) -> Any:
     """Return the JSON value of a request body.
 
-    Raises `problems.Problem`: 400 if the body is not JSON, and the problems of `read`.
+    Raises `problems.Problem`: 400 if the body is not JSON, and the problems that `read` raises.
     """
     return lenient_json.parse_single(read(req, max_bytes))[0]
 
 
 def _chunks(req: falcon.Request, declared: int | None, max_bytes: int) -> Iterator[bytes]:
-    # A chunked body has no Content-Length, so `bounded_stream` would be empty. A server that supports chunked bodies
-    # ends the stream itself.
+    # A chunked body has no Content-Length, so `bounded_stream` would be empty. A server that sets
+    # `wsgi.input_terminated` ends the stream itself.
     stream: Stream = req.stream if req.env.get("wsgi.input_terminated") else req.bounded_stream
     received = 0
     try:
@@ -93,7 +93,7 @@ def _idle_timeout(req: falcon.Request) -> Iterator[None]:
         return
     connection.settimeout(IDLE_SECONDS)
     yield
-    connection.settimeout(None)  # a failed read leaves the timeout for draining the rest of the body
+    connection.settimeout(None)  # not after a failed read: the timeout also limits the draining of the rest of the body
 
 
 def _decompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -1,6 +1,6 @@
-"""Fast decoding of events with typed decoders. The schema is used only to explain why a body is invalid.
+"""Fast decoding of events with typed decoders. If a body is invalid, `EventSchema` finds the errors for the response.
 
-The schema defines the valid events. A property test checks that the decoders accept the same events.
+`EventSchema` defines which events are valid. A property test checks that the decoders accept the same events.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -57,7 +57,8 @@ class BodyFormat:
     """Format of a request body that contains events.
 
     decode: returns the events of a valid body. Raises `ValueError` or `RecursionError` if the body is invalid.
-    parse: returns a JSON value for each event of an invalid body, so that the response can list the errors.
+    parse: returns a JSON value or `Malformed` for each event of an invalid body, so that the response can list the
+        errors. Raises `problems.Problem` if the body cannot be divided into events.
     is_batch: whether each error contains the index of its event.
     """
 
@@ -117,10 +118,10 @@ def decode(body: bytes, body_format: BodyFormat, limits: Settings, idempotency_k
 
 
 def finalize(events: list[IncomingEvent], idempotency_key: str | None) -> ValidEvents:
-    """Convert the timestamps to UTC, add missing ids and encode the events for the queue.
+    """Convert the timestamps to UTC, add missing ids, and return the events encoded for the queue.
 
-    Raises `ValueError` for invalid events that the decoders accept: with nesting that is too deep, NUL in a string, or
-    a year before 1970 or after 9999.
+    Raises `ValueError` for an event that is invalid although the decoders accept it: its nesting is too deep, a string
+    contains NUL, or its year is not between 1970 and 9999.
     """
     suffix = b',"received_at":%b}' % _encode(datetime.now(UTC))
     ids: list[UUID] = []
@@ -130,8 +131,8 @@ def finalize(events: list[IncomingEvent], idempotency_key: str | None) -> ValidE
         if event.event_id is None:
             event.event_id = uuid7() if idempotency_key is None else derived_id(idempotency_key, index, event)
         text = _encode(event)
-        # Counting brackets is faster than checking the objects. An object that is nested too deeply has more than
-        # MAX_DEPTH brackets; the event and its other object have at least one bracket each.
+        # Counting opening brackets is faster than checking the objects. An object that is nested too deeply has more
+        # than MAX_DEPTH brackets; the event and its other object have at least one bracket each.
         if text.count(b"{") + text.count(b"[") > MAX_DEPTH + 2 and (
             is_nested_too_deeply(event.payload) or is_nested_too_deeply(event.metadata)
         ):
@@ -146,7 +147,7 @@ def finalize(events: list[IncomingEvent], idempotency_key: str | None) -> ValidE
 def derived_id(idempotency_key: str, index: int, event: IncomingEvent) -> UUID:
     """Return a UUIDv5 of the key, the index in the body and a digest of the event.
 
-    A repeated request gets the same ids. Another event with the same key gets another id, so that both are stored.
+    A repeated request gets the same ids. A different event with the same key gets another id, so that it is stored too.
     If requests are authenticated in the future, the UUID must also depend on the client.
     """
     digest = blake2b(_encode_canonical(event), digest_size=16).hexdigest()  # `event_id` is not set yet

@@ -124,7 +124,9 @@ class EventSchema(Schema):
     event_id = IdField(
         allow_none=True,
         load_default=None,
-        metadata={"description": "id, generated if absent; a duplicate of a stored event is accepted, but not stored"},
+        metadata={
+            "description": "id, generated if absent; a second event with the same id is accepted, but not stored"
+        },
     )
     event_type = NameField(required=True)
     source = NameField(required=True)

@@ -57,12 +57,12 @@ class LiveClient:
                     async with asyncio.timeout(self._stall_seconds):
                         await self._connection.send(frame, text=True)
                 except TimeoutError:
-                    # The socket buffers are full, so a ping could not be sent either.
+                    # The socket buffers are full. A ping could not be sent either, so its timeout would never start.
                     self._too_slow.set()
                     return
 
     async def _receive(self) -> None:
-        """Read and discard messages, because pongs and close frames are only processed during a read."""
+        """Read and discard messages: unread messages would stop the reading of pongs and close frames."""
         with contextlib.suppress(ConnectionClosed):
             async for _ in self._connection:
                 pass
@@ -71,5 +71,5 @@ class LiveClient:
         log.info("live_client_disconnected", reason="too slow")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
-                await self._connection.close(CloseCode.TRY_AGAIN_LATER, "client too slow: frames are waiting")
+                await self._connection.close(CloseCode.TRY_AGAIN_LATER, "client too slow to receive frames")
         self.abort()

@@ -31,7 +31,8 @@ CLIENT_FRAMES = 100
 MAX_CLIENTS = 1_000
 #: Maximum size of a message from a client. Control frames are smaller, and other messages are ignored.
 MAX_CLIENT_BYTES = 1_024
-#: Time without a message after which Redis is pinged. Without a response in the same time, the subscription is lost.
+#: Time without a message after which the gateway pings Redis. If no response arrives within the same time, the
+#: subscription is lost.
 REDIS_SILENCE_SECONDS = 5.0
 #: First and maximum pause between two attempts to subscribe.
 FIRST_PAUSE_SECONDS = 0.2
@@ -41,7 +42,10 @@ log = structlog.get_logger()
 
 
 def run(settings: Settings, redis_url: str) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code. Raises `PortError` if the gateway cannot use its address."""
+    """Serve until SIGTERM or SIGINT; return the exit code.
+
+    Raises `PortError` if this process cannot listen on the address.
+    """
     ports.ensure_free(settings.host, settings.live_port, "EVENTPULSE_LIVE_PORT")
     asyncio.run(_serve_until_stopped(settings, redis_url))
     return 0
@@ -58,7 +62,7 @@ async def _serve_until_stopped(settings: Settings, redis_url: str) -> None:
 
 
 class Gateway:
-    """Subscription to Redis, and the clients to which its messages are forwarded.
+    """Gateway that subscribes to a channel of Redis and forwards the messages to WebSocket clients.
 
     `subscribed`: whether the subscription is established.
     """
@@ -98,7 +102,7 @@ class Gateway:
             async with asyncio.TaskGroup() as background:
                 subscription = background.create_task(self._stay_subscribed())
                 yield server
-                # Cancel repeatedly, because redis-py discards a cancellation that coincides with a timeout.
+                # Cancel repeatedly, because redis-py may discard a cancellation that coincides with a timeout.
                 while not subscription.done():
                     subscription.cancel()
                     await asyncio.wait([subscription], timeout=0.1)
@@ -150,7 +154,10 @@ class Gateway:
             await asyncio.sleep(backoff_seconds(failures, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS))
 
     async def _forward(self) -> None:
-        """Forward frames to the clients. Raises `redis.RedisError` or `OSError` when the subscription is lost."""
+        """Subscribe to Redis and forward frames to the clients.
+
+        Raises `redis.RedisError` or `OSError` if the subscription fails or is lost.
+        """
         silence = self._redis_silence_seconds
         redis_client = redis.asyncio.Redis.from_url(
             self._redis_url,
@@ -176,7 +183,7 @@ class Gateway:
                 elif message["type"] == "message":
                     for client in self.clients:
                         client.enqueue(message["data"])
-                    # redis-py returns the messages of a burst without yielding to the event loop: let other tasks send.
+                    # Let other tasks send: redis-py returns a burst of messages without yielding to the event loop.
                     await asyncio.sleep(0)
 
 

@@ -21,7 +21,7 @@ API_VERSION = "1.0"
 IF_MATCH = {
     "in": "header",
     "name": "If-Match",
-    "description": "ETag of the version to change; the response is 412 if a newer version is stored",
+    "description": "ETag of the version to change; the response is 412 if another version is stored",
     "schema": {"type": "string"},
 }
 

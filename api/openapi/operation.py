@@ -85,6 +85,6 @@ def reading(summary: str, name: str) -> Operation:
 
 
 def writing(summary: str, name: str, body: Body, example: Any, *failures: int, status: int = 200) -> Operation:
-    """Return the description of an operation that writes a row from a JSON body and returns it in the schema `name`."""
+    """Return the description of an operation that stores a row from a JSON body; the response has the schema `name`."""
     failures = tuple(sorted((400, 413, 415, 503, *failures)))
     return Operation(summary, ref(name), status, body={JSON: body}, example=example, failures=failures)

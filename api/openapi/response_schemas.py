@@ -1,4 +1,4 @@
-"""Functions that build JSON schemas of responses, and the schemas that every resource uses."""
+"""Functions that build JSON schemas of responses, and the schemas that several resources share."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -72,7 +72,8 @@ SHARED_SCHEMAS: dict[str, JsonSchema] = {
         "type": "object",
         "properties": {
             "index": INTEGER | {"description": "position of the event in the batch, from 0"},
-            "field": STRING | {"description": "path of the field, for example condition.operator"},
+            "field": STRING
+            | {"description": "path of the field, such as condition.operator, or name of the parameter or header"},
             "message": STRING,
         },
         "required": ["field", "message"],

@@ -23,8 +23,8 @@ from notifiers.base import Notification, TryAgain, Undeliverable
 from notifiers.registry import KINDS, public_settings
 from rules.conditions.fields import StrictBoolean
 
-#: Limit of concurrent channel tests: each occupies a request until the channel responds, and tests could be used to
-#: probe internal hosts (SSRF).
+#: Limit of concurrent channel tests in one process: a test occupies a connection until the channel responds, and a
+#: client could use many tests to probe internal hosts (SSRF).
 CONCURRENT_TESTS = BoundedSemaphore(2)
 
 EXAMPLE = {
@@ -35,7 +35,7 @@ EXAMPLE = {
 }
 DELIVERED = json_schema.object_of({"status": json_schema.choice("delivered"), "receipt": json_schema.STRING})
 DELIVERED["properties"]["reference"] = json_schema.STRING | {
-    "description": "id of the message at the provider; absent if the provider returned no id"
+    "description": "id of the message or request at the channel's provider; absent if the provider returned no id"
 }
 
 
@@ -52,7 +52,7 @@ class ChannelSchema(Schema):
 
     @post_load
     def check_settings(self, channel: dict[str, Any], **_: Any) -> dict[str, Any]:
-        """Validate the settings with the schema of the channel's kind. Raises `marshmallow.ValidationError`."""
+        """Return the channel with settings that are valid for its kind. Raises `marshmallow.ValidationError`."""
         try:
             settings = KINDS[channel["kind"]].settings_schema().load(channel["settings"])
         except ValidationError as error:
@@ -74,7 +74,7 @@ class ChannelsResource(crud.CrudResource):
     schemas = {"Channel": json_schema.row(Channel)}
     operations = crud.operations("Channel", ChannelSchema, EXAMPLE) | {
         "on_post_test": Operation(
-            "Send a test message; the 502 response contains the reason for a failed delivery",
+            "Send a test message; if the delivery fails, the response has the status 502 and contains the reason",
             DELIVERED,
             failures=(400, 404, 502, 503),
         )

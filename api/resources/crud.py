@@ -1,6 +1,6 @@
 """Base class of resources that create, change and delete rows; each change gives the row a new version.
 
-Subclasses set `model`, `schema` and `read_only`. `on_*` handles requests for the collection, `on_*_one` for one row.
+Subclasses set the class attributes. `on_*` handles requests for the collection, `on_*_one` for one row.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,11 +25,12 @@ class CrudResource(Resource):
 
     The `ETag` of a row is its version. A change with `If-Match` requires that version.
 
-    model: table with `version`, `change(**fields)` and `remove()`; both methods return False if the version changed.
+    model: model with a column `version` and the methods `change(**fields)` and `remove()`; both methods return False if
+        another version is stored.
     schema: schema of the request body.
     read_only: fields that the server sets; they are ignored in requests, so that clients can send rows back unchanged.
     newest_first: sort key of the list, descending.
-    unique_field: field whose value is different in each row.
+    unique_field: field whose values must be unique; a 409 response names the field.
     """
 
     model: ClassVar[Any]
@@ -90,7 +91,7 @@ class CrudResource(Resource):
         return []
 
     def validated(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields of a row with their defaults. Raises `marshmallow.ValidationError`."""
+        """Return the validated fields of a request body, with defaults. Raises `marshmallow.ValidationError`."""
         fields: dict[str, Any] = self.schema.load(
             {name: value for name, value in body.items() if name not in self.read_only}
         )
@@ -104,7 +105,8 @@ class CrudResource(Resource):
     def _change(self, row: Any, body: dict[str, Any], req: falcon.Request) -> None:
         """Store the next version of `row`.
 
-        Raises `problems.Problem`: 412 or 409 if the row has changed since it was read, so that no change is lost.
+        Raises `problems.Problem`: 412 if `If-Match` does not match, 412 or 409 if another request has changed the row,
+        409 if the value of the unique field is in use. Raises `marshmallow.ValidationError` if the body is invalid.
         """
         json_body.check_version(req, row.version)
         fields = self.validated(self.completed(row, body))

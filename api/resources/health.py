@@ -12,7 +12,7 @@ from api.openapi.response_schemas import INTEGER, STRING, choice, object_of
 OK = object_of({"status": choice("ok")})
 HEALTH = object_of({"status": STRING, "redis": STRING, "worker": choice("ok", "degraded", "unknown")})
 HEALTH["properties"]["unsupported_rules"] = INTEGER | {
-    "description": "number of rules that a running worker does not support and therefore skips; absent if 0"
+    "description": "number of rules that at least one running worker does not support and skips; absent if 0"
 }
 
 
@@ -46,9 +46,9 @@ class LivenessResource(Resource):
 
 
 class ReadinessResource(Resource):
-    """`GET /readyz`: success if events can be accepted, which requires Redis but not PostgreSQL."""
+    """`GET /readyz`: success if Redis responds. PostgreSQL is not checked, because ingest does not need PostgreSQL."""
 
-    operations = {"on_get": Operation("Check that events can be accepted", OK, failures=(503,))}
+    operations = {"on_get": Operation("Check that Redis is available to accept events", OK, failures=(503,))}
     routine = True
     needs_database = False
 
@@ -58,7 +58,11 @@ class ReadinessResource(Resource):
 
 
 def _worker_state() -> str:
-    """Return `unknown` if no worker has a recent heartbeat, `degraded` if messages wait too long, otherwise `ok`."""
+    """Return the state of the workers. Raises `redis.RedisError`.
+
+    `unknown`: no worker has a recent heartbeat. `degraded`: a message has waited for more than `LAGGING_SECONDS`.
+    `ok`: otherwise.
+    """
     if not queues.workers_alive(broker):
         return "unknown"
     oldest = max((state.oldest_age_seconds for state in queues.depths(broker).values()), default=0)

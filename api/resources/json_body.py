@@ -15,8 +15,8 @@ MAX_BYTES = 64 * 1024
 def read(req: falcon.Request) -> dict[str, Any]:
     """Return the JSON object of a request.
 
-    Raises `problems.Problem`: 400 with an error for each invalid field, 415 for another media type, and the problems of
-    `body.read_json`.
+    Raises `problems.Problem`: 400 if the body is not an object or contains values that PostgreSQL cannot store, 415 for
+    another media type, and the problems that `body.read_json` raises.
     """
     if (req.content_type or "").partition(";")[0].strip().lower() != falcon.MEDIA_JSON:
         accepted = {"Accept": falcon.MEDIA_JSON}

@@ -15,7 +15,7 @@ import peewee
 MAX_OFFSET = 1_000_000
 
 Order = tuple[peewee.Field, ...]
-Filters = Mapping[str, Any]  # peewee field of each query parameter
+Filters = Mapping[str, Any]  # peewee field, by name of the query parameter
 
 
 def page(

@@ -1,4 +1,4 @@
-"""Resource of rules."""
+"""Resource of rules and of their versions."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -42,7 +42,7 @@ EXAMPLE = {
     },
 }
 STATUS_REASON = json_schema.nullable(json_schema.STRING) | {
-    "description": "reason why the rule is suspended, if its status is `error`"
+    "description": "reason of the suspension if the status is `error`, otherwise null"
 }
 WARNINGS = json_schema.array(json_schema.STRING) | {
     "description": "warnings about a valid rule; absent if there are none"
@@ -74,7 +74,7 @@ class RulesResource(crud.CrudResource):
     }
     operations = crud.operations("Rule", RuleSchema, EXAMPLE, 422, written="WrittenRule") | {
         "on_get_versions": listing(
-            "List the versions of a rule, newest first; a deleted rule keeps its versions", "RuleVersion", Page, 404
+            "List the versions of a rule, even of a deleted rule, newest first", "RuleVersion", Page, 404
         )
     }
 
@@ -94,8 +94,8 @@ class RulesResource(crud.CrudResource):
     def validated(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of a rule.
 
-        Raises `problems.Problem` with status 422 if the only errors are filters with too many values, otherwise
-        `marshmallow.ValidationError`.
+        Raises `problems.Problem` with status 422 if every error is a filter with too many values, and
+        `marshmallow.ValidationError` if there is any other error.
         """
         try:
             return super().validated(body)
@@ -106,7 +106,10 @@ class RulesResource(crud.CrudResource):
             raise problems.invalid(errors, "Rule too large", HTTPStatus.UNPROCESSABLE_ENTITY) from error
 
     def after_change(self) -> None:
-        """Publish the rules to the workers. If Redis is unavailable, the scheduler publishes them later."""
+        """Publish the rules to the workers.
+
+        If Redis or PostgreSQL is unavailable, log a warning; the scheduler publishes the rules later.
+        """
         try:
             rulebook.publish()
         except (redis.RedisError, peewee.PeeweeException) as error:

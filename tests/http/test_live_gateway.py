@@ -93,7 +93,7 @@ def test_a_slow_client_is_disconnected_and_delays_no_other_client(redis_url: str
             for _ in range(BUFFERS // len(LARGE)):
                 await publish(LARGE)
                 assert await receive(quick) == LARGE
-            assert await wait_closed(slow) == (1013, "client too slow: frames are waiting")
+            assert await wait_closed(slow) == (1013, "client too slow to receive frames")
             assert quick.close_code is None
 
     asyncio.run(scenario())
