@@ -15,10 +15,10 @@ class Anomaly(Row):
 
     `dedupe_key`: unique for each rule, group and triggering event.
     `rule_name`, `rule_version`: copies, because the rule can be changed or deleted later.
-    `series`: key of the rule's condition and the group.
+    `series`: key of the group and of the rule with its condition; also the key of the cooldown in Redis.
     `cooldown_anchor`: timestamp of the event, or its time of arrival if the timestamp is outside the allowed lateness.
     The anchors of two anomalies of a series are at least one cooldown apart.
-    `evidence`: see `actors.pipeline.evidence`.
+    `evidence`: the verdict and sample events, as returned by `actors.pipeline.evidence.collect`.
     """
 
     anomaly_id = peewee.UUIDField(primary_key=True, default=uuid7)

@@ -32,7 +32,7 @@ class Channel(Row):
         table_name = "channels"
 
     def change(self, **fields: Any) -> bool:
-        """Store new values as the next version; return False if another change was stored first.
+        """Store new values as the next version; return False if another change or a deletion was stored first.
 
         Raises `peewee.IntegrityError` if another channel has the new name.
         """

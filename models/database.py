@@ -57,7 +57,7 @@ def configure(url: str, *, connections: int = 16, name: str = "eventpulse") -> N
 
 @contextmanager
 def connection() -> Iterator[None]:
-    """Use a connection of the pool for one unit of work. A nested call uses the connection of the outer call."""
+    """Hold a connection of the pool during the block. A nested block uses the connection of the outer block."""
     opened = database.connect(reuse_if_open=True)
     try:
         yield
@@ -67,12 +67,16 @@ def connection() -> Iterator[None]:
 
 
 def is_too_slow(error: BaseException) -> bool:
-    """Return whether PostgreSQL cancelled the statement because of its timeout."""
+    """Return whether PostgreSQL cancelled the statement, as it does when the statement timeout expires."""
     return _code(error) == STATEMENT_CANCELLED
 
 
 def is_outage(error: BaseException) -> bool:
-    """Return whether PostgreSQL is unavailable or out of resources, so that a later attempt can succeed."""
+    """Return whether a later attempt can succeed.
+
+    This is the case if PostgreSQL is unavailable, out of resources or read-only, if PostgreSQL rolled the transaction
+    back because of a deadlock, or if all connections of the pool were in use.
+    """
     if isinstance(error, MaxConnectionsExceeded):
         return True
     if not isinstance(error, peewee.DatabaseError | peewee.InterfaceError):

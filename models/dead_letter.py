@@ -1,4 +1,4 @@
-"""Dead letters: messages that exhausted their retries, crash workers, are unreadable or conflict with stored events."""
+"""Dead letters: messages that used all retries, crashed workers, cannot be decoded, or conflict with stored events."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,9 +12,10 @@ class DeadLetter(Row):
     """One dead letter: the unchanged message, for inspection and replay, and the reason of its failure.
 
     `dead_letter_id`: id of the queue entry; for a conflicting duplicate, derived from its event id and digest.
-    `queue_name`: queue from which the message was read; a replay returns it to this queue.
+    `queue_name`: queue from which the message was read; a replay returns the message to this queue.
     `actor_name`, `event_id`, `request_id`: read from the message; null if absent from the message.
-    `attempts`: number of times that the message was processed. `error`, `traceback`: of the last failure.
+    `attempts`: number of times that the message was processed. `error`, `traceback`: message and traceback of the last
+    failure.
     `message`: the Dramatiq message, byte for byte.
     `dead_lettered_at`: set from the clock of Redis by `finish.lua` or `recover.lua`; for a conflicting duplicate, set
     by persist.
@@ -42,5 +43,5 @@ class DeadLetter(Row):
 
 
 def _storable(value: Any) -> Any:
-    """Return the value; in a text, each NUL is replaced, because PostgreSQL cannot store NUL."""
+    """Return the value with each NUL in a text replaced, because PostgreSQL cannot store NUL."""
     return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value

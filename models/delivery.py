@@ -14,10 +14,10 @@ from models.database import database
 
 #: Time after which a claim expires; longer than the maximum duration of a send.
 CLAIM_SECONDS = 15
-#: Time after `due_at` from which a delivery is overdue, because its message was probably lost.
+#: Time after `due_at` after which a delivery is overdue: its message was probably lost.
 OVERDUE_SECONDS = 10
 
-#: Current time of PostgreSQL. The clock of a worker may be ahead, so that claims would expire too early.
+#: Current time of PostgreSQL: by the clock of a worker that is ahead, claims would expire too early.
 PRESENT = peewee.fn.clock_timestamp()
 
 # SKIP LOCKED: a locked delivery is being claimed or settled, so its message is not lost and must not be enqueued again.
@@ -48,8 +48,8 @@ class Delivery(Row):
     again.
 
     `attempts`: number of times that the delivery was claimed; set by notify.
-    `due_at`: time at which the message should run or, while `sending`, the claim expires. Set by evaluate, notify and
-    the scheduler.
+    `due_at`: time at which the message is to run or, while the status is `sending`, at which the claim expires. Set by
+    evaluate, notify and the scheduler.
     `receipt`: summary of the channel's response; `reference`: id of the message at the channel's provider, or null;
     `delivered_at`: time of the channel's response. All three are set by notify together with `delivered`.
     `last_error`: reason of the last failure, null after a success. Set by notify, and by the scheduler with `dead`.
@@ -86,7 +86,10 @@ class Delivery(Row):
 
     @classmethod
     def claim(cls, anomaly_id: UUID, channel_id: UUID) -> Self | None:
-        """Claim the delivery for sending; return None if it is settled or already claimed."""
+        """Claim the delivery for sending if it is pending or dead, or if its previous claim has expired.
+
+        Return the claimed delivery, otherwise None.
+        """
         free = cls.status.in_(["pending", "dead"]) | ((cls.status == "sending") & (cls.due_at <= PRESENT))
         claimed = (
             cls.update(status="sending", attempts=cls.attempts + 1, due_at=_after(CLAIM_SECONDS))
@@ -104,7 +107,10 @@ class Delivery(Row):
 
     @classmethod
     def reschedule(cls, anomaly_id: UUID, channel_id: UUID, seconds: float, reason: str) -> None:
-        """Set a delivery to `pending` after a temporary failure, due in `seconds`; no effect if it is settled."""
+        """Set a delivery to `pending`, due in `seconds`, and record the reason of the temporary failure.
+
+        No effect if the delivery is settled.
+        """
         again = cls.update(status="pending", due_at=_after(seconds), last_error=reason)
         again.where(*cls._key(anomaly_id, channel_id), cls._is_unsettled()).execute()
 
@@ -141,7 +147,7 @@ class Delivery(Row):
 
     @classmethod
     def count_by_minute(cls, since: datetime) -> dict[datetime, int]:
-        """Return the number of deliveries accepted in each minute from `since`; empty minutes are omitted."""
+        """Return the number of successful deliveries in each minute from `since`; empty minutes are omitted."""
         return count_by_minute(cls.delivered_at, since)
 
     @classmethod

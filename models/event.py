@@ -57,8 +57,9 @@ CONFLICTS = f"""
 class Conflict:
     """An event whose id is stored with other content.
 
-    `position` is the index of the event in the batch, from 0. `stored` is the stored event as a JSON object. A digest
-    is the first 16 hexadecimal digits of the SHA-256 of event_type, source, timestamp, payload and metadata.
+    `position` is the index of the event in the batch, from 0. `stored` is the stored event as a JSON object.
+    `stored_digest` and `digest` are the digests of the stored event and of this event: the first 16 hexadecimal digits
+    of the SHA-256 of event_type, source, timestamp, payload and metadata.
     """
 
     position: int
@@ -114,7 +115,7 @@ class Event(Row):
 
     @classmethod
     def evaluable(cls, event_ids: Sequence[UUID]) -> list[Self]:
-        """Return the stored events with one of `event_ids`, except events with a dead letter of the evaluate queue."""
+        """Return the stored events among `event_ids`, except events with a dead letter of the queue `evaluate`."""
         dead = DeadLetter.select(DeadLetter.event_id).where(
             DeadLetter.event_id.in_(event_ids), DeadLetter.queue_name == "evaluate"
         )
@@ -122,7 +123,7 @@ class Event(Row):
 
     @classmethod
     def evidence(cls, equal: Mapping[str, Sequence[Any]], after: datetime, until: datetime) -> Evidence:
-        """Count and sample the events of a window `(after, until]`.
+        """Return the number and samples of the stored events in `(after, until]` that match `equal`.
 
         `equal` maps a path (`event_type`, `source`, `payload.a.b`, `metadata.a`) to the values that match. The value
         None matches a missing field and null.
@@ -175,7 +176,7 @@ def _any_of(path: str, values: Sequence[Any]) -> peewee.Expression:
     if not keys:
         held: peewee.Expression = getattr(Event, column).in_(values)
         return held
-    # `-> text` reads objects only, never arrays. jsonb compares by value: 1 equals 1.0, but neither "1" nor true.
+    # The operator `-> text` reads only objects, not arrays. jsonb compares by value: 1 equals 1.0, but not "1" or true.
     value = reduce(
         lambda document, key: peewee.NodeList((document, peewee.SQL("-> %s::text", [key]))),
         keys,

@@ -32,8 +32,8 @@ class PendingEvaluation(Row):
     """One bundle of events that are stored and whose evaluation is not confirmed yet.
 
     The row is inserted together with the events and deleted after their evaluation. One row for each bundle costs less
-    than one row for each event. If the bundle is lost or split, its row remains until it is overdue; then its events
-    are queued again.
+    than one row for each event. If the bundle is lost, or if only a part of its messages is evaluated, the row remains
+    until it is overdue; then the events are queued again.
 
     `queued_at`: set when the events are stored, and again when the row is snoozed.
     """

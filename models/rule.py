@@ -35,7 +35,7 @@ class Revision(NamedTuple):
 class Rule(Row):
     """One rule.
 
-    key: identifier of the rule in files of rules, or null.
+    key: identifier of the rule in rule files, or null.
     error: reason of a suspension, or null. The next change of the rule ends the suspension.
     """
 
@@ -76,7 +76,7 @@ class Rule(Row):
         return rule
 
     def change(self, **fields: Any) -> bool:
-        """Store new values as the next version; return False if another change was stored first.
+        """Store new values as the next version; return False if another change or a deletion was stored first.
 
         Raises `peewee.IntegrityError` if another rule has the new key.
         """

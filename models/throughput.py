@@ -32,5 +32,5 @@ class Throughput(Row):
 
     @classmethod
     def record(cls, minute: datetime, **counts: Any) -> None:
-        """Store the counts of a minute; they replace the stored counts of the same minute."""
+        """Store the counts of a minute. If the minute is already stored, replace only these counts."""
         cls.insert(minute=minute, **counts).on_conflict(conflict_target=[cls.minute], update=counts).execute()

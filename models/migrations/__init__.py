@@ -10,7 +10,8 @@ from playhouse.migrations import Migration, Runner
 
 from models.database import configure, connection, database
 
-#: Key of the advisory lock that a migrating process holds. The key must be the same in all versions.
+#: Key of the advisory lock that a migrating process holds. The key must be the same in all versions: otherwise two
+#: processes could migrate at the same time.
 ADVISORY_LOCK = 7_307_309_101
 
 
