@@ -11,13 +11,13 @@ class Notification:
     """Content of an alert for one anomaly, or of a test message for a channel.
 
     kind: `alert` for an anomaly, `test` for a test of the channel.
-    subject_key: id of the subject, `anomaly:<anomaly_id>` or `channel:<channel_id>`. Notifications with the same key
-        belong together.
+    subject_key: id of the subject, `anomaly:<anomaly_id>` or `channel:<channel_id>`; the same for all notifications
+        about one subject.
     severity: `critical`, `warning` or `info`.
-    message: one line that begins with the rule's name.
+    message: one line; the message of an alert begins with the rule's name.
     observed, threshold: texts for display, such as `6` and `> 5`.
     window_seconds: 0 for a rule without a window.
-    group: field names and values that the rule groups by; empty for a rule without groups.
+    group: value of the event at each path by which the rule groups; empty for a rule without groups.
     evidence: one line for each sample event.
     occurred_at, detected_at: times with a time zone.
     link: URL of the anomaly, or None.
@@ -56,7 +56,7 @@ class Receipt:
 
 
 class TryAgain(Exception):
-    """Temporary failure: a later attempt may succeed.
+    """Temporary failure of a delivery: a later attempt may succeed.
 
     after_seconds: delay that the channel requested, or None.
     """
@@ -68,7 +68,7 @@ class TryAgain(Exception):
 
 
 class Undeliverable(Exception):
-    """Permanent failure: another attempt would fail too. Usually the channel rejected the notification."""
+    """Permanent failure of a delivery: a later attempt would fail too, for example after a rejection by the channel."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

@@ -33,7 +33,7 @@ REQUEST_TIMEOUT, TOO_MANY_REQUESTS = 408, 429
 
 
 class Response(NamedTuple):
-    """Response of a channel's server: `text` is the beginning of its body; names of headers are case-insensitive."""
+    """Response of a channel's server. `text` is the beginning of the body; names of headers are case-insensitive."""
 
     status: int
     headers: httpx.Headers
@@ -41,7 +41,7 @@ class Response(NamedTuple):
 
 
 class HttpClient:
-    """Client that posts from any thread, over pooled connections.
+    """HTTP client that posts messages over pooled connections; several threads can use it.
 
     The requests run on an event loop in a separate thread, because asyncio can limit the duration of a whole request.
     The timeouts of blocking sockets apply to each read, so a server that sends single bytes could occupy a thread

@@ -29,7 +29,7 @@ class ChannelKind:
 
     name: value of the field `kind` of a channel.
     settings_schema: validates the settings of a channel of this kind.
-    build: creates the notifier; several threads call its `send`.
+    build: returns a notifier whose `send` can be called by several threads at the same time.
     """
 
     name: str
@@ -38,7 +38,7 @@ class ChannelKind:
 
     @property
     def secrets(self) -> frozenset[str]:
-        """Names of the settings that are secret."""
+        """Return the names of the settings that are secret."""
         fields = self.settings_schema().fields
         return frozenset(name for name, field in fields.items() if isinstance(field, Secret))
 

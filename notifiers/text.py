@@ -13,7 +13,7 @@ JOINERS = "\u200c\u200d"
 
 
 def one_line(text: str, max_characters: int) -> str:
-    r"""Return the text as one line of at most `max_characters`; `…` shows that it was cut.
+    r"""Return the text as one line of at most `max_characters`; a text that was cut ends with `…`.
 
     Unprintable characters, which could control a terminal or hide text, become escapes: a newline becomes \n.
     """
@@ -34,7 +34,7 @@ def headline(notification: Notification) -> str:
 
 
 def label(notification: Notification) -> str:
-    """Return the first word of a notification: `TEST`, or the severity of the alert."""
+    """Return the first word of a notification: `TEST`, or the severity of the alert in upper case."""
     return "TEST" if notification.kind == "test" else notification.severity.upper()
 
 

@@ -20,7 +20,8 @@ from rules.windows.queries import CLOCK_SKEW_SECONDS, CooldownClaim
 MAX_WINDOW_SECONDS = 86_400
 MAX_COOLDOWN_SECONDS = 7 * 86_400
 MAX_LATENESS_SECONDS = 7 * 86_400
-MAX_COOLDOWN_STARTS = 1_024  # stored for each rule and group
+#: Maximum number of starts of cooldowns that are stored for each rule and group.
+MAX_COOLDOWN_STARTS = 1_024
 MAX_LABELS = 32
 
 
@@ -56,7 +57,10 @@ LABEL_NAME = validate.Regexp(
     r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z",
     error="Must be 1 to 64 letters, digits or underscores; must not start with a digit.",
 )
-URL = validate.Regexp(r"https?://[!-.0-~][!-~]{0,1990}\Z", error="Must be an http:// or https:// URL.")
+URL = validate.Regexp(
+    r"https?://[!-.0-~][!-~]{0,1990}\Z",
+    error="Must be an http:// or https:// URL of fewer than 2,000 ASCII characters.",
+)
 
 
 class RuleSchema(Schema):

@@ -90,7 +90,7 @@ class Scope:
 
 
 def getter(path: str) -> Getter:
-    """Return a function that reads one path of an event; it returns None if the path is missing or null."""
+    """Return a function that returns the value at a path of an event, or None if the value is missing or null."""
     column, *keys = path.split(".")
     if not keys:
         return attrgetter(column)
@@ -99,7 +99,7 @@ def getter(path: str) -> Getter:
 
 
 def get_path(value: Any, keys: Sequence[str]) -> Any:
-    """Return the value at a path of keys through nested objects; None if it is missing."""
+    """Return the value at a path of keys through nested objects; None if the path does not exist."""
     for key in keys:
         if not isinstance(value, dict):
             return None

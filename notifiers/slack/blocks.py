@@ -1,7 +1,7 @@
 """Layout of a notification as a Slack message: Block Kit blocks, and details beside a coloured bar.
 
 Slack rejects a message with a section of more than 3,000 characters, or a field of more than 2,000. The limits in
-this module are much lower, because an alert must be short, and because the way Slack counts characters is not known.
+this module are lower, because an alert must be short, and because Slack does not document how it counts characters.
 https://docs.slack.dev/reference/block-kit/blocks
 """
 

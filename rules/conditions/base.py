@@ -58,7 +58,7 @@ class ConditionSchema(Schema):
 
     @abstractmethod
     def build(self, values: Mapping[str, Any]) -> Condition:
-        """Return the condition for loaded values and for the rule's `window_seconds` and `allowed_lateness_seconds`."""
+        """Return the condition for `values`: the loaded fields of the condition and of the rule that contains it."""
         ...
 
     def warnings(self, values: Mapping[str, Any]) -> list[str]:  # noqa: ARG002 - for types that override it

@@ -16,7 +16,7 @@ from rules.scope import Scope
 from rules.verdict import Selection, Verdict, format_count, format_number
 from rules.windows.queries import CountWithin, NthWithin, WindowResult
 
-#: Comparison function of each operator, and name of the comparison in messages.
+#: Comparison function of each operator, and the name of the comparison in messages.
 OPERATORS = {
     ">": (operator.gt, "more than"),
     ">=": (operator.ge, "at least"),
@@ -46,7 +46,7 @@ class Threshold:
     value: float
     window_seconds: int
     query: NthWithin | CountWithin
-    #: Noun for the counted events in messages.
+    #: Name of the counted events in messages.
     what: str = "events"
 
     def evaluate(self, result: WindowResult, group_suffix: str) -> Verdict:
@@ -97,6 +97,6 @@ class ThresholdSchema(ConditionSchema):
         if operator not in ARRIVAL_DEPENDENT:
             return []
         return [
-            f"Operator {operator} is checked only when an event arrives: the rule can fire while the first events of a "
-            "group arrive, and it does not fire when no event arrives."
+            f"The operator {operator} is evaluated only when an event arrives: the rule can fire for the first events of "
+            "a group, and it cannot fire while no event arrives."
         ]

@@ -22,9 +22,9 @@ RESOLUTION = timedelta(microseconds=1)
 class ZScore:
     """Condition that fires if an event's bucket is at least `threshold` standard deviations above the baseline's mean.
 
-    The baseline is the `query.baseline` buckets before the bucket of the event. The score is the standard score with
-    the population mean and deviation of the baseline, as in W. A. Shewhart's control chart (Economic Control of
-    Quality of Manufactured Product, 1931). A deviation below one event counts as one event: otherwise the condition
+    The baseline consists of the `query.baseline` buckets before the bucket of the event. The score is the standard
+    score with the population mean and deviation of the baseline, as in W. A. Shewhart's control chart (Economic Control
+    of Quality of Manufactured Product, 1931). A deviation below one event counts as one event: otherwise the condition
     would fire for the first additional event after constant traffic.
     """
 
@@ -46,7 +46,7 @@ class ZScore:
         return Verdict(score >= self.threshold, reason, score, self.threshold, details)
 
     def selection(self, at: int, group: Mapping[str, Any]) -> Selection:
-        """Return the selection of the whole bucket. The bucket includes its start; the selection excludes `after`."""
+        """Return the selection of the whole bucket; `after`, which a selection excludes, is just before the bucket."""
         start = moment(at - at % self.query.size) - RESOLUTION
         return Selection(self.scope.equal(group), start, start + timedelta(seconds=self.bucket_seconds))
 

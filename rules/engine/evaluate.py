@@ -130,7 +130,10 @@ class _Series:
         return self.rule.cooldown_claim(self.digest, [(each.at, each.event_id) for each in triggers])
 
     def firings(self, wins: Iterable[bool]) -> list[Firing]:
-        """Return a firing for each trigger that no cooldown suppresses; `wins` has a bool for each event of `claim`."""
+        """Return a firing for each trigger that no cooldown suppresses.
+
+        `wins` contains, for each event of `claim`, whether the event may start a cooldown.
+        """
         return [
             self._firing(trigger) for trigger, win in zip(sorted(self.triggers.values()), wins, strict=False) if win
         ]

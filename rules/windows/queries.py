@@ -103,8 +103,9 @@ class WindowUpdate(msgspec.Struct):
 class WindowResult(msgspec.Struct, array_like=True, frozen=True):
     """Result of a query for one event. `position` is the index of the update, `at` the time of the event.
 
-    `count` is the number of members in its window or bucket. `total` and `squares` are the sums of the counts and of
-    the squared counts of the buckets in its baseline.
+    `count`: for `NthWithin`, always `needed`, a lower bound of the number of members in the window of the event; for
+    `CountWithin`, that number; for `BucketBaseline`, the number of members in the bucket after the event was added.
+    `total`, `squares`: sums of the counts and of the squared counts of the buckets in the baseline of `BucketBaseline`.
     """
 
     position: int
@@ -139,9 +140,9 @@ class Window(Protocol):
     def check_cooldowns(self, claims: Sequence[CooldownClaim]) -> list[list[bool]]:
         """Return for each event of each claim whether it may start a cooldown.
 
-        An event may start a cooldown if no other start, stored or of an earlier event of the claim, is less than one
-        cooldown away. The call stores nothing: if the worker crashes before it records the anomaly, no other anomaly is
-        suppressed.
+        An event may start a cooldown if its own start is already stored, or if no other start, stored or of an earlier
+        event of the claim, is less than one cooldown away. The call stores nothing: if the worker crashes before it
+        records the anomaly, no other anomaly is suppressed.
         """
         ...
 

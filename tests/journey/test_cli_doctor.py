@@ -165,7 +165,7 @@ def test_rules_whose_condition_depends_on_the_order_of_events_are_found(
     rule(name="Too few orders", condition=fewer_than_five)
     ended = with_servers("doctor", "-o", "json")
     assert states(ended.out)["EventPulse rule conditions"] == "warning"
-    assert "Too few orders: Operator < is checked only when an event arrives" in ended.err
+    assert "Too few orders: The operator < is evaluated only when an event arrives" in ended.err
 
 
 def test_missing_workers_and_dead_letters_are_found(with_servers: Run, pipeline: redis.Redis) -> None:

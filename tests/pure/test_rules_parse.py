@@ -193,8 +193,8 @@ def test_omitted_fields_have_defaults() -> None:
 def test_a_threshold_that_depends_on_the_order_of_arrival_has_a_warning(operator: str) -> None:
     (warning,) = warnings(THRESHOLD | {"operator": operator})
     assert warning == (
-        f"Operator {operator} is checked only when an event arrives: the rule can fire while the first events of a "
-        "group arrive, and it does not fire when no event arrives."
+        f"The operator {operator} is evaluated only when an event arrives: the rule can fire for the first events of "
+        "a group, and it cannot fire while no event arrives."
     )
 
 
