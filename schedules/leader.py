@@ -24,9 +24,9 @@ class Leadership:
         self.error: str | None = None
 
     def acquire(self) -> bool:
-        """Acquire the leadership, or confirm it, and return whether this process leads.
+        """Acquire or confirm the leadership; return whether this process leads.
 
-        Returns False if PostgreSQL is unavailable.
+        If PostgreSQL is unavailable, return False and set `error`.
         """
         try:
             if self._connection is None:

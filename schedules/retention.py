@@ -17,15 +17,15 @@ DELETE = """
 
 
 def drop_old_events(days: int) -> int:
-    """Delete events received more than `days` ago and return their number; with 0 days, keep all events.
+    """Delete events received more than `days` days ago and return their number; 0 keeps all events.
 
-    The timestamp of an event is not used, because the client sets it, and it may be far in the future.
+    The timestamp of an event is not used, because a client may set a timestamp that is far in the future.
     """
     return _delete_older_than(days, "events", "received_at")
 
 
 def drop_old_anomalies(days: int) -> int:
-    """Delete anomalies detected more than `days` ago, and their deliveries; with 0 days, keep all anomalies.
+    """Delete anomalies detected more than `days` days ago, and their deliveries; 0 keeps all anomalies.
 
     Return the number of deleted anomalies.
     """
@@ -33,12 +33,12 @@ def drop_old_anomalies(days: int) -> int:
 
 
 def drop_old_dead_letters(days: int) -> int:
-    """Delete dead letters that are more than `days` old and return their number; with 0 days, keep all of them."""
+    """Delete dead letters more than `days` days old and return their number; 0 keeps all dead letters."""
     return _delete_older_than(days, "dead_letters", "dead_lettered_at")
 
 
 def drop_old_throughput(days: int) -> int:
-    """Delete the rows of minutes more than `days` ago and return their number; with 0 days, keep all rows."""
+    """Delete throughput rows of minutes more than `days` days ago and return their number; 0 keeps all rows."""
     return _delete_older_than(days, "throughput", "minute")
 
 

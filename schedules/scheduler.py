@@ -27,7 +27,7 @@ SHUTDOWN_SECONDS = 1.5
 
 
 def run(settings: ConnectedSettings) -> int:
-    """Run the periodic jobs while leading, until SIGTERM or SIGINT; return 0.
+    """Run the periodic jobs while this process leads; return 0 after SIGTERM or SIGINT.
 
     Raises `PreflightError` if a preflight check has a fatal finding.
     """
@@ -78,7 +78,7 @@ def _log_postgresql(error: str | None) -> None:
 
 
 def _start(jobs: Mapping[str, PeriodicJob]) -> BackgroundScheduler:
-    """Start a scheduler with a thread for each job; each job runs for the first time immediately."""
+    """Start a scheduler with one thread for each job. Each job first runs immediately, then at its interval."""
     # The job store is in memory: with a store that several schedulers share, each job would run more than once.
     scheduler = BackgroundScheduler(executors={"default": ThreadPoolExecutor(len(jobs))}, timezone=UTC)
     for name, job in jobs.items():

@@ -13,14 +13,14 @@ from schedules.rollup import roll_up
 
 @dataclass(frozen=True, slots=True)
 class PeriodicJob:
-    """Function and the interval between its runs. The function must allow late and repeated runs."""
+    """Function and the interval between its runs. Late or repeated runs of the function must be harmless."""
 
     every_seconds: float
     run: Callable[[], object]
 
 
 def timetable(settings: Settings) -> dict[str, PeriodicJob]:
-    """Return all periodic jobs by their names."""
+    """Return all periodic jobs by name."""
     return {
         # Publishes the rules again if Redis lost its data or the API could not publish a change.
         "publish_rules": PeriodicJob(5, rulebook.publish),
