@@ -8,9 +8,9 @@ NAME = "slack (SLACK_WEBHOOK_URL)"
 
 
 def ensure_builtin(settings: Settings) -> None:
-    """Create the Slack channel of `SLACK_WEBHOOK_URL`, or delete it if the variable is not set.
+    """Create the Slack channel of `SLACK_WEBHOOK_URL` if it is missing; delete it if the variable is not set.
 
-    The database holds the name of the variable, never its value.
+    The database stores the name of the variable, never the URL. Raises `peewee.PeeweeException`.
     """
     with connection():
         if settings.slack_webhook_url is None:

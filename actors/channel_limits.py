@@ -7,7 +7,7 @@ from random import uniform
 
 from eventpulse.backoff import backoff_seconds
 
-#: Maximum number of concurrent sends to one channel in one process. After a failure, one send at a time is allowed.
+#: Maximum number of concurrent sends to one channel in one process. After a failure, the maximum is 1.
 MAX_CONCURRENT_SENDS = 2
 FIRST_PAUSE_SECONDS = 2.0
 MAX_PAUSE_SECONDS = 60.0
@@ -48,12 +48,15 @@ class ChannelLimiter:
             self._channels[channel_id].sending -= 1
 
     def record_success(self, channel_id: str) -> None:
-        """Reset the failure count of a channel after a response."""
+        """Reset the failure count of a channel after a send without a temporary failure."""
         with self._lock:
             self._channels[channel_id].failures = 0
 
     def record_failure(self, channel_id: str, after_seconds: float | None = None) -> float:
-        """Pause a channel and return the pause in seconds: `after_seconds`, or a backoff by failure count."""
+        """Pause a channel after a failure.
+
+        Return the pause in seconds: `after_seconds` or, if it is None, an exponential backoff with jitter.
+        """
         with self._lock:
             channel = self._channels[channel_id]
             channel.failures += 1

@@ -17,7 +17,7 @@ _decode_event = msgspec.json.Decoder(_Event).decode
 
 
 class LogContext(Middleware):
-    """Middleware that binds the message id, request id and event id while a single message is processed."""
+    """Middleware that adds the message id, request id and event id to the log lines about a single message."""
 
     def before_process_message(self, broker: Broker, message: Any) -> None:
         clear_contextvars()
@@ -31,7 +31,7 @@ class LogContext(Middleware):
 
 
 def _event_id(message: Message[Any]) -> str | None:
-    """Return the id of the event that is the first argument, or None if the argument is not an event."""
+    """Return the id of the event in the first argument of a message, or None if the message has no event."""
     try:
         return _decode_event(message.args[0]).event_id
     except (IndexError, TypeError, msgspec.DecodeError):

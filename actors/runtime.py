@@ -16,10 +16,10 @@ from notifiers.http import HttpClient
 from notifiers.kind import NotifierContext
 
 #: Maximum number of connections of one process to PostgreSQL, and of API requests that use PostgreSQL at the same time.
-#: A worker has fewer threads.
+#: It must not be less than the number of threads of a worker, because each thread may use a connection.
 DATABASE_CONNECTIONS = 12
 INGEST_QUEUE = "persist"
-#: Queues whose messages count as backlog together with the messages of `INGEST_QUEUE`.
+#: Queues whose messages count as backlog, in addition to the messages of `INGEST_QUEUE`.
 BACKLOG_QUEUES = ("evaluate",)
 
 
@@ -27,7 +27,8 @@ BACKLOG_QUEUES = ("evaluate",)
 class Runtime:
     """Shared objects of one process.
 
-    `notifiers` maps a channel kind to its notifier. `public_url` is the base of links in alerts, without a final slash.
+    `notifiers` maps a channel kind to its notifier. `public_url` is the base of links in alerts; it has no trailing
+    slash.
     """
 
     group_commit: GroupCommit
@@ -39,7 +40,8 @@ class Runtime:
     def notifier(self, kind: str) -> Notifier:
         """Return the notifier of a channel kind.
 
-        Raises `TryAgain` for an unknown kind: a newer version may have created the channel, and its workers support it.
+        Raises `TryAgain` for an unknown kind: a newer version may have created the channel, and a later attempt may run
+        on a worker of that version.
         """
         if kind not in self.notifiers:
             raise TryAgain(f"this version does not support channels of the kind {kind}")
@@ -77,7 +79,7 @@ def setup(
 
 
 def bind(runtime: Runtime) -> None:
-    """Set the runtime of this process, which `current` returns."""
+    """Set the runtime that `current` returns in this process."""
     global _bound
     _bound = runtime
 

@@ -21,8 +21,8 @@ log = structlog.get_logger()
 
 #: Interval of the thread liveness check and of lease recovery.
 WATCH_SECONDS = 1.0
-#: Maximum wait for calls in progress after a stop signal: long enough to end and record a send, because a notification
-#: that is not recorded would be sent twice. A worker without calls in progress does not wait.
+#: Maximum wait for calls in progress after a stop signal: long enough to complete and record a send, because a
+#: notification that is not recorded would be sent twice. A worker without calls in progress does not wait.
 GRACE_SECONDS = LONGEST_SEND_SECONDS + 1
 #: Time after which a stopping process exits even if a thread is still blocked, for example by an unavailable Redis.
 FORCED_EXIT_SECONDS = GRACE_SECONDS + 1
@@ -46,7 +46,7 @@ def run(settings: ConnectedSettings) -> int:
         healthy = all(thread.is_alive() for thread in (*worker.workers, *worker.consumers.values()))
         recover_leases()
     if not healthy:
-        # A worker that has lost a thread can send heartbeats but process nothing, so the process must be restarted.
+        # The process must be restarted: without one of its threads, it could send heartbeats but process no messages.
         log.critical("worker_thread_ended")
         exit_within(FORCED_EXIT_SECONDS, code=1)
     worker.stop(timeout=int(GRACE_SECONDS * 1000))
@@ -70,7 +70,10 @@ def _stop_on_signals() -> threading.Event:
 
 
 def recover_leases() -> None:
-    """Requeue the messages of expired consumers. Every worker calls this, so that no scheduler is needed."""
+    """Requeue or dead-letter the messages of expired consumers, and log how many.
+
+    Every worker recovers leases, so that messages are processed even if no scheduler runs.
+    """
     try:
         requeued, dead = broker.recover()
     except redis.RedisError as error:
@@ -82,7 +85,7 @@ def recover_leases() -> None:
 
 
 def exit_within(seconds: float, code: int) -> None:
-    """Exit with `code` after `seconds` if the process has not ended by then."""
+    """Start a timer that exits the process with `code` after `seconds`, if the process has not ended before."""
 
     def force_exit() -> None:
         log.warning("forced_exit", after_seconds=seconds)

@@ -65,6 +65,6 @@ def _letter(conflict: Conflict, record: bytes) -> dict[str, Any]:
         "request_id": request_id,
         "attempts": 1,
         "error": f"an event with this id and other content is already stored (stored digest {conflict.stored_digest},"
-        f" digest of this event {conflict.digest}); a replay fails again: send the event with a new id",
+        f" digest of this event {conflict.digest}); a replay would fail again: send the event with a new id",
         "message": message.encode(),
     }

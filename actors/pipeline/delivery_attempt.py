@@ -14,15 +14,15 @@ from models.delivery import Delivery
 from models.rule import Rule
 from notifiers.base import Receipt
 
-#: Maximum time between two checks whether another worker has settled the delivery.
+#: Maximum time for which a delivery is snoozed because another worker has claimed it.
 CHECK_AGAIN_SECONDS = 1.0
 
 
 class Claim(NamedTuple):
     """Data of a claimed delivery.
 
-    `runbook_url` is the current runbook URL of the rule. `channel` is None if the channel was deleted; `channel_name`
-    is always set.
+    `runbook_url` is the current runbook URL of the rule, or None. `channel` is None if the channel was deleted;
+    `channel_name` is always set.
     """
 
     anomaly: Anomaly
@@ -53,7 +53,10 @@ class DeliveryAttempt:
 
     @retry_on_outage
     def snooze(self, seconds: float) -> None:
-        """Snooze the delivery: delay its message in Redis, where the message occupies no thread and uses no retry."""
+        """Snooze the delivery: set its due time, and add a delayed copy of its message to the outbox.
+
+        A delayed message occupies no thread and uses no retry.
+        """
         with connection():
             Delivery.snooze(self.anomaly_id, self.channel_id, seconds)
         batch = current_batch()

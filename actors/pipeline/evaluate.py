@@ -40,7 +40,7 @@ decode = msgspec.json.Decoder(Event).decode
 def evaluate(*encoded: msgspec.Raw) -> None:
     """Apply the rules to a batch of stored events, record the anomalies, and confirm the evaluation.
 
-    Redelivery changes nothing: windows hold event ids, an anomaly is unique per rule, group and triggering event,
+    A redelivery changes nothing: windows hold event ids, an anomaly is unique per rule, group and triggering event,
     and a cooldown begins when its anomaly is recorded, not when the rule fires.
     """
     batch = current_batch()
@@ -62,7 +62,7 @@ def evaluate(*encoded: msgspec.Raw) -> None:
 def record(firing: Firing, request_id: str | None) -> Anomaly:
     """Store the anomaly of a firing and its pending deliveries, and queue the notifications.
 
-    Return the anomaly or, during a cooldown, the anomaly that started the cooldown.
+    Return the new anomaly or, after a redelivery or during a cooldown, the existing anomaly.
     """
     dedupe_key = _dedupe_key(firing)
     with connection():
@@ -93,7 +93,7 @@ def _request_ids(events: Sequence[Event], records: Sequence[bytes]) -> dict[str,
 
 
 def _cooldowns(firings: Sequence[Firing], anomalies: Sequence[Anomaly]) -> list[CooldownClaim]:
-    """Return the cooldowns that the anomalies of these firings start."""
+    """Return the cooldowns that `anomalies` start; rules without a cooldown are left out."""
     return [
         msgspec.structs.replace(firing.claim, members=[(microseconds(anomaly.cooldown_anchor), str(anomaly.event_id))])
         for firing, anomaly in zip(firings, anomalies, strict=True)
@@ -108,7 +108,7 @@ def _dedupe_key(firing: Firing) -> str:
 
 
 def _columns(firing: Firing, dedupe_key: str, collected: dict[str, Any], request_id: str | None) -> dict[str, Any]:
-    """Return the columns of the anomaly of a firing."""
+    """Return the anomaly of a firing, as values by column name."""
     ((cooldown_anchor, _),) = firing.claim.members
     return {
         "dedupe_key": dedupe_key,

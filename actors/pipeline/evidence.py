@@ -1,4 +1,4 @@
-"""Evidence of an anomaly: the verdict of the rule, and stored events that caused it."""
+"""Evidence of an anomaly: the verdict of the rule, and stored events that caused the verdict."""
 
 from typing import Any
 from uuid import UUID
@@ -11,15 +11,15 @@ from models.event import Event
 from rules.engine.evaluate import Firing
 from rules.verdict import Selection
 
-#: Maximum time for the query of the exact count and the samples of a window, because the query delays the alert.
+#: Timeout of each of the two queries for the exact count and the samples of a window, because they delay the alert.
 EVIDENCE_TIMEOUT_MS = 2_000
 
 
 def collect(firing: Firing) -> dict[str, Any]:
     """Return the evidence of a firing as JSON values. Requires an open database connection.
 
-    Keys: `reason`, `observed`, `threshold` and the details of the verdict; `samples`, a list of events; for a rule with
-    a window also `count`, `first` and `last`, unless PostgreSQL takes longer than `EVIDENCE_TIMEOUT_MS`.
+    Keys: `reason`, `observed`, `threshold` and the details of the verdict; `samples`, a list of events. For a rule with
+    a window also `count`, `first` and `last`, unless a query takes longer than `EVIDENCE_TIMEOUT_MS`.
     """
     verdict = firing.verdict
     stored = _triggering_event(firing.event_id) if firing.selection is None else _window(firing.selection)

@@ -1,4 +1,4 @@
-"""Notification of an anomaly for a channel."""
+"""Notification of an anomaly."""
 
 import json
 from typing import Any
@@ -33,7 +33,7 @@ def compose(anomaly: Anomaly, public_url: str, runbook_url: str | None) -> Notif
 
 
 def _observed(evidence: dict[str, Any]) -> float:
-    """Return the observed value, or the exact count if it is known and the observed value is only a lower bound.
+    """Return the observed value; if it is only a lower bound and the exact count is known, return the exact count.
 
     The evidence has the key `limit` if the observed value is a lower bound.
     """

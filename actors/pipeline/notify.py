@@ -13,7 +13,7 @@ from notifiers.base import Receipt, TryAgain, Undeliverable
 log = structlog.get_logger()
 
 
-# 20 retries take about 12 minutes, because of the pauses of the channel limiter.
+# With the pauses of the channel limiter, 20 retries take about 12 minutes.
 @dramatiq.actor(queue_name="notify", concurrency=8, max_retries=20)
 def notify(anomaly_id: str, channel_id: str) -> None:
     """Deliver one anomaly to one channel, or snooze the delivery if the channel limiter allows no send now.
@@ -33,7 +33,10 @@ def notify(anomaly_id: str, channel_id: str) -> None:
 
 
 def deliver(attempt: DeliveryAttempt) -> None:
-    """Claim the delivery, send it and record the outcome. Raises `dramatiq.Retry` after a temporary failure."""
+    """Claim the delivery, send the notification and record the outcome.
+
+    If another worker has claimed the delivery, snooze it. Raises `dramatiq.Retry` after a temporary failure.
+    """
     claim = attempt.claim()
     if claim is None:
         attempt.snooze_while_claimed()

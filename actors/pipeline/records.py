@@ -22,7 +22,7 @@ _decode_options = msgspec.json.Decoder(_Options).decode
 
 
 def event_records(events: Iterable[bytes], request_id: str | None) -> list[bytes]:
-    """Return one record for each event of a request. Events must be compact JSON without line breaks."""
+    """Return one record for each of `events`, which must be compact JSON without line breaks."""
     return make_records(events, {"request_id": request_id} if request_id else {})
 
 
@@ -32,7 +32,7 @@ def event_of(record: bytes) -> bytes:
 
 
 def request_id_of(record: bytes) -> str | None:
-    """Return the id of the request that sent the event of a record. Raises `msgspec.DecodeError`."""
+    """Return the id of the HTTP request that sent the event of a record, or None. Raises `msgspec.DecodeError`."""
     return _decode_options(record.partition(b" ")[0]).request_id
 
 

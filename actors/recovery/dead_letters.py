@@ -1,8 +1,9 @@
 """Dead letters in PostgreSQL, for operators to inspect, replay and delete.
 
-A worker writes a dead letter to Redis, in the script that settles the message, because PostgreSQL may be unavailable.
-`reconcile` moves dead letters to PostgreSQL. It removes them from Redis after they are stored, so that a crash between
-the two steps only repeats the move. All functions raise `peewee.PeeweeException` if PostgreSQL is unavailable.
+A dead letter is first written to Redis, by the script that settles or recovers the message, because PostgreSQL may be
+unavailable. `reconcile` stores dead letters in PostgreSQL and then removes them from Redis; after a crash between the
+two steps, the next call repeats both. Only conflicting duplicates are stored in PostgreSQL directly. All functions
+raise `peewee.PeeweeException` if PostgreSQL is unavailable.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,7 +29,7 @@ class NotReplayable(Exception):
 
 
 class Replay(NamedTuple):
-    """Result of a replay: the number of queued messages, and an error text for each message that was not queued."""
+    """Result of a replay: the number of queued messages, and an error text for each dead letter that was kept."""
 
     queued: int
     errors: list[str]
@@ -67,7 +68,7 @@ def list_(limit: int, queue_name: str | None = None) -> list[DeadLetter]:
 
 
 def ids(queue_name: str | None = None) -> Iterator[list[str]]:
-    """Yield the ids of the existing dead letters, oldest first, in batches of at most `BATCH`.
+    """Yield the ids of the dead letters of one queue, by default of all queues, oldest first, `BATCH` at a time.
 
     Dead letters that are added during the iteration are left out, so that a message that fails again after its replay
     is not replayed twice.
@@ -102,10 +103,10 @@ def get_many(dead_letter_ids: Sequence[str]) -> list[DeadLetter]:
 
 
 def replay(dead_letter_ids: Sequence[str]) -> Replay:
-    """Queue the messages of dead letters without the options of past attempts, and delete these dead letters.
+    """Delete dead letters and queue their messages again, without the options that describe past attempts.
 
     Dead letters that cannot be replayed are kept. Each batch is one transaction. After a crash before the commit, the
-    dead letters of queued messages remain; another replay does no harm.
+    dead letters of messages that are already queued remain; a second replay does no harm.
 
     Raises `redis.RedisError` or `peewee.PeeweeException` if a server is unavailable.
     """

@@ -9,8 +9,8 @@ from models.delivery import OVERDUE_SECONDS, Delivery
 def requeue() -> int:
     """Queue a `notify` message for each overdue delivery; return the number of messages.
 
-    Do nothing while the queue is behind. An unnecessary message does no harm, because a settled delivery cannot be
-    claimed. Raises `redis.RedisError` or `peewee.PeeweeException` if a server is unavailable.
+    Do nothing and return 0 while the queue is behind. An unnecessary message does no harm, because a settled delivery
+    cannot be claimed. Raises `redis.RedisError` or `peewee.PeeweeException` if a server is unavailable.
     """
     if is_behind(notify.queue_name, OVERDUE_SECONDS):
         return 0

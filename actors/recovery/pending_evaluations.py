@@ -23,11 +23,11 @@ QUEUE = "evaluate"
 def requeue(overdue_seconds: float = OVERDUE_SECONDS) -> int:
     """Queue the events of overdue pending evaluations; return the number of events.
 
-    Do nothing while the queue is behind. A pending evaluation whose bundle is still in the queue is snoozed. Events
-    with a dead letter are left out. A second evaluation of an event has no effect. Raises `redis.RedisError` or
+    Do nothing and return 0 while the queue is behind. Snooze a pending evaluation whose bundle is still in the queue.
+    Events with a dead letter are left out. A second evaluation of an event has no effect. Raises `redis.RedisError` or
     `peewee.PeeweeException` if a server is unavailable.
     """
-    # The messages of a split bundle have other ids, so the pending evaluation would count as lost while they wait.
+    # The messages of a split bundle have other ids than the bundle, so the bundle would count as lost while they wait.
     if is_behind(QUEUE, OVERDUE_SECONDS):
         return 0
     with connection():
@@ -51,7 +51,8 @@ def _still_queued(bundle_ids: list[str]) -> list[str]:
 def _requeue_events(pending: PendingEvaluation) -> int:
     """Queue the events of one pending evaluation, each in its own bundle; return the number of events.
 
-    If the events cannot be read, log the error and snooze the pending evaluation, so that it does not block the others.
+    If the events cannot be read, log the error and snooze the pending evaluation, so that it does not block other
+    pending evaluations.
     """
     try:
         events = [row.__data__ for row in Event.evaluable(pending.event_ids)]
@@ -59,7 +60,7 @@ def _requeue_events(pending: PendingEvaluation) -> int:
         log.error("pending_evaluation_unreadable", bundle_id=pending.bundle_id, error=str(error))
         PendingEvaluation.snooze([pending.bundle_id])
         return 0
-    # One bundle for each event: otherwise an event that fails would cause the others to be requeued again.
+    # One bundle for each event: otherwise one event that fails would cause all events to be requeued again.
     singles = list(make_bundles(QUEUE, event_records(map(msgspec.json.encode, events), None), 1))
     parts = {bundle.id: [str(event["event_id"])] for bundle, event in zip(singles, events, strict=True)}
     # PostgreSQL first: after a crash before the enqueue, the new pending evaluations become overdue and are requeued.

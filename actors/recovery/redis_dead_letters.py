@@ -1,4 +1,4 @@
-"""Dead letters in Redis, where workers write them: the keys `$queue.XQ*` of the queue scripts."""
+"""Dead letters in Redis, which the queue scripts store in the keys `$queue.XQ*`."""
 
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ class _Options(msgspec.Struct):
 
 
 class _Readable(msgspec.Struct):
-    """Parts of a message that are stored in separate columns."""
+    """Parts of a message that have separate columns in PostgreSQL."""
 
     actor_name: str | None = None
     args: list[Any] = []
@@ -74,7 +74,7 @@ def _letter(queue_name: str, message_id: bytes, milliseconds: float, data: bytes
 
 
 def delivery_of(letter: dict[str, Any]) -> tuple[UUID, UUID] | None:
-    """Return the anomaly id and the channel id of a `notify` message, or None for any other message."""
+    """Return the anomaly id and the channel id if the dead letter is a `notify` message, otherwise None."""
     message = _read(letter["message"], _Readable)
     return _convert(message.args, tuple[UUID, UUID]) if message and message.actor_name == "notify" else None
 

@@ -4,9 +4,10 @@
 -- ARGV = the new snapshot, and the epoch and the number of its revision
 -- Returns the revision that is published now, as "<epoch>:<number>".
 --
--- A restored database has a new epoch: its revision replaces any revision of another epoch, whatever its number.
+-- A database that was restored from a backup starts a new epoch. Its revision replaces the published revision, even if
+-- the published revision has a higher number.
 
-bypass_oom() -- a full Redis must not stop a suspension: evaluation, which frees memory, continues after it
+bypass_oom() -- a full Redis must accept a suspension: otherwise evaluation, which frees memory, could not continue
 local published = redis.call('GET', KEYS[2]) or ''
 local epoch, number = string.match(published, '^(.*):(%d+)$')
 if epoch == ARGV[2] and tonumber(ARGV[3]) <= tonumber(number) then

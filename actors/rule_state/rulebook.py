@@ -40,9 +40,10 @@ FIELDS = (
 
 
 def publish() -> str:
-    """Publish the rules in force, unless newer rules are already published; return the published revision.
+    """Publish the rules in force, unless newer rules are already published; return the published revision as text.
 
-    Raises `redis.RedisError` or `peewee.PeeweeException` if a server is unavailable.
+    If PostgreSQL was restored from a backup, start a new epoch, so that the restored rules count as newer. Raises
+    `redis.RedisError` or `peewee.PeeweeException` if a server is unavailable.
     """
     published: Any = broker.client.get(REVISION)  # must be read before PostgreSQL, see _is_ahead
     with connection():
@@ -58,7 +59,7 @@ def publish() -> str:
 
 
 def _is_ahead(published: str, stored: Revision) -> bool:
-    """Return whether Redis has a later revision than PostgreSQL.
+    """Return whether the published revision is later than the stored revision of the same epoch.
 
     The only possible cause is that PostgreSQL was restored from a backup: a revision is published after its commit, and
     Redis is read before PostgreSQL.
@@ -72,9 +73,10 @@ def _text(revision: Revision) -> str:
 
 
 def suspend(rule_id: str, version: int, reason: str) -> None:
-    """Suspend a rule that raised an exception until an administrator changes it; store the reason.
+    """Suspend a version of a rule that raised an exception, and publish the remaining rules.
 
-    Raises `redis.RedisError` or `peewee.PeeweeException` if a server is unavailable.
+    `reason` is stored with the rule. The next change of the rule ends the suspension. Raises
+    `redis.RedisError` or `peewee.PeeweeException` if a server is unavailable.
     """
     with connection():
         suspended = RuleRow.suspend(UUID(rule_id), version, reason)
@@ -95,7 +97,7 @@ class Rulebook:
     """Compiled rules of this process, replaced as a whole when another revision is published."""
 
     def __init__(self) -> None:
-        self._compiled = ("", RuleSet([]))  # one attribute, because several threads read both parts
+        self._compiled = ("", RuleSet([]))  # one attribute, so that no thread reads parts of two revisions
         self._lock = threading.Lock()
 
     def current(self) -> RuleSet:
@@ -111,7 +113,7 @@ class Rulebook:
         return self._compiled[1]
 
     def _load(self) -> None:
-        """Compile the published rules. A rule that cannot be compiled does not affect the others."""
+        """Compile the published rules. A rule that cannot be compiled does not affect other rules."""
         with self._lock:
             snapshot: dict[str, Any] = msgspec.json.decode(broker.client.get(SNAPSHOT))  # type: ignore[arg-type]
             revision = snapshot["revision"]

@@ -17,12 +17,15 @@ REPORTS = f"{KEY_PREFIX}:rules.unsupported"
 
 
 def report(broker: RedisBroker, reasons: dict[str, str]) -> None:
-    """Replace the report of this worker, and delete the reports of lost workers. Raises `redis.RedisError`."""
+    """Replace the report of this worker, and delete the reports of lost workers.
+
+    `reasons` maps rule ids to reasons. Raises `redis.RedisError`, except if Redis is full.
+    """
     running = queues.worker_ids(broker) | {broker.worker_id}
     known: dict[bytes, bytes] = broker.client.hgetall(REPORTS)  # type: ignore[assignment]
     obsolete = {worker.decode() for worker in known} - running
-    # A full Redis rejects every command of a transaction, so the deletions would be lost too. Evaluation must continue
-    # if the report is rejected, because evaluation frees memory.
+    # No transaction: a full Redis would reject all of its commands, and the deletions would be lost too. Evaluation
+    # must continue if the report is rejected, because evaluation frees memory.
     with broker.client.pipeline(transaction=False) as pipeline, contextlib.suppress(redis.exceptions.OutOfMemoryError):
         if reasons:
             pipeline.hset(REPORTS, broker.worker_id, msgspec.json.encode([__version__, reasons]))
@@ -34,7 +37,7 @@ def report(broker: RedisBroker, reasons: dict[str, str]) -> None:
 
 
 def read(broker: RedisBroker) -> dict[str, str]:
-    """Return why running workers do not support a rule, by rule id. Raises `redis.RedisError`."""
+    """Return a reason for each rule that a running worker does not support, by rule id. Raises `redis.RedisError`."""
     running = queues.worker_ids(broker)
     reports: dict[bytes, Any] = broker.client.hgetall(REPORTS)  # type: ignore[assignment]
     found: dict[str, str] = {}

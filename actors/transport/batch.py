@@ -54,7 +54,7 @@ class Batch(MessageProxy):
 
     @property
     def unhandled(self) -> bool:
-        """Whether the batch failed and no retry is in its outbox: an acknowledgement would lose the messages."""
+        """Whether the batch failed and its outbox has no retry: an acknowledgement would lose the messages."""
         return self._exception is not None and not self.outbox.follow_ups
 
     def __str__(self) -> str:
@@ -69,6 +69,6 @@ def current_batch() -> Batch | None:
 
 
 def as_batch(message: MessageProxy) -> Batch:
-    """Return a message from Dramatiq with the type `Batch`, which every message of a consumer has."""
+    """Return `message` with the type `Batch`: every message that a consumer passes to Dramatiq is a batch."""
     assert isinstance(message, Batch)
     return message

@@ -32,7 +32,7 @@ HEARTBEAT_SECONDS = 1.0
 #: Minimum time between two fetches, so that many small requests form a batch. It does not apply after a fetch of at
 #: least half a batch, or when the queue was empty.
 MIN_FETCH_INTERVAL_SECONDS = 0.02
-#: Maximum wait for messages while batches are in progress, because the isolation of a batch does not end the wait.
+#: Maximum wait for messages while batches are in progress: an entry that is isolated meanwhile does not end the wait.
 BUSY_WAIT_SECONDS = 0.05
 #: Minimum timeout of a blocking call: Redis rounds a timeout below one millisecond to 0, which means no timeout.
 MIN_WAIT_SECONDS = 0.005
@@ -103,7 +103,7 @@ class Consumer(dramatiq.Consumer):
             self._call_fetch(0)
 
     def _call_fetch(self, max_messages: int) -> list[Any]:
-        before, self._may_hold_leases = self._may_hold_leases, True  # a call whose reply is lost may lease entries
+        before, self._may_hold_leases = self._may_hold_leases, True  # entries may be leased even if the reply is lost
         try:
             reply: list[Any] = self.broker.run_script(
                 "fetch", self.queue_name, self.lease, max_messages, self._in_progress == 0
@@ -184,9 +184,9 @@ class Consumer(dramatiq.Consumer):
             self._pause(MIN_FETCH_INTERVAL_SECONDS)  # a full Redis rejects BLMOVE, but not the scripts that free memory
 
     def ack(self, message: MessageProxy) -> None:
-        """Settle a batch that succeeded, or whose retry is in its outbox. Raises `ConnectionClosed`.
+        """Settle a batch after its call. Raises `ConnectionClosed`.
 
-        The batch is settled by the consumer that leased it, which Dramatiq may have replaced since.
+        The consumer that leased the batch must settle it; Dramatiq may have replaced that consumer with this one.
         """
         batch = as_batch(message)
         batch.consumer.settle(batch)
@@ -219,7 +219,7 @@ class Consumer(dramatiq.Consumer):
         try:
             self.broker.run_script(script, self.queue_name, self.lease, *arguments)
         except redis.RedisError as error:
-            # Dramatiq repeats the call until Redis is available; meanwhile the batch stays leased.
+            # Dramatiq repeats `ack` or `nack` until Redis is available; meanwhile the batch stays leased.
             raise ConnectionClosed(error) from None
 
     def _release_slot(self) -> None:
@@ -236,7 +236,7 @@ class Consumer(dramatiq.Consumer):
             self.broker.unreleased_consumers.append(self)
 
     def release_leases(self) -> bool:
-        """Release all leased messages; return False if the call to Redis failed."""
+        """Release all leased entries; return whether the call to Redis succeeded."""
         try:
             self.broker.run_script("release", self.queue_name, self.lease)
         except redis.RedisError as error:

@@ -71,10 +71,9 @@ class EntryId(NamedTuple):
 
 
 def completed_bundles(entry_ids: Iterable[str]) -> list[str]:
-    """Return the ids of the bundles that are complete after these entries have been processed.
+    """Return the ids of processed entries, with the id of the bundle in place of the id of its only message.
 
-    A message that was split from a bundle of one message completes the bundle: the id of the bundle is returned. Any
-    other id is returned unchanged.
+    A message of a larger bundle keeps its own id, because other messages of the bundle may not be processed yet.
     """
     ids = map(EntryId.parse, entry_ids)
     return [str(each._replace(position=None) if each.bundle_size == 1 else each) for each in ids]

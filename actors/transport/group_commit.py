@@ -19,19 +19,19 @@ BACKLOG_FULL, MEMORY_FULL, EVICTION_ENABLED = -1, -2, -3
 MAX_GROUP_BYTES = 1024 * 1024
 #: Size in bytes above which a group is sent with `bulk_client`, whose timeout is longer.
 BULK_BYTES = 512 * 1024
-#: Time after a rejection during which all requests are rejected without decoding them or calling Redis.
+#: Time after a rejection during which all requests are rejected before they are decoded, without a call to Redis.
 REJECTION_HOLD_SECONDS = 0.25
 
 
 @dataclass
 class HighWaterMarks:
-    """Limits for rejections: messages in the backlog, and used memory of Redis in per cent of maxmemory."""
+    """Limits at which requests are rejected: messages in the backlog, and used memory in per cent of maxmemory."""
 
     backlog: int
     redis_memory_percent: int
 
     def rejection(self, reply: int, sent: int) -> str | None:
-        """Return the reason of a rejection, or None if `accept.lua` has enqueued all `sent` messages."""
+        """Return the reason for a rejection by `accept.lua`, or None if all `sent` messages were enqueued."""
         if reply == BACKLOG_FULL:
             return f"the backlog has reached its limit of {self.backlog} messages"
         if reply == MEMORY_FULL:
@@ -91,7 +91,7 @@ class GroupCommit:
         return self._last_rejection if monotonic() < self._rejecting_until else None
 
     def submit(self, records: Sequence[bytes]) -> str | None:
-        """Enqueue the records of one request, all or none; return the reason of a rejection, or None."""
+        """Enqueue the records of one request, all or none; return the reason for a rejection, or None."""
         size = sum(map(len, records))
         with self._lock:
             group = self._open_group
@@ -111,7 +111,7 @@ class GroupCommit:
             with self._commit_lock:
                 sleep(0)  # let other threads run, so that their requests can join this group
                 self._close(group)
-                # Fail fast if the call that this group waited for was rejected.
+                # If the previous call was rejected, reject this group too, without another call to Redis.
                 group.rejection = self.rejection_reason() or self._enqueue(group)
         except BaseException:
             group.rejection = "the call to Redis was interrupted: send the request again"

@@ -18,7 +18,7 @@ from dramatiq.message import Message
 
 from actors.transport.entry_id import EntryId, new_id
 
-#: Maximum number of messages in a bundle. A larger bundle costs less per message, but occupies only one worker.
+#: Maximum number of messages in a bundle. A larger bundle costs less per message, but only one worker can process it.
 MAX_BUNDLE_MESSAGES = 250
 #: Options that describe the past attempts of a message. They are removed for a replay and for the next stage.
 ATTEMPT_OPTIONS = frozenset({"retries", "traceback", "requeue_timestamp", "eta", "queued_at"})
@@ -81,7 +81,8 @@ def make_records(arguments: Iterable[bytes], options: Mapping[str, Any]) -> list
 
     The arguments must be compact JSON without line breaks; they are not parsed.
     """
-    # A record is split at its first space. msgspec writes spaces only inside strings, where `\u0020` means the same.
+    # The options must not contain a space, because a record is split at its first space. msgspec writes spaces only
+    # inside strings, where `\u0020` means the same.
     head = msgspec.json.encode(options).replace(b" ", rb"\u0020") + b" "
     return [head + argument for argument in arguments]
 
@@ -110,7 +111,7 @@ def make_bundles(actor_name: str, records: Sequence[bytes], batch_size: int) -> 
 
 
 def decode_bundle(bundle_id: str, data: bytes) -> tuple[Message[Any], list[bytes]]:
-    """Return a message with the arguments of all messages of a bundle as `msgspec.Raw`, and the records of the bundle.
+    """Return one message with the arguments of all messages of a bundle as `msgspec.Raw`, and the bundle's records.
 
     If the bundle has only one record, the message has the options of that record. Raises `ValueError` if the bundle is
     unreadable.

@@ -29,7 +29,7 @@ class QueueState:
 
 
 def depths(broker: RedisBroker, *names: str) -> dict[str, QueueState]:
-    """Return the states of queues, by default of all queues, by name. Raises `redis.RedisError`."""
+    """Return the state of each queue in `names`, by default of all queues. Raises `redis.RedisError`."""
     names = names or tuple(sorted(broker.get_declared_queues()))
     pipeline = broker.client.pipeline(transaction=False)
     for name in names:

@@ -23,12 +23,12 @@ from eventpulse.redis_keys import KEY_PREFIX
 
 #: Timeout of a call: longer than the longest blocking call of a consumer, shorter than `HEARTBEAT_TIMEOUT_MS`.
 SOCKET_TIMEOUT_SECONDS = 5.0
-#: Minimum timeout of large commands: on a slow network, sending takes longer than Redis' response.
+#: Minimum timeout of large commands, which take longer to send on a slow network.
 BULK_TIMEOUT_SECONDS = 2.0
-#: Age of the last heartbeat from which a consumer counts as expired, so that its leases are recovered.
+#: Time without a heartbeat after which a consumer is expired and its leases are recovered.
 HEARTBEAT_TIMEOUT_MS = 15_000
-#: Maximum time between two recoveries while Redis is available: every worker recovers leases once a second. After a
-#: longer gap, no lease is recovered for `HEARTBEAT_TIMEOUT_MS`.
+#: Maximum time between two recoveries while Redis is available: every worker recovers leases once a second. A longer
+#: gap means that Redis was unavailable; then no lease is recovered for `HEARTBEAT_TIMEOUT_MS`.
 MAX_RECOVERY_GAP_MS = 5_000
 #: Crash count at which a message is dead-lettered.
 MAX_CRASHES = 3
@@ -85,7 +85,7 @@ class RedisBroker(dramatiq.Broker):
         #: Closed consumers that could not release their leases because Redis was unavailable.
         self.unreleased_consumers: list[Consumer] = []
         self.client: redis.Redis
-        #: Client with a longer timeout, for large commands.
+        #: Client with a timeout of at least `BULK_TIMEOUT_SECONDS`, for large commands.
         self.bulk_client: redis.Redis
         self.scripts = load_queue_scripts()
 
@@ -96,7 +96,7 @@ class RedisBroker(dramatiq.Broker):
                 url,
                 socket_timeout=seconds,
                 socket_connect_timeout=timeout_seconds,
-                retry=Retry(NoBackoff(), 0),  # the script may have run if its reply is lost: no automatic retry
+                retry=Retry(NoBackoff(), 0),  # no automatic retry: if a reply is lost, the script may have run
             )
             for seconds in (timeout_seconds, max(timeout_seconds, BULK_TIMEOUT_SECONDS))
         )

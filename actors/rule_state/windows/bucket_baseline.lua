@@ -1,11 +1,11 @@
--- Count events by time bucket. Return for each event the count of its bucket, and sums over the `baseline` buckets
--- before it: `total` is the sum of their counts, `squares` the sum of their squared counts.
+-- Count events by time bucket. Return for each event the count of its bucket, and two sums over the `baseline` buckets
+-- before this bucket: `total` is the sum of the counts, `squares` is the sum of the squared counts.
 --
 -- ARGV[1]  msgpack: {position, {key, {size, baseline, keep}, newest, {time, id, time, id, …}}} for each window
 -- Reply    msgpack: {position, id, time, count, total, squares} for each event whose baseline is complete
 --
 -- eventpulse:window:<rule>:<condition>:<group>           hash: bucket number -> count, "first" -> first bucket number
--- eventpulse:window:<rule>:<condition>:<group>:<bucket>  set of the ids of counted events; a redelivery counts once
+-- eventpulse:window:<rule>:<condition>:<group>:<bucket>  set of event ids, so that each event is counted once
 
 bypass_oom()
 local results = {}

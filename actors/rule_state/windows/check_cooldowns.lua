@@ -1,5 +1,5 @@
--- Find the events that may start a cooldown of their group: every other start is at least one cooldown away. An event
--- that has already started a cooldown may start it again, so that a redelivery has the same result.
+-- Return for each event whether it may start a cooldown: every other start in its group must be at least one cooldown
+-- away. An event that has already started a cooldown may start it again, so that a redelivery has the same result.
 --
 -- ARGV[1]  msgpack: {key, cooldown, {{time, id}, …}} for each group, its events in order of (time, id)
 -- Reply    msgpack: for each group, a list of booleans: whether each event may start a cooldown

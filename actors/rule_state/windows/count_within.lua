@@ -1,5 +1,5 @@
--- Add events to windows. Return for each event the number of members in the span of `width` that ends with the event;
--- the event itself is counted.
+-- Add events to windows. Return for each event the number of members in the span of `width` that ends with this event,
+-- including the event itself.
 --
 -- ARGV[1]  msgpack: {position, {key, {width, keep, past}, newest, {time, id, time, id, …}}} for each window
 -- Reply    msgpack: {position, id, time, count} for each event

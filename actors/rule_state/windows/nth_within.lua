@@ -1,4 +1,4 @@
--- Add events to windows and find the events that are the last of `needed` members within `width`.
+-- Add events to windows and find the events that end a run: `needed` consecutive members within `width`.
 --
 -- ARGV[1]  msgpack: {position, {key, {needed, width, keep, past}, newest, {time, id, time, id, …}}} for each window
 -- Reply    msgpack: {position, id, time, needed} for each event found
@@ -6,10 +6,10 @@
 -- eventpulse:window:<rule>:<condition>:<group>  sorted set: event id -> event time in microseconds
 -- The key is shared by all workers. Its members are event ids, so that a redelivery changes nothing.
 --
--- An event is the last of `needed` within `width` if the member `needed - 1` ranks before it is less than `width`
--- older. A new member can change this only for events less than `width` later and at most `needed - 1` ranks later.
--- If an event was the last of `needed` without the new members, an earlier call has returned its result. After a
--- redelivery the result is returned again, because the first worker may have crashed before it recorded the anomaly.
+-- An event ends a run if the member `needed - 1` ranks before it is less than `width` older. A new member can change
+-- this only for events less than `width` later and at most `needed - 1` ranks later.
+-- If an event ended a run without the new members, an earlier call has returned its result. After a redelivery the
+-- result is returned again, because the first worker may have crashed before it recorded the anomaly.
 --
 -- Example: needed = 3, width = 10; the window held times 1, 5 and 12, and now 3 is added.
 --
@@ -20,13 +20,13 @@
 --   3     12    rank 1, time 3: 12 - 3 < 10       rank 0, time 1: 12 - 1 >= 10  yes: 3, 5, 12
 --
 -- In the column "without the new member", the rank is lower by `new - expired`. `new` is the number of new members up
--- to the event; `expired` is the number of new members that are too old for the window of the event.
+-- to the event; `expired` is the number of new members that are at least `width` older than the event.
 -- Second example: the window held 1, 2, 5 and 12, and 3 is added. Then 5 has rank 3. Without 3, the member to compare
 -- with has rank 0 and time 1, which is within `width`, so an earlier call has returned the result of 5.
 --
--- The cost depends on the number of commands and the length of their replies. So a cheap test comes first: whether any
--- event from the oldest new event on can be the last of `needed`. Members are read only if this test succeeds; usually
--- only the newest members, because events arrive nearly in order.
+-- The cost depends on the number of commands and the length of their replies. So the script first tests, with one short
+-- reply, whether the oldest new event or a later event can end a run. Members are read only if this test succeeds.
+-- Usually the newest members are enough, because events arrive nearly in order.
 
 bypass_oom()
 local call = redis.call
@@ -52,7 +52,7 @@ local function affected(key, size, members, needed, redelivered)
     for i, id in ipairs(ids) do
         from, to = from or id == oldest and i, to or id == latest and i
     end
-    if not from then -- the new members are older than the members that were read
+    if not from then -- the oldest new member is older than the members that were read
         first = call('ZRANK', key, oldest)
         to = call('ZRANK', key, latest) - first + 1
         times, ids = read(key, first, redelivered and -1 or first + to + needed - 2)
@@ -62,8 +62,8 @@ local function affected(key, size, members, needed, redelivered)
     return first + from - 1, { unpack(times, from, last) }, { unpack(ids, from, last) }
 end
 
--- Append a result for each event that is the last of `needed` because of the new members, which are already in the
--- window. After a redelivery, append the results that an earlier call has returned, too.
+-- Append a result for each event that ends a run because of the new members, which are already in the window. After a
+-- redelivery, also append the results that an earlier call has returned.
 local function find(position, key, size, needed, width, members, redelivered)
     local is_new = {}
     for i = 2, #members, 2 do

@@ -3,9 +3,9 @@
 -- Keys are kept longer than their rules need them, because events can arrive late after an outage and can be delivered
 -- again. But rules with very many groups must not fill Redis, because ingest would then reject all events.
 -- The retention becomes shorter when Redis uses more than half of maxmemory. From 65 per cent on (by default, ingest
--- rejects at 80 per cent) a window expires soon after its width, so that the counts for late events may be too low.
+-- rejects above 80 per cent), keys have the minimum retention, so that the counts for late events may be too low.
 --
--- The keys of windows are not passed in KEYS: only Redis Cluster requires that, and a call uses many keys.
+-- The keys of windows are not passed in KEYS, because a call uses many keys and only Redis Cluster requires KEYS.
 
 local GRACE, MIN_GRACE = 3600, 180 -- seconds; the minimum is longer than the recovery and retry of a lost batch
 local AMPLE, SCARCE = 0.50, 0.65 -- used shares of maxmemory

@@ -19,7 +19,7 @@ from rules.windows.queries import (
 )
 
 FOLDER = Path(__file__).parent
-#: Number of members from which a call takes no further updates, so that a script blocks Redis for about 2 ms.
+#: Number of members at which a call is full, so that a script blocks Redis for only about 2 ms.
 MEMBERS_PER_CALL = 1_000
 
 _decode_results = msgspec.msgpack.Decoder(list[WindowResult]).decode
@@ -33,7 +33,7 @@ def _script(*names: str) -> LuaScript:
 
 CHECK_COOLDOWNS = _script("check_cooldowns")
 START_COOLDOWNS = _script("prelude", "start_cooldowns")
-#: Script of each query type.
+#: Script for each type of query.
 OBSERVE: dict[type[WindowQuery], LuaScript] = {
     NthWithin: _script("prelude", "nth_within"),
     CountWithin: _script("prelude", "count_within"),
@@ -42,7 +42,7 @@ OBSERVE: dict[type[WindowQuery], LuaScript] = {
 
 
 class RedisWindow:
-    """Windows and cooldowns in Redis (see `Window`). Each method makes one round trip.
+    """Windows and cooldowns in Redis (see `rules.windows.queries.Window`). Each method makes one round trip.
 
     All methods raise `redis.RedisError` if Redis is unavailable.
     """
@@ -51,7 +51,7 @@ class RedisWindow:
         self._client = client
 
     def observe(self, updates: Sequence[WindowUpdate]) -> list[WindowResult]:
-        """Add members and return the results.
+        """Add the members of all updates to their windows and return the results of their queries.
 
         An update must have at most 2,000 members, because Lua limits the number of arguments of a command.
         """
@@ -72,7 +72,7 @@ class RedisWindow:
 
 
 def _message(part: tuple[int, WindowUpdate]) -> tuple[Any, ...]:
-    """Return the argument of a script for one update, without the values: every query only counts members.
+    """Return the argument of a script for one update, without the values of the members, which no query uses.
 
     Members are one flat array, because a Lua table for each member would cost as much as the query itself.
     """

@@ -1,6 +1,6 @@
 -- Record the heartbeat of a consumer, enqueue the delayed entries that are due, and lease the next entries.
 --
--- ARGV[1]  { queue, lease, max messages (0: lease nothing), whether the consumer has no batch in progress }
+-- ARGV[1]  { queue, lease, max messages (0: lease nothing), whether the consumer is idle: it has no batch in progress }
 -- Returns  { state, ms until the next delayed entry is due (-1: none), id, bytes, id, bytes, ... }
 --
 -- States (actors/transport/consumer.py has the same constants):

@@ -2,8 +2,8 @@
 --
 -- ARGV[1]  { queue, lease, { finished id, ... }, { { dead letter id, bytes, reason }, ... }, { counter = amount, ... },
 --            { { queue, entry id, bytes, delay in ms (0: now) }, ... } }
--- Returns  number of entries that were still leased. If it is 0, the lease was recovered, or the reply to an earlier
---          identical call was lost: then nothing is changed.
+-- Returns  number of entries that were still leased; if it is 0, nothing is changed: the lease was recovered, or an
+--          earlier identical call has settled the entries and its reply was lost.
 
 local ns = KEYS[1]
 local queue, lease, ids, dead, counts, follow_ups = unpack(cmsgpack.unpack(ARGV[1]))

@@ -29,9 +29,9 @@ local function now_ms()
     return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Let the script write although Redis is full. A full Redis rejects commands that may need memory until the first write
--- of a script, and accepts them afterwards; so the script first deletes a key that does not exist. Scripts that settle,
--- release or lease entries must run, because without them the workers could not free the memory of a full Redis.
+-- Let the script write although Redis is full. A full Redis rejects commands that may need memory, but only before the
+-- first write of a script; so the script first deletes a key that does not exist. Scripts that settle, release or lease
+-- entries must run, because without them the workers could not free the memory of a full Redis.
 local function bypass_oom(ns)
     redis.call('DEL', ns .. ':oom_bypass')
 end
