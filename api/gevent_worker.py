@@ -20,8 +20,8 @@ from gunicorn.http.errors import ParseException
 from gunicorn.workers.ggevent import GeventWorker
 from psycopg2 import extensions
 
-#: Maximum number of bytes, and maximum time, that the worker reads to discard the unread part of a body. If the end of
-#: the body is not reached within these limits, the connection is closed.
+#: Limits for discarding the unread part of a body: number of bytes, and time. The connection is closed if the end of
+#: the body is not reached within these limits.
 MAX_DRAINED_BYTES = 64 * 1024
 DRAIN_SECONDS = 0.5
 #: Time to wait for the next request of a connection during shutdown, so that a request already received is served.

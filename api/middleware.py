@@ -17,7 +17,7 @@ from models.database import database, is_outage
 log = structlog.get_logger()
 debugging = logging.getLogger(__name__)
 
-#: Pause after a failed attempt to connect to PostgreSQL. During the pause, requests that need PostgreSQL fail immediately.
+#: Pause after a failed attempt to connect to PostgreSQL; until it ends, requests that need PostgreSQL fail immediately.
 OUTAGE_HOLD_SECONDS = 1.0
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -35,7 +35,7 @@ class RequestLog:
         req.context.request_id = request_id
         req.context.started = perf_counter()
         resp.set_header("X-Request-ID", request_id)
-        structlog.contextvars.clear_contextvars()  # the requests of one connection share the context of structlog
+        structlog.contextvars.clear_contextvars()  # remove the values of the previous request on this connection
         structlog.contextvars.bind_contextvars(request_id=request_id)
 
     def process_response(

@@ -82,7 +82,7 @@ def unsupported(header: str, message: str, accepted: dict[str, str]) -> Problem:
 
 
 def unavailable(detail: str, retry_after: float = RETRY_AFTER_SECONDS) -> Problem:
-    """Return a problem with status 503. Its `Retry-After` is a random time of 50% to 150% of `retry_after`."""
+    """Return a problem with status 503. `Retry-After` is chosen at random from 50% to 150% of `retry_after`."""
     seconds = max(1, round(retry_after * random.uniform(0.5, 1.5)))  # noqa: S311 - spreads load, protects no secret
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(seconds)})
 

@@ -14,10 +14,10 @@ from models.database import database
 
 #: Time after which a claim expires; longer than the maximum duration of a send.
 CLAIM_SECONDS = 15
-#: Time after `due_at` after which a delivery is overdue: its message was probably lost.
+#: Time from `due_at` until a delivery is overdue, because its message was probably lost.
 OVERDUE_SECONDS = 10
 
-#: Current time of PostgreSQL: by the clock of a worker that is ahead, claims would expire too early.
+#: Current time of PostgreSQL. The clocks of workers are not used: a clock that is ahead would end claims too early.
 PRESENT = peewee.fn.clock_timestamp()
 
 # SKIP LOCKED: a locked delivery is being claimed or settled, so its message is not lost and must not be enqueued again.
@@ -50,8 +50,8 @@ class Delivery(Row):
     `attempts`: number of times that the delivery was claimed; set by notify.
     `due_at`: time at which the message is to run or, while the status is `sending`, at which the claim expires. Set by
     evaluate, notify and the scheduler.
-    `receipt`: summary of the channel's response; `reference`: id of the message at the channel's provider, or null;
-    `delivered_at`: time of the channel's response. All three are set by notify together with `delivered`.
+    `receipt`: summary of the channel's response; `reference`: id of the message or request at the channel's provider,
+    or null; `delivered_at`: time of the channel's response. All three are set by notify together with `delivered`.
     `last_error`: reason of the last failure, null after a success. Set by notify, and by the scheduler with `dead`.
     `channel_name`: name of the channel when the delivery was created; the channel can be deleted later.
     """

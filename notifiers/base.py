@@ -76,7 +76,7 @@ class Undeliverable(Exception):
 
 
 class Notifier(Protocol):
-    """Sender for one kind of channel."""
+    """Sender of notifications to channels of one kind."""
 
     def send(self, notification: Notification, settings: Mapping[str, Any]) -> Receipt:
         """Deliver the notification to the channel that has these settings.

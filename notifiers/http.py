@@ -111,7 +111,7 @@ def failure(response: Response, now: datetime) -> TryAgain | Undeliverable:
 
 
 def retry_after_seconds(header: str | None, now: datetime) -> float | None:
-    """Return the delay of a Retry-After header, limited to 0 to 3,600 seconds; None if it is missing or invalid.
+    """Return the delay of a Retry-After header, clamped to 0 to 3,600 seconds; None if it is missing or invalid.
 
     The header contains seconds or a date (RFC 9110, section 10.2.3).
     """

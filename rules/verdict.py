@@ -13,8 +13,8 @@ MAX_VALUE_CHARACTERS = 80  # clients choose the values of a group, and a long va
 class Verdict:
     """Result of a condition for one event. `reason` states `observed` and `threshold` as text.
 
-    `details` has further JSON values. Its key "limit", such as "more than 5", is present if `observed` is only a lower
-    bound, so that the caller can count the stored events of the window.
+    `details` has further JSON values. The key "limit", with a text such as "more than 5", is present if `observed` is
+    only a lower bound; then the caller can count the stored events of the window.
     """
 
     fires: bool

@@ -93,7 +93,8 @@ def _idle_timeout(req: falcon.Request) -> Iterator[None]:
         return
     connection.settimeout(IDLE_SECONDS)
     yield
-    connection.settimeout(None)  # not after a failed read: the timeout also limits the draining of the rest of the body
+    # Skipped after a failed read, so that the timeout also limits the draining of the rest of the body.
+    connection.settimeout(None)
 
 
 def _decompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -150,7 +150,8 @@ def derived_id(idempotency_key: str, index: int, event: IncomingEvent) -> UUID:
     A repeated request gets the same ids. A different event with the same key gets another id, so that it is stored too.
     If requests are authenticated in the future, the UUID must also depend on the client.
     """
-    digest = blake2b(_encode_canonical(event), digest_size=16).hexdigest()  # `event_id` is not set yet
+    # `event_id` is still None, so the digest depends only on the other fields.
+    digest = blake2b(_encode_canonical(event), digest_size=16).hexdigest()
     return uuid5(IDEMPOTENCY_NAMESPACE, f"{index}:{idempotency_key}:{digest}")
 
 

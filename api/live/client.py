@@ -57,7 +57,7 @@ class LiveClient:
                     async with asyncio.timeout(self._stall_seconds):
                         await self._connection.send(frame, text=True)
                 except TimeoutError:
-                    # The socket buffers are full. A ping could not be sent either, so its timeout would never start.
+                    # The socket buffers are full: a ping could not be sent either, so its timeout would not start.
                     self._too_slow.set()
                     return
 

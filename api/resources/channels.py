@@ -52,7 +52,10 @@ class ChannelSchema(Schema):
 
     @post_load
     def check_settings(self, channel: dict[str, Any], **_: Any) -> dict[str, Any]:
-        """Return the channel with settings that are valid for its kind. Raises `marshmallow.ValidationError`."""
+        """Validate the settings with the schema of the channel's kind, and return the channel.
+
+        Raises `marshmallow.ValidationError` if the settings are invalid.
+        """
         try:
             settings = KINDS[channel["kind"]].settings_schema().load(channel["settings"])
         except ValidationError as error:

@@ -48,7 +48,7 @@ class LivenessResource(Resource):
 class ReadinessResource(Resource):
     """`GET /readyz`: success if Redis responds. PostgreSQL is not checked, because ingest does not need PostgreSQL."""
 
-    operations = {"on_get": Operation("Check that Redis is available to accept events", OK, failures=(503,))}
+    operations = {"on_get": Operation("Check that Redis is available for ingest", OK, failures=(503,))}
     routine = True
     needs_database = False
 

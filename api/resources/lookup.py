@@ -37,5 +37,5 @@ def parse_id(path: Mapping[str, str]) -> UUID:
 
 
 def not_found(name: str) -> problems.Problem:
-    """Return a problem with status 404, such as "Rule not found" for the model `name` Rule."""
+    """Return a problem with status 404 and a detail such as "Rule not found", where `name` is "Rule"."""
     return problems.Problem(HTTPStatus.NOT_FOUND, f"{name} not found")

@@ -58,7 +58,7 @@ def _runner() -> Runner:
 def _locked() -> Iterator[Runner]:
     """Hold the advisory lock of migrating processes during the block; yield the runner of the migrations."""
     with connection():
-        database.execute_sql("SET statement_timeout = 0")  # waiting for the lock and migrating can take long
+        database.execute_sql("SET statement_timeout = 0")  # waiting and migrating can exceed the timeout
         database.execute_sql("SELECT pg_advisory_lock(%s)", (ADVISORY_LOCK,))
         try:
             yield _runner()

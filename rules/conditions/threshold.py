@@ -97,6 +97,6 @@ class ThresholdSchema(ConditionSchema):
         if operator not in ARRIVAL_DEPENDENT:
             return []
         return [
-            f"The operator {operator} is evaluated only when an event arrives: the rule can fire for the first events of "
-            "a group, and it cannot fire while no event arrives."
+            f"The operator {operator} is evaluated only when an event arrives: "
+            "the rule can fire for the first events of a group, and it cannot fire while no event arrives."
         ]

@@ -132,7 +132,7 @@ class _Series:
     def firings(self, wins: Iterable[bool]) -> list[Firing]:
         """Return a firing for each trigger that no cooldown suppresses.
 
-        `wins` contains, for each event of `claim`, whether the event may start a cooldown.
+        `wins` has one bool for each event of `claim`: whether the event may start a cooldown.
         """
         return [
             self._firing(trigger) for trigger, win in zip(sorted(self.triggers.values()), wins, strict=False) if win
