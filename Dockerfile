@@ -9,7 +9,7 @@ COPY models models
 COPY rules rules
 COPY notifiers notifiers
 COPY schedules schedules
-# Without the extra `embedded`: in containers, Redis and PostgreSQL are separate services.
+# The extra `embedded` is not installed: in containers, Redis and PostgreSQL are separate services.
 RUN pip wheel --no-cache-dir --wheel-dir /wheels .
 
 FROM python:3.13-slim

@@ -5,15 +5,15 @@ SHELL := /bin/sh
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-# Three processes, even on two cores, because most tests wait for a server.
-# In the order of collection: the groups that take longest start first.
+# -n 3: three processes, even on two cores, because most tests wait for a server.
+# --no-loadscope-reorder: keep the order of collection, in which the groups that take longest are first.
 PARALLEL := -n 3 --dist loadscope --no-loadscope-reorder
 NEW_ENOUGH := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$candidate" -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && echo "$$candidate" && break; done)
 
 .PHONY: help
-help: ## Show this list
+help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
@@ -38,7 +38,7 @@ test: $(INSTALLED) ## Run the tests, in three processes
 	$(BIN)/pytest $(PARALLEL)
 
 .PHONY: check
-check: $(INSTALLED) ## Run the complete check: format, lint, types, import layers, words, tests, coverage
+check: $(INSTALLED) ## Run the complete check: format, lint, types, import layers, word list, tests, coverage
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -71,6 +71,6 @@ format: $(INSTALLED) ## Format the code and apply the fixes of ruff
 	$(BIN)/ruff format .
 
 .PHONY: clean
-clean: ## Remove .venv and the files of tools; data stays
+clean: ## Remove .venv and generated files; data is kept
 	rm -rf .venv build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
