@@ -17,7 +17,7 @@ DELETE = """
 
 
 def drop_old_events(days: int) -> int:
-    """Delete events received more than `days` days ago and return their number; 0 keeps all events.
+    """Delete events received more than `days` days ago and return their number; if `days` is 0, keep all events.
 
     The timestamp of an event is not used, because a client may set a timestamp that is far in the future.
     """
@@ -25,7 +25,7 @@ def drop_old_events(days: int) -> int:
 
 
 def drop_old_anomalies(days: int) -> int:
-    """Delete anomalies detected more than `days` days ago, and their deliveries; 0 keeps all anomalies.
+    """Delete anomalies detected more than `days` days ago, and their deliveries; if `days` is 0, keep all anomalies.
 
     Return the number of deleted anomalies.
     """
@@ -33,12 +33,12 @@ def drop_old_anomalies(days: int) -> int:
 
 
 def drop_old_dead_letters(days: int) -> int:
-    """Delete dead letters more than `days` days old and return their number; 0 keeps all dead letters."""
+    """Delete dead letters more than `days` days old and return their number; if `days` is 0, keep all of them."""
     return _delete_older_than(days, "dead_letters", "dead_lettered_at")
 
 
 def drop_old_throughput(days: int) -> int:
-    """Delete throughput rows of minutes more than `days` days ago and return their number; 0 keeps all rows."""
+    """Delete throughput rows more than `days` days old and return their number; if `days` is 0, keep all rows."""
     return _delete_older_than(days, "throughput", "minute")
 
 

@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 #: Interval between attempts to acquire or confirm the leadership.
 LEADERSHIP_INTERVAL_SECONDS = 2.0
-#: Maximum duration of a shutdown. The next leader repeats a job that the end of the process interrupted.
+#: Maximum duration of a shutdown. The next leader repeats an interrupted job.
 SHUTDOWN_SECONDS = 1.5
 
 
