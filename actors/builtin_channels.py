@@ -1,4 +1,4 @@
-"""Channel that is configured by an environment variable."""
+"""Built-in Slack channel, which an environment variable configures."""
 
 from eventpulse.settings import Settings
 from models.channel import Channel
@@ -8,7 +8,7 @@ NAME = "slack (SLACK_WEBHOOK_URL)"
 
 
 def ensure_builtin(settings: Settings) -> None:
-    """Create the Slack channel of `SLACK_WEBHOOK_URL` if it is missing; delete it if the variable is not set.
+    """Create the Slack channel of `SLACK_WEBHOOK_URL` if it does not exist; delete it if the variable is not set.
 
     The database stores the name of the variable, never the URL. Raises `peewee.PeeweeException`.
     """

@@ -48,7 +48,7 @@ class ChannelLimiter:
             self._channels[channel_id].sending -= 1
 
     def record_success(self, channel_id: str) -> None:
-        """Reset the failure count of a channel after a send without a temporary failure."""
+        """Reset the failure count of a channel after a success or a permanent failure."""
         with self._lock:
             self._channels[channel_id].failures = 0
 

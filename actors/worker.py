@@ -70,7 +70,7 @@ def _stop_on_signals() -> threading.Event:
 
 
 def recover_leases() -> None:
-    """Requeue or dead-letter the messages of expired consumers, and log how many.
+    """Requeue or dead-letter the messages of expired consumers, and log the numbers of messages.
 
     Every worker recovers leases, so that messages are processed even if no scheduler runs.
     """
@@ -85,7 +85,7 @@ def recover_leases() -> None:
 
 
 def exit_within(seconds: float, code: int) -> None:
-    """Start a timer that exits the process with `code` after `seconds`, if the process has not ended before."""
+    """Start a timer that exits the process with `code` after `seconds`, if the process is still running then."""
 
     def force_exit() -> None:
         log.warning("forced_exit", after_seconds=seconds)

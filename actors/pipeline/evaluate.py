@@ -108,7 +108,7 @@ def _dedupe_key(firing: Firing) -> str:
 
 
 def _columns(firing: Firing, dedupe_key: str, collected: dict[str, Any], request_id: str | None) -> dict[str, Any]:
-    """Return the anomaly of a firing, as values by column name."""
+    """Return the values of the anomaly of a firing, by column name."""
     ((cooldown_anchor, _),) = firing.claim.members
     return {
         "dedupe_key": dedupe_key,

@@ -11,7 +11,7 @@ from models.event import Event
 from rules.engine.evaluate import Firing
 from rules.verdict import Selection
 
-#: Timeout of each of the two queries for the exact count and the samples of a window, because they delay the alert.
+#: Timeout of each query for the exact count or the samples of a window, because these queries delay the alert.
 EVIDENCE_TIMEOUT_MS = 2_000
 
 

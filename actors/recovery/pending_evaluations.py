@@ -27,7 +27,7 @@ def requeue(overdue_seconds: float = OVERDUE_SECONDS) -> int:
     Events with a dead letter are left out. A second evaluation of an event has no effect. Raises `redis.RedisError` or
     `peewee.PeeweeException` if a server is unavailable.
     """
-    # The messages of a split bundle have other ids than the bundle, so the bundle would count as lost while they wait.
+    # The messages of a split bundle have other ids, so the bundle would count as lost while its messages wait.
     if is_behind(QUEUE, OVERDUE_SECONDS):
         return 0
     with connection():

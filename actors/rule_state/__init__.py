@@ -1,1 +1,1 @@
-"""State of rules in Redis: the published rules and their windows."""
+"""State of rules in Redis: the published rules, their windows and their cooldowns."""

@@ -4,8 +4,8 @@
 -- ARGV = the new snapshot, and the epoch and the number of its revision
 -- Returns the revision that is published now, as "<epoch>:<number>".
 --
--- A database that was restored from a backup starts a new epoch. Its revision replaces the published revision, even if
--- the published revision has a higher number.
+-- A database that was restored from a backup starts a new epoch. A revision of a new epoch replaces the published
+-- revision even if the published revision has a higher number.
 
 bypass_oom() -- a full Redis must accept a suspension: otherwise evaluation, which frees memory, could not continue
 local published = redis.call('GET', KEYS[2]) or ''

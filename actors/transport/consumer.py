@@ -2,7 +2,7 @@
 
 An actor with the option `batch` takes several messages in one call, `persist(*events)`, and Dramatiq's middleware runs
 once for the batch. Entries that were leased together are acknowledged together. If a batch fails, its entries are
-isolated: each message runs alone, with its own retries, so that a message that fails does not affect the others.
+isolated: each message runs alone, with its own retries, so that a message that fails does not affect other messages.
 """
 
 import threading

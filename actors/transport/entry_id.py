@@ -71,7 +71,7 @@ class EntryId(NamedTuple):
 
 
 def completed_bundles(entry_ids: Iterable[str]) -> list[str]:
-    """Return the ids of processed entries, with the id of the bundle in place of the id of its only message.
+    """Return `entry_ids`; the id of the only message of a bundle is replaced with the id of the bundle.
 
     A message of a larger bundle keeps its own id, because other messages of the bundle may not be processed yet.
     """

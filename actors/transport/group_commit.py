@@ -25,7 +25,10 @@ REJECTION_HOLD_SECONDS = 0.25
 
 @dataclass
 class HighWaterMarks:
-    """Limits at which requests are rejected: messages in the backlog, and used memory in per cent of maxmemory."""
+    """Limits at which requests are rejected.
+
+    `backlog`: number of messages in the backlog. `redis_memory_percent`: used memory in per cent of maxmemory.
+    """
 
     backlog: int
     redis_memory_percent: int
@@ -35,7 +38,7 @@ class HighWaterMarks:
         if reply == BACKLOG_FULL:
             return f"the backlog has reached its limit of {self.backlog} messages"
         if reply == MEMORY_FULL:
-            return f"Redis uses more than {self.redis_memory_percent} % of its memory"
+            return f"Redis uses more than {self.redis_memory_percent} % of its memory limit (maxmemory)"
         if reply == EVICTION_ENABLED:
             return "Redis is configured to evict keys: maxmemory-policy must be noeviction"
         if reply != sent:  # accept.lua skipped a bundle, because another process has generated the same id
@@ -131,7 +134,7 @@ class GroupCommit:
         except redis.RedisError as error:
             log.warning("enqueue_failed", error=f"{type(error).__name__}: {error}")
             full = is_out_of_memory(error)
-            rejection = self.marks.rejection(MEMORY_FULL, 0) if full else "Redis is unavailable or cannot write"
+            rejection = self.marks.rejection(MEMORY_FULL, 0) if full else "Redis is unavailable or rejects writes"
         if rejection is not None:
             self._last_rejection, self._rejecting_until = rejection, monotonic() + REJECTION_HOLD_SECONDS
         return rejection

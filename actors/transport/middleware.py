@@ -7,7 +7,7 @@ import dramatiq
 from dramatiq.broker import Broker
 from dramatiq.middleware import Middleware, Retries
 
-#: Set while the worker stops, so that waits for servers end and consumers lease no more messages.
+#: Flag that is set while the worker stops, so that waits for servers end and consumers lease no more messages.
 stopping = threading.Event()
 
 
@@ -29,7 +29,7 @@ class ShutdownSignal(Middleware):
 
 
 class BatchRetries(Retries):
-    """Retries of single messages. A failed batch is isolated instead; an interrupted batch is released unchanged."""
+    """Middleware that retries single messages, isolates failed batches, and releases interrupted batches unchanged."""
 
     def after_process_message(
         self, broker: Broker, message: Any, *, result: Any = None, exception: BaseException | None = None

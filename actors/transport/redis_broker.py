@@ -70,8 +70,8 @@ def _lease_options(actor: "dramatiq.Actor[Any, Any]") -> tuple[int | None, int]:
 class RedisBroker(dramatiq.Broker):
     """Broker with queues in Redis.
 
-    Actors may set two options. `batch` is the maximum number of messages in one call; their arguments then stay JSON
-    (`msgspec.Raw`). `concurrency` is the maximum number of calls at the same time in one worker process.
+    Actors may set two options. `batch` is the maximum number of messages in one call; with this option, the arguments
+    stay JSON (`msgspec.Raw`). `concurrency` is the maximum number of calls at the same time in one worker process.
     """
 
     namespace = KEY_PREFIX
@@ -176,9 +176,9 @@ class RedisBroker(dramatiq.Broker):
         return message
 
     def recover(self, timeout_ms: int = HEARTBEAT_TIMEOUT_MS) -> tuple[int, int]:
-        """Requeue the messages of expired consumers. Return the numbers of requeued and dead-lettered messages.
+        """Requeue or dead-letter the messages of expired consumers.
 
-        Raises `redis.RedisError`.
+        Return the number of requeued messages and the number of dead-lettered messages. Raises `redis.RedisError`.
         """
         requeued, dead = self.run_script("recover", timeout_ms, MAX_CRASHES, MAX_RECOVERY_GAP_MS)
         return int(requeued), int(dead)

@@ -6,8 +6,8 @@
 -- eventpulse:window:<rule>:<condition>:<group>  sorted set: event id -> event time in microseconds
 -- The key is shared by all workers. Its members are event ids, so that a redelivery changes nothing.
 --
--- An event ends a run if the member `needed - 1` ranks before it is less than `width` older. A new member can change
--- this only for events less than `width` later and at most `needed - 1` ranks later.
+-- An event ends a run if it is less than `width` later than the member `needed - 1` ranks before the event.
+-- A new member can change this only for events less than `width` later and at most `needed - 1` ranks later.
 -- If an event ended a run without the new members, an earlier call has returned its result. After a redelivery the
 -- result is returned again, because the first worker may have crashed before it recorded the anomaly.
 --
@@ -22,7 +22,7 @@
 -- In the column "without the new member", the rank is lower by `new - expired`. `new` is the number of new members up
 -- to the event; `expired` is the number of new members that are at least `width` older than the event.
 -- Second example: the window held 1, 2, 5 and 12, and 3 is added. Then 5 has rank 3. Without 3, the member to compare
--- with has rank 0 and time 1, which is within `width`, so an earlier call has returned the result of 5.
+-- with has rank 0 and time 1: 5 - 1 < 10, so an earlier call has returned the result of 5.
 --
 -- The cost depends on the number of commands and the length of their replies. So the script first tests, with one short
 -- reply, whether the oldest new event or a later event can end a run. Members are read only if this test succeeds.

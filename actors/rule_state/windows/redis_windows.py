@@ -19,7 +19,7 @@ from rules.windows.queries import (
 )
 
 FOLDER = Path(__file__).parent
-#: Number of members at which a call is full, so that a script blocks Redis for only about 2 ms.
+#: Number of members that fill a call. Further updates go to another call, so that a call blocks Redis for about 2 ms.
 MEMBERS_PER_CALL = 1_000
 
 _decode_results = msgspec.msgpack.Decoder(list[WindowResult]).decode
@@ -72,7 +72,7 @@ class RedisWindow:
 
 
 def _message(part: tuple[int, WindowUpdate]) -> tuple[Any, ...]:
-    """Return the argument of a script for one update, without the values of the members, which no query uses.
+    """Return the argument of a script for one update, without the members' values, which no query uses.
 
     Members are one flat array, because a Lua table for each member would cost as much as the query itself.
     """
