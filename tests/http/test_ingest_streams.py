@@ -87,7 +87,7 @@ def test_a_declared_length_above_the_limit_is_rejected_before_the_body(server: S
         status, problem = answer(connection)
 
         assert (status, problem["errors"][0]["field"]) == (413, "body")
-        assert connection.recv(1) == b"", "the connection stays open for a body that is not read"
+        assert connection.recv(1) == b"", "the server did not close the connection"
 
 
 def test_an_endless_chunked_body_is_rejected_at_the_limit(connection: HTTPConnection, queued: Queued) -> None:

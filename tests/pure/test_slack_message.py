@@ -102,7 +102,7 @@ def test_a_payload_can_neither_mention_people_nor_insert_a_link() -> None:
         assert ">" not in rest
     assert all(part["verbatim"] for part in _markdown(body))
     evidence = next(text for text in texts(body) if text.startswith("*Events*"))
-    assert evidence.count("`") == 6, "the evidence cannot leave its code block"
+    assert evidence.count("`") == 6, "the evidence ends its code block"
 
 
 def _markdown(part: Any) -> Iterator[dict[str, Any]]:

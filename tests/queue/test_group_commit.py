@@ -25,7 +25,7 @@ BACKLOG_FULL = "the backlog has reached its limit of 1 messages"
 
 @pytest.fixture
 def calls(pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> list[threading.Event]:
-    """Block each call of `accept.lua` until the test sets the event of the call; return the list of these events."""
+    """Block each call of `accept.lua` until the test sets the `threading.Event` of the call; return these objects."""
     held: list[threading.Event] = []
     script = broker.scripts["accept"]
 

@@ -138,7 +138,7 @@ def test_a_message_whose_delivery_is_settled_leaves_the_failures_of_the_channel_
     notify_again(delivery)
     until(lambda: idle(pipeline))
     assert limiter.acquire(channel_id) == 0
-    assert limiter.acquire(channel_id) > 0, "after a failure, one send at a time"
+    assert limiter.acquire(channel_id) > 0, "two sends at the same time after a failure"
 
 
 class BlockingNotifier:

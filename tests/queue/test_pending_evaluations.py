@@ -45,7 +45,7 @@ def test_stored_events_whose_evaluation_was_lost_are_evaluated(
 ) -> None:
     rule()
     store_only(pipeline, start_worker, monkeypatch, *[event() for _ in range(3)])
-    assert pending_evaluations.requeue() == 0, "the evaluation may be running"
+    assert pending_evaluations.requeue() == 0, "an evaluation that is not overdue was requeued"
     assert pending_evaluations.requeue(overdue_seconds=0) == 3
     assert pipeline.get("eventpulse:evaluate.count") == b"3"
     start_worker()
@@ -81,7 +81,7 @@ def test_an_event_with_a_dead_letter_is_not_requeued_with_its_bundle(
     start_worker()
     until(lambda: idle(pipeline))
     assert dead_letters.reconcile() == 1
-    assert pending_count() == 1, "a split bundle is not confirmed"
+    assert pending_count() == 1, "a bundle with a failed event was confirmed"
     assert pending_evaluations.requeue(overdue_seconds=0) == 2
     until(lambda: idle(pipeline))
     assert pending_count() == 0

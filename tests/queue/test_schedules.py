@@ -190,7 +190,7 @@ def test_any_worker_requeues_the_messages_of_a_lost_worker(pipeline: redis.Redis
     assert next(lost) is not None
     pipeline.zadd("eventpulse:__heartbeats__", {lost.lease: 1})
     worker.recover_leases()
-    assert pipeline.delete("eventpulse:__grace__"), "the first check gives consumers time to send a heartbeat"
+    assert pipeline.delete("eventpulse:__grace__"), "the first recovery did not start a grace period"
     worker.recover_leases()
     assert pipeline.llen("eventpulse:persist") == 1
 

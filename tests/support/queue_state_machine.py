@@ -119,7 +119,7 @@ class Queues(machines.RuleBasedStateMachine):
     def split(self, queue: str, bundle_id: str, data: bytes) -> None:
         parts = split_bundle(bundle_id, data)
         assert self.run("split", queue, bundle_id, parts) == self.model.split_bundle(bundle_id)
-        assert self.run("split", queue, bundle_id, parts) == 0, "a second consumer has split it again"
+        assert self.run("split", queue, bundle_id, parts) == 0, "a second call split the bundle again"
 
     def check_fetched(self, worker: ModelWorker, max_messages: int, state: int, ids: list[str]) -> None:
         for entry in self.model.entries_in(worker.queue, DELAYED).values():
