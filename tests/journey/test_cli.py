@@ -24,15 +24,15 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("call", ["main(['--help'])", "shell_complete(click.Context(commands), '')"])
-def test_help_and_completion_need_no_server_and_import_nothing_heavy(call: str) -> None:
-    heavy = ["actors", "api", "models", "peewee", "redis", "psycopg2", "gunicorn", "httpx"]
+def test_help_and_completion_need_no_server_and_import_no_large_package(call: str) -> None:
+    large = ["actors", "api", "models", "peewee", "redis", "psycopg2", "gunicorn", "httpx"]
     script = f"""if True:
         import click, sys
         from eventpulse.cli.main import commands
         try:
             commands.{call}
         finally:
-            print("imported", [name for name in {heavy} if name in sys.modules])
+            print("imported", [name for name in {large} if name in sys.modules])
     """
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ended.stdout.splitlines()[-1] == "imported []"

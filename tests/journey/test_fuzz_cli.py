@@ -18,7 +18,7 @@ from support.fuzz_settings import examples
 from eventpulse.cli import main
 
 CODES = {0, 1, 2, 3, 4, 5, 6, 69, 130}
-#: Commands that run until they are stopped; the test runs these commands only with settings that are invalid.
+#: Commands that run until they are stopped. The test runs these commands only with invalid settings.
 LONG_RUNNING = {"up", "api", "live", "scheduler"}
 WRONG = {"EVENTPULSE_BATCH": "x"}
 CLOSED = "{closed}"  # placeholder for a port of this machine on which no server listens
