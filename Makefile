@@ -3,11 +3,13 @@
 .DELETE_ON_ERROR:
 SHELL := /bin/sh
 
+# The tests start about 150 processes of EventPulse, and each would compile all modules without a bytecode cache.
+unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-# -n 3: three processes, even on two cores, because most tests wait for a server.
-# --no-loadscope-reorder: keep the order of collection, in which the groups that take longest are first.
-PARALLEL := -n 3 --dist loadscope --no-loadscope-reorder
+# -n 4: four processes, even on two cores, because most tests wait for a server.
+# --no-loadscope-reorder: in the order of collection, the groups that take longest start first.
+PARALLEL := -n 4 --dist loadscope --no-loadscope-reorder
 NEW_ENOUGH := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$candidate" -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && echo "$$candidate" && break; done)
@@ -34,7 +36,7 @@ demo: $(INSTALLED) ## Send events to a running EventPulse, and show an alert
 	@$(BIN)/eventpulse demo
 
 .PHONY: test
-test: $(INSTALLED) ## Run the tests, in three processes
+test: $(INSTALLED) ## Run the tests, in four processes
 	$(BIN)/pytest $(PARALLEL)
 
 .PHONY: check

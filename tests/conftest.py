@@ -14,6 +14,7 @@ import psycopg2
 import pytest
 import redis
 import structlog
+from support import clusters
 
 from eventpulse.local import embedded
 from models import database, migrations
@@ -96,9 +97,7 @@ def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         migrations.up()
         yield url
         return
-    server = embedded.start_postgres(
-        tmp_path_factory.mktemp("postgres") / "data"
-    )  # `start_postgres` creates this folder
+    server = clusters.start_postgres(tmp_path_factory.mktemp("postgres") / "data")
     database.configure(server.url, name="tests")
     migrations.up()
     yield server.url

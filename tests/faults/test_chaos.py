@@ -28,7 +28,7 @@ def one_after_another(context: Context) -> None:
         inject(replace(context, size=Size(count, 400, context.size.per_second)))
 
 
-SOAK = Fault("soak", "", soak, Size(1, 1_000, 1_500.0), Size(1, 1_000, 1_500.0))
+SOAK = Fault("soak", "", soak, Size(1, 1_000, 500.0), Size(1, 1_000, 500.0))
 FAULT = Fault("all", "", one_after_another, Size(1, 1_500), Size(1, 1_500), repeat=True, idle_within=60)
 
 

@@ -11,13 +11,13 @@ import peewee
 import psutil
 import pytest
 import redis
+from support import clusters
 from support.pipeline_factory import accept, anomalies, event, idle, rule
 from support.waiting import until
 
 from actors import runtime
 from actors.broker import broker
 from actors.pipeline import evaluate, notify, persist
-from eventpulse.local import embedded
 from eventpulse.local.daemon import Daemon
 from eventpulse.settings import ConnectedSettings
 from models import database, migrations
@@ -29,7 +29,7 @@ from models.event import Event
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Daemon]:
     """Start a PostgreSQL server for the test."""
-    server = embedded.start_postgres(tmp_path / "postgres" / "data")
+    server = clusters.start_postgres(tmp_path / "postgres" / "data")
     yield server
     database.database.close_all()
     server.stop()

@@ -20,7 +20,7 @@ def test_a_write_of_a_rule_that_fires_on_arrival_only_returns_a_warning(client: 
         client.simulate_patch(path(rule), json=changed),
     ]
     assert [answer.status_code for answer in answers] == [201, 200, 200]
-    assert all(f"Operator {operator} " in answer.json["warnings"][0] for answer in answers)
+    assert all(f"The operator {operator} " in answer.json["warnings"][0] for answer in answers)
     assert "warnings" not in rule
     assert "warnings" not in client.simulate_get(path(rule)).json
 

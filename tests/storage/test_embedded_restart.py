@@ -14,6 +14,7 @@ import psutil
 import psycopg2
 import pytest
 import redis
+from support import clusters
 from support.waiting import until
 
 from eventpulse.local import daemon, embedded, process_table
@@ -55,12 +56,14 @@ def orphans_stay_zombies() -> Iterator[None]:
 
 def start_elsewhere(start: Callable[[Path], Daemon], data: Path) -> psutil.Process:
     """Start a server in a child process that exits, so that the server becomes an orphan; return the server process."""
+    if start is clusters.start_postgres:
+        clusters.place(data)
     command = [sys.executable, "-c", START_IN_ANOTHER_PROCESS, start.__name__, str(data)]
     written = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return psutil.Process(int(written.split()[-1]))
 
 
-@pytest.mark.parametrize("start", [embedded.start_redis, embedded.start_postgres])
+@pytest.mark.parametrize("start", [embedded.start_redis, clusters.start_postgres])
 def test_a_server_starts_although_the_killed_one_is_a_zombie(
     start: Callable[[Path], Daemon], tmp_path: Path, servers: list[Daemon], orphans_stay_zombies: None
 ) -> None:
@@ -74,8 +77,8 @@ def test_a_server_starts_although_the_killed_one_is_a_zombie(
 def test_a_found_postgres_that_becomes_a_zombie_is_started_again_by_the_supervisor(
     tmp_path: Path, servers: list[Daemon], orphans_stay_zombies: None
 ) -> None:
-    killed = start_elsewhere(embedded.start_postgres, tmp_path / "data")
-    server = embedded.start_postgres(tmp_path / "data")
+    killed = start_elsewhere(clusters.start_postgres, tmp_path / "data")
+    server = clusters.start_postgres(tmp_path / "data")
     servers.append(server)
     assert server.pid == killed.pid
     killed.kill()
@@ -86,12 +89,12 @@ def test_a_found_postgres_that_becomes_a_zombie_is_started_again_by_the_supervis
 
 
 def test_a_process_that_has_the_id_of_an_old_postgres_is_not_stopped(tmp_path: Path, servers: list[Daemon]) -> None:
-    embedded.start_postgres(tmp_path / "data").stop()
+    clusters.start_postgres(tmp_path / "data").stop()
     with subprocess.Popen(["sleep", "60"]) as unrelated:
         lines = [str(unrelated.pid), str(tmp_path / "data"), "1", "5432", str(tmp_path / "data"), "", "1 1", "ready"]
         for name in ("postmaster.pid", f"{embedded.POSTGRES_SOCKET}.lock"):
             (tmp_path / "data" / name).write_text("\n".join(lines))
-        servers.append(embedded.start_postgres(tmp_path / "data"))
+        servers.append(clusters.start_postgres(tmp_path / "data"))
         assert unrelated.poll() is None
         unrelated.kill()
 
@@ -118,14 +121,14 @@ def test_a_process_that_has_the_id_of_a_found_server_is_not_stopped(tmp_path: Pa
 
 
 def test_a_postgres_whose_backends_still_run_is_started_after_they_exit(tmp_path: Path, servers: list[Daemon]) -> None:
-    killed = embedded.start_postgres(tmp_path / "data")
+    killed = clusters.start_postgres(tmp_path / "data")
     connection = psycopg2.connect(killed.url)
     backend = psutil.Process(connection.info.backend_pid)
     backend.suspend()
     os.kill(killed.pid, signal.SIGKILL)
     until(lambda: killed.exit_status() is not None)
     threading.Timer(1.0, backend.resume).start()
-    servers.append(embedded.start_postgres(tmp_path / "data"))
+    servers.append(clusters.start_postgres(tmp_path / "data"))
     until(lambda: not backend.is_running())
     connection.close()
 
@@ -134,10 +137,10 @@ def test_a_postgres_whose_backends_still_run_is_started_after_they_exit(tmp_path
 def test_a_start_waits_for_a_postgres_that_is_shutting_down(
     number: signal.Signals, tmp_path: Path, servers: list[Daemon]
 ) -> None:
-    stopping = embedded.start_postgres(tmp_path / "data")
+    stopping = clusters.start_postgres(tmp_path / "data")
     connection = psycopg2.connect(stopping.url)
     os.kill(stopping.pid, number)
-    servers.append(embedded.start_postgres(tmp_path / "data"))
+    servers.append(clusters.start_postgres(tmp_path / "data"))
     assert servers[0].pid != stopping.pid
     connection.close()
 
@@ -146,7 +149,7 @@ def test_a_start_waits_for_a_postgres_that_is_shutting_down(
 def test_root_without_ptrace_finds_the_postgres_of_another_user_by_its_arguments(
     tmp_path: Path, servers: list[Daemon]
 ) -> None:
-    servers.append(embedded.start_postgres(tmp_path / "data"))
+    servers.append(clusters.start_postgres(tmp_path / "data"))
     script = "import sys; from pathlib import Path; from eventpulse.local.process_table import servers_in; "
     script += "print(servers_in(Path(sys.argv[1]), 'postgres'))"
     command = ["setpriv", "--bounding-set", "-sys_ptrace", sys.executable, "-c", script, str(tmp_path / "data")]
@@ -154,7 +157,7 @@ def test_root_without_ptrace_finds_the_postgres_of_another_user_by_its_arguments
     assert written.strip() == f"[{servers[0].pid}]"
 
 
-@pytest.mark.parametrize("start", [embedded.start_redis, embedded.start_postgres])
+@pytest.mark.parametrize("start", [embedded.start_redis, clusters.start_postgres])
 def test_a_server_that_does_not_answer_is_neither_killed_nor_started_twice(
     start: Callable[[Path], Daemon], tmp_path: Path, servers: list[Daemon], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from support import clusters
 from support.waiting import until
 
 COMMAND = [sys.executable, "-P", "-m", "eventpulse"]
@@ -102,7 +103,7 @@ class Running:
 def up(folder: Path, name: str = "up", **settings: str) -> Iterator[Running]:
     """Run `eventpulse up` with its data in `folder`, and yield the running process when it is ready.
 
-    The end of the block stops the process and its children.
+    In a new data folder, `up` finds an empty database cluster. The end of the block stops the process and its children.
     """
     port, live_port = free_ports(2)
     own = {
@@ -113,6 +114,8 @@ def up(folder: Path, name: str = "up", **settings: str) -> Iterator[Running]:
         "EVENTPULSE_WORKERS": "1",
         **settings,
     }
+    if "DATABASE_URL" not in settings:
+        clusters.place(Path(own["EVENTPULSE_DATA_DIR"]) / "postgres")
     out, err = folder / f"{name}.out", folder / f"{name}.err"
     with out.open("wb") as stdout, err.open("wb") as stderr:
         process = subprocess.Popen([*COMMAND, "up"], env=environ(**own), stdout=stdout, stderr=stderr)
