@@ -20,7 +20,7 @@ from eventpulse.local import embedded
 from models import database, migrations
 
 TEMPORARY = pytest.StashKey[str]()
-#: Groups of test files whose tests measure time, and therefore run one after another: parts of the paths by group.
+#: Parts of the paths of test files, by group. Files of a group run one after another, because their tests measure time.
 TIMED = {
     "faults": ("/faults/",),
     "processes": ("/http/test_gevent_worker.py", "/journey/test_launcher", "/journey/test_rolling_restart.py"),
@@ -31,7 +31,7 @@ KEPT_TABLES = ["channels", "rulebook", "schema_migration"]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Use one process if TEST_REDIS_URL or TEST_DATABASE_URL is set: each process deletes the data of its servers."""
+    """Use one process if TEST_REDIS_URL or TEST_DATABASE_URL is set: more processes would delete its data."""
     if {"TEST_REDIS_URL", "TEST_DATABASE_URL"} & os.environ.keys() and hasattr(config.option, "numprocesses"):
         config.option.numprocesses = 0
 
@@ -67,7 +67,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def log_configuration(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Undo the log configuration of a test, because its handlers write to a stream that is closed after the test."""
+    """Undo the log configuration of a test, because log handlers write to a stream that is closed after the test."""
     configure, handlers = structlog.configure, logging.root.handlers[:]
 
     def configure_without_cache(**options: Any) -> None:
