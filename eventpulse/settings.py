@@ -112,7 +112,7 @@ class Settings:
     max_batch_events: int = _setting("EVENTPULSE_MAX_BATCH_EVENTS", "maximum number of events in one request", Env.int, 1_000, validate=_at_least(1))
     max_body_bytes: int = _setting("EVENTPULSE_MAX_BODY_BYTES", "maximum size of a request body in bytes, after decompression", Env.int, 5 * 1024 * 1024, validate=_at_least(1))
     max_event_bytes: int = _setting("EVENTPULSE_MAX_EVENT_BYTES", "maximum size of an event in bytes, as compact JSON", Env.int, 64 * 1024, validate=_at_least(1))
-    max_backlog: int = _setting("EVENTPULSE_MAX_BACKLOG", "number of queued messages above which ingest rejects requests", Env.int, 1_000_000, validate=_at_least(1))
+    max_backlog: int = _setting("EVENTPULSE_MAX_BACKLOG", "number of queued messages from which on ingest rejects requests", Env.int, 1_000_000, validate=_at_least(1))
     max_redis_memory_percent: int = _setting("EVENTPULSE_MAX_REDIS_MEMORY_PERCENT", "percentage of the maxmemory of Redis above which ingest rejects requests", Env.int, 80, validate=_between(1, 100))
     log_level: str = _setting("LOG_LEVEL", "log level: debug, info, warning or error", default="info", validate=_one_of("debug", "info", "warning", "error"))
     log_format: str = _setting("LOG_FORMAT", "log format: json, console, or auto (console on a terminal, otherwise json)", default="auto", validate=_one_of("json", "console", "auto"))

@@ -37,7 +37,7 @@ def server(tmp_path: Path) -> Iterator[Daemon]:
 
 @pytest.fixture
 def worker(server: Daemon, redis_url: str, redis_client: redis.Redis) -> Iterator[dramatiq.Worker]:
-    """Start a worker of all actors without retries, and let the worker store one event."""
+    """Start a worker for all actors, with retries disabled, and wait until it has processed one event."""
     runtime.setup(ConnectedSettings(redis_url=redis_url, database_url=server.url), name="tests")
     migrations.up()
     stages = (persist.persist, evaluate.evaluate, notify.notify)

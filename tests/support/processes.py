@@ -71,7 +71,7 @@ def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
 
 @dataclass
 class Running:
-    """Running `eventpulse up`, with the files to which its output is written."""
+    """Process of `eventpulse up`, its settings, and the files to which its output is written."""
 
     process: subprocess.Popen[bytes]
     settings: dict[str, str]
