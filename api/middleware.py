@@ -12,6 +12,7 @@ import structlog
 from actors.transport.entry_id import new_id
 from api import problems
 from api.openapi.operation import Resource
+from eventpulse.log_sampler import LogSampler
 from models.database import database, is_outage
 
 log = structlog.get_logger()
@@ -26,8 +27,12 @@ class RequestLog:
     """Middleware that gives each request an id, returns the id in the response, and logs the request.
 
     If the client sends a valid `X-Request-ID`, its value is the id. Resources read the id from
-    `req.context.request_id`; every log line of the request contains the id.
+    `req.context.request_id`; every log line of the request contains the id. Rejected requests are logged as samples:
+    otherwise a client could fill the disk with log lines.
     """
+
+    def __init__(self) -> None:
+        self._rejections = LogSampler()
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         given = req.get_header("X-Request-ID")
@@ -44,6 +49,8 @@ class RequestLog:
         # Successful ingest and GET requests are logged only at level debug: otherwise they would fill the log.
         routine = (req.method == "GET" or _applies("routine", resource, req)) and resp.status_code < 400
         if routine and not debugging.isEnabledFor(logging.DEBUG):
+            return
+        if resp.status_code >= 400 and not self._rejections.admits(of="request", status=resp.status_code):
             return
         write = log.debug if routine else log.info
         milliseconds = round((perf_counter() - req.context.started) * 1000, 1)

@@ -10,6 +10,7 @@ import gunicorn.http.wsgi
 import structlog
 
 from eventpulse import ports, preflight
+from eventpulse.log_sampler import SamplingFilter
 from eventpulse.settings import ConnectedSettings
 
 log = structlog.get_logger()
@@ -47,6 +48,7 @@ class _Logger(gunicorn.glogging.Logger):  # type: ignore[misc] # gunicorn is unt
         for logger in (self.error_log, self.access_log):
             logger.handlers.clear()
             logger.propagate = True
+        self.error_log.addFilter(SamplingFilter())  # gunicorn logs each request that it cannot parse
 
 
 class _Server(gunicorn.app.base.BaseApplication):  # type: ignore[misc] # gunicorn is untyped

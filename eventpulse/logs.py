@@ -1,4 +1,7 @@
-"""Log configuration of every process: JSON lines or console lines on stderr, with secrets masked."""
+"""Log configuration of every process: JSON lines or console lines on stderr, with secrets masked.
+
+Unprintable characters are escaped in both formats: a path or a name could otherwise control the operator's terminal.
+"""
 
 import logging
 import os
@@ -9,6 +12,7 @@ from typing import Any, TextIO
 import structlog
 
 from eventpulse.masking import masked
+from eventpulse.visible_text import visible
 
 #: Libraries whose records below the level "warning" are not logged, because they log every operation.
 VERBOSE_LIBRARIES = ("apscheduler", "asyncio", "httpcore", "httpx", "websockets")
@@ -72,10 +76,21 @@ class _MaskingFormatter(structlog.stdlib.ProcessorFormatter):
 def _renderers(format: str) -> list[structlog.typing.Processor]:
     remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if resolve_format(format) == "console":
-        # The default formatter of tracebacks would print local variables, which may contain secrets.
-        plain = structlog.dev.plain_traceback
-        return [remove_meta, structlog.dev.ConsoleRenderer(colors=use_colour(sys.stderr), exception_formatter=plain)]
+        # The console renderer would also print the local variables of a traceback, which may contain secrets.
+        format_traceback = structlog.processors.format_exc_info
+        return [remove_meta, format_traceback, _escape, structlog.dev.ConsoleRenderer(colors=use_colour(sys.stderr))]
     return [remove_meta, _add_pid, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+
+
+def _escape(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Escape the unprintable characters in the texts of a record; JSON and `repr` escape them in other values.
+
+    The renderer quotes values with white space, so that only the text of the event could forge a line.
+    """
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = visible(value, keep="" if name == "event" else "\n\t")
+    return event
 
 
 def _add_pid(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import platformdirs
 from environs import Env, EnvValidationError, ValidationError, validate
 
-from eventpulse import machine
+from eventpulse import env_file, machine
 from eventpulse.masking import MASK, masked_url
 
 CPU_COUNT = machine.cpu_count()
@@ -203,7 +203,7 @@ class _Environment(Env):
     def __init__(self) -> None:
         super().__init__(eager=False)
         try:
-            self.read_env(Path.cwd() / ".env", recurse=False)
+            self._environ = env_file.read()
         except (OSError, ValueError) as error:
             raise SettingsError([f".env: cannot be read ({error})"]) from error
 

@@ -1,15 +1,9 @@
 """Texts that Slack and console channels share."""
 
-import unicodedata
-
+from eventpulse.visible_text import visible
 from notifiers.base import Notification
 
 ELLIPSIS = "…"
-#: Unicode categories of control characters, invisible formatting characters such as direction marks, lone surrogates,
-#: and separators of lines and paragraphs.
-UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-#: Zero-width non-joiner and joiner: invisible, but parts of ordinary words and emoji.
-JOINERS = "\u200c\u200d"
 
 
 def one_line(text: str, max_characters: int) -> str:
@@ -17,12 +11,7 @@ def one_line(text: str, max_characters: int) -> str:
 
     Unprintable characters, which could control a terminal or hide text, become escapes: a newline becomes \n.
     """
-    escaped = "".join(
-        char.encode("unicode_escape").decode()
-        if unicodedata.category(char) in UNPRINTABLE and char not in JOINERS
-        else char
-        for char in text[: max_characters + 1]
-    )
+    escaped = visible(text[: max_characters + 1])
     if len(escaped) <= max_characters:
         return escaped
     return escaped[: max_characters - len(ELLIPSIS)] + ELLIPSIS

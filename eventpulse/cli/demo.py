@@ -12,6 +12,7 @@ import httpx
 from eventpulse.cli.connection import api_url
 from eventpulse.cli.options import exit_on_interrupt, url_option
 from eventpulse.errors import OK, Unreachable, UserError
+from eventpulse.visible_text import visible
 
 RULE: dict[str, Any] = {
     "name": "Payment errors",
@@ -153,7 +154,7 @@ def _wait_for_alert(client: httpx.Client, rule_id: str, known: set[str]) -> dict
 def _show(anomaly: dict[str, Any], sent_at: datetime, url: str) -> None:
     seen = datetime.now(UTC) - sent_at
     detected = datetime.fromisoformat(anomaly["detected_at"]) - sent_at
-    click.echo(f"\n{click.style(anomaly['severity'].upper(), fg='red', bold=True)}  {anomaly['message']}")
+    click.echo(f"\n{click.style(anomaly['severity'].upper(), fg='red', bold=True)}  {visible(anomaly['message'])}")
     click.echo(f"  detected   {detected / MILLISECOND:.0f} ms after the burst was sent")
     click.echo(f"  received   {seen / MILLISECOND:.0f} ms after the burst was sent")
     click.echo(f"  details    {url}/api/v1/anomalies/{anomaly['anomaly_id']}")

@@ -14,6 +14,7 @@ from eventpulse.cli import output
 from eventpulse.cli.connection import connected_settings
 from eventpulse.cli.options import dry_run_option, yes_option
 from eventpulse.errors import OK, PARTIAL, NotFound
+from eventpulse.visible_text import visible
 from models.dead_letter import DeadLetter
 
 COLUMNS = ("dead_letter_id", "dead_lettered_at", "queue", "event_id", "attempts", "error")
@@ -67,9 +68,9 @@ def show(dead_letter_id: str, form: str) -> None:
         return
     message = row.pop("message")
     for name, value in row.items():
-        click.echo(f"{name:<16}  {'' if value is None else value}")
-    click.echo(f"\nmessage\n{message if isinstance(message, str) else json.dumps(message, indent=2)}")
-    click.echo(f"\ntraceback\n{letter.traceback or 'none recorded'}")
+        click.echo(f"{name:<16}  {'' if value is None else visible(str(value))}")
+    click.echo(f"\nmessage\n{_visible_lines(message) if isinstance(message, str) else json.dumps(message, indent=2)}")
+    click.echo(f"\ntraceback\n{_visible_lines(letter.traceback or 'none recorded')}")
 
 
 @dlq.command()
@@ -94,7 +95,7 @@ def retry(ids: tuple[str, ...], everything: bool, yes: bool, dry_run: bool) -> i
 
     _for_each_batch("Requeueing", selection, requeue)
     for error in errors:
-        click.echo(error, err=True)
+        click.echo(visible(error), err=True)
     click.echo(f"{requeued} requeued, {len(errors)} failed.", err=True)
     return PARTIAL if errors else selection.code
 
@@ -188,6 +189,10 @@ def _row(letter: DeadLetter) -> dict[str, Any]:
         "attempts": letter.attempts,
         "error": letter.error,
     }
+
+
+def _visible_lines(text: str) -> str:
+    return visible(text, keep="\n\t")
 
 
 def _readable(message: bytes) -> Any:

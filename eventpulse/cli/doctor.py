@@ -16,6 +16,7 @@ from eventpulse.cli.connection import connected_settings
 from eventpulse.errors import FINDINGS, OK, Unreachable
 from eventpulse.preflight import Finding
 from eventpulse.settings import ConnectedSettings
+from eventpulse.visible_text import visible
 from models import migrations
 from models.database import connection
 from models.rule import Rule
@@ -35,7 +36,7 @@ def doctor(form: str) -> int:
     output.emit([asdict(finding) for finding in findings], form, COLUMNS)
     failed = [finding for finding in findings if finding.state != "ok"]
     for finding in failed:
-        click.echo(f"Finding: {finding}", err=True)
+        click.echo(visible(f"Finding: {finding}"), err=True)
     if not failed:
         click.echo("All checks passed.", err=True)
     if any(finding.state == "unreachable" for finding in failed):

@@ -16,6 +16,7 @@ from eventpulse.cli.connection import explained
 from eventpulse.errors import INTERRUPTED, OK, UserError
 from eventpulse.local.child import PARENT_OPTION, die_with_parent
 from eventpulse.settings import SettingsError
+from eventpulse.visible_text import visible
 
 
 class Entry(NamedTuple):
@@ -105,5 +106,5 @@ def main() -> None:
 
 def _fail(*problems: str, code: int = 1) -> int:
     for problem in problems:
-        click.echo(f"Error: {problem}", err=True)
+        click.echo(visible(f"Error: {problem}"), err=True)
     return code

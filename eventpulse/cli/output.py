@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from eventpulse.errors import Declined
+from eventpulse.visible_text import visible
 
 SAMPLE_SIZE = 5
 FORMATS = click.Choice(["table", "json", "ndjson"])
@@ -49,7 +50,7 @@ def confirm(action: str, sample: Sequence[str], total: int, *, yes: bool, dry_ru
     """
     click.echo(f"About to {action}{':' if sample else '.'}", err=True)
     for line in sample[:SAMPLE_SIZE]:
-        click.echo(f"  {line}", err=True)
+        click.echo(f"  {visible(line)}", err=True)
     if total > SAMPLE_SIZE:
         click.echo(f"  … and {total - SAMPLE_SIZE} more", err=True)
     if dry_run:
@@ -81,4 +82,4 @@ def _rich_table(rows: Sequence[Row], columns: Sequence[str]) -> None:
 
 
 def _cell(value: Any) -> str:
-    return "" if value is None else " ".join(str(value).split())
+    return "" if value is None else visible(" ".join(str(value).split()))

@@ -68,6 +68,17 @@ def test_a_dead_letter_is_shown_with_its_message_and_traceback(with_servers: Run
     assert json.loads(with_servers("dlq", "show", "first", "-o", "json").out)["message"]["message_id"] == "first"
 
 
+def test_no_output_contains_terminal_escapes(with_servers: Run, letters: list[str]) -> None:
+    evil = "\x1b]52;c;ZXZpbA==\x07\u202e"
+    with database.connection():
+        DeadLetter.update(error=evil, traceback=f"Traceback\n  {evil}", message=f"no JSON {evil}".encode()).execute()
+    for arguments in (["list"], ["show", "first"], ["purge", "--all", "--dry-run"], ["retry", "first", "--yes"]):
+        ended = with_servers("dlq", *arguments)
+        shown = ended.out.replace("\t", "") + ended.err
+        assert all(char.isprintable() or char == "\n" for char in shown), arguments
+    assert "Traceback\n  \\x1b]52" in with_servers("dlq", "show", "second").out
+
+
 @pytest.mark.parametrize("command", ["show", "retry", "purge"])
 def test_a_dead_letter_that_does_not_exist_is_reported_with_exit_code_4(
     command: str, with_servers: Run, letters: list[str]

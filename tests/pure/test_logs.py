@@ -92,6 +92,24 @@ def test_the_console_format_shows_tracebacks_without_local_variables(capsys: pyt
     assert "s3cret" not in shown.replace('local = "s3cret"', "")
 
 
+def test_console_lines_have_no_terminal_escapes_and_a_value_cannot_forge_a_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logs.configure("info", "console")
+    evil = "/\x1b]52;c;ZXZpbA==\x07\u202e\u200b\ud800"
+    structlog.get_logger("api").info(f"request\n{evil}", path=evil, name=f"two words\n{evil}", nested={"path": [evil]})
+    logging.getLogger("library").warning("invalid: %s", evil)
+    try:
+        raise ValueError(evil)
+    except ValueError:
+        structlog.get_logger().exception("failed")
+        logging.getLogger("library").exception("failed too")
+    shown = capsys.readouterr().err
+    assert all(char.isprintable() or char == "\n" for char in shown)
+    assert len([line for line in shown.splitlines() if "52;c" in line]) == 4
+    assert r"request\n/\x1b]52;c;ZXZpbA==\x07\u202e\u200b\ud800" in shown
+
+
 def test_auto_is_json_when_stderr_is_not_a_terminal() -> None:
     assert logs.resolve_format("auto") == "json"
 

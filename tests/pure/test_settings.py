@@ -1,5 +1,6 @@
 """Tests of the settings: sources, errors for invalid variables, and masked secrets."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,39 @@ def test_the_two_ports_must_differ(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_unreadable_env_file_is_reported(empty_folder: Path) -> None:
     (empty_folder / ".env").mkdir()
     assert problems()[0].startswith(".env: cannot be read")
+
+
+def test_an_env_file_of_another_user_is_not_read(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (empty_folder / ".env").write_text("REDIS_URL=redis://collector.example\n")
+    if os.geteuid() == 0:
+        os.chown(empty_folder / ".env", 12345, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert problems()[0].startswith(".env: cannot be read (it belongs to another user, uid ")
+
+
+def test_an_ordinary_user_may_use_an_env_file_of_root(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (empty_folder / ".env").write_text("EVENTPULSE_PORT=9000\n")
+    if os.geteuid() == 0:
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+        assert Settings.from_environ().port == 9000
+
+
+@pytest.mark.parametrize("mode", [0o646, 0o602, 0o666])
+def test_an_env_file_to_which_other_users_may_write_is_not_read(empty_folder: Path, mode: int) -> None:
+    (empty_folder / ".env").write_text("REDIS_URL=redis://collector.example\n")
+    (empty_folder / ".env").chmod(mode)
+    assert problems()[0].startswith(".env: cannot be read (other users may write to it: run `chmod go-w .env`)")
+
+
+def test_an_env_file_may_be_writable_for_the_own_group_only(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (empty_folder / ".env").write_text("EVENTPULSE_PORT=9000\n")
+    (empty_folder / ".env").chmod(0o664)
+    assert Settings.from_environ().port == 9000
+    monkeypatch.setattr(os, "getegid", lambda: 12345)
+    assert problems()[0].startswith(".env: cannot be read (other users may write to it")
 
 
 def test_a_data_folder_may_be_relative_to_the_home_or_to_the_current_folder(
