@@ -13,7 +13,7 @@ from rules.conditions.fields import BoundedInteger, Filters, GroupBy, StrictNumb
 from rules.event import moment
 from rules.scope import Scope
 from rules.verdict import Selection, Verdict, format_count
-from rules.windows.queries import BucketBaseline, WindowResult
+from rules.windows.queries import COUNT_ERROR, BucketBaseline, WindowResult
 
 RESOLUTION = timedelta(microseconds=1)
 
@@ -26,6 +26,10 @@ class ZScore:
     score with the population mean and deviation of the baseline, as in W. A. Shewhart's control chart (Economic Control
     of Quality of Manufactured Product, 1931). A deviation below one event counts as one event: otherwise the condition
     would fire for the first additional event after constant traffic.
+
+    Counts above `query.exact` are estimates with the standard error `COUNT_ERROR`. If the count of the event's bucket
+    is an estimate, a deviation below `COUNT_ERROR` times the mean counts as this much: otherwise the condition would
+    fire because of the error after nearly constant traffic.
     """
 
     windowed: ClassVar[Literal[True]] = True
@@ -39,10 +43,13 @@ class ZScore:
         length = self.query.baseline
         mean = result.total / length
         deviation = sqrt(length * result.squares - result.total**2) / length
-        score = (result.count - mean) / max(deviation, 1)
-        found = f"{format_count(result.count)} in {self.bucket_seconds} s"
+        estimated = result.count > self.query.exact
+        score = (result.count - mean) / max(deviation, 1, COUNT_ERROR * mean if estimated else 0)
+        found = f"{'about ' if estimated else ''}{format_count(result.count)} in {self.bucket_seconds} s"
         reason = f"{found}, {score:.1f} standard deviations above the mean of {mean:.1f}{group_suffix}"
         details = {"count": result.count, "mean": mean, "deviation": deviation, "bucket_seconds": self.bucket_seconds}
+        if estimated:
+            details["count_error"] = COUNT_ERROR
         return Verdict(score >= self.threshold, reason, score, self.threshold, details)
 
     def selection(self, at: int, group: Mapping[str, Any]) -> Selection:

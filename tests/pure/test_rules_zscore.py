@@ -7,7 +7,9 @@ from support.rule_factory import at, decide, event, fired, rule
 
 from rules.engine.explain import explain
 from rules.event import Event
+from rules.verdict import Verdict
 from rules.windows.memory import MemoryWindow
+from rules.windows.queries import WindowResult
 
 ZSCORE: dict[str, Any] = {"type": "zscore", "bucket_seconds": 10, "baseline_buckets": 3, "threshold": 3}
 
@@ -45,6 +47,34 @@ def test_a_larger_deviation_needs_a_higher_count() -> None:
     )
     assert firing.verdict.observed == pytest.approx(3.06, rel=1e-2)
     assert explain(firing, 14) == "Many errors: 14 events in 10 s, 3.1 standard deviations above the mean of 4.0"
+
+
+def verdict(count: int, mean: int, deviation: int = 0) -> Verdict:
+    """Return the verdict for a bucket after two buckets with this mean and this standard deviation."""
+    condition = rule(ZSCORE | {"baseline_buckets": 2}).condition
+    assert condition.windowed
+    counts = (mean - deviation, mean + deviation)
+    squares = sum(each * each for each in counts)
+    return condition.evaluate(WindowResult(0, "", 0, count, sum(counts), squares), "")
+
+
+def test_the_error_of_an_estimated_count_does_not_fire() -> None:
+    """The count of a constant flow of 100,000 events may be estimated as 102,400, three standard errors too high."""
+    assert not verdict(102_400, 100_000).fires
+    assert verdict(102_500, 100_000).fires
+    assert verdict(4_000, 3_997).fires, "an exact count"
+    assert not verdict(4_001, 3_997).fires, "an estimated count"
+
+
+def test_a_larger_deviation_than_the_error_is_used_as_it_is() -> None:
+    assert verdict(103_000, 100_000, 1_000).observed == 3
+    assert verdict(109_000, 100_000, 3_000).details["deviation"] == 3_000
+
+
+def test_the_verdict_on_an_estimated_count_states_its_error() -> None:
+    assert verdict(200_000, 100_000).reason.startswith("about 200000 events in 10 s")
+    assert verdict(200_000, 100_000).details["count_error"] == 0.0081
+    assert "count_error" not in verdict(4_000, 1).details
 
 
 def test_a_redelivered_event_does_not_count_twice() -> None:

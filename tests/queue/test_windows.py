@@ -1,5 +1,6 @@
 """Tests of windows in Redis: the same results as in memory, state shared by all workers, and bounded memory."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -23,12 +24,15 @@ from actors.rule_state.windows.redis_windows import OBSERVE, RedisWindow
 from rules.event import SECOND
 from rules.windows.memory import MODELS, MemoryWindow
 from rules.windows.queries import (
+    COUNT_ERROR,
     QUERIES,
     BucketBaseline,
     CountWithin,
     Member,
     NthWithin,
+    Window,
     WindowQuery,
+    WindowResult,
     WindowUpdate,
 )
 
@@ -181,6 +185,65 @@ def test_old_buckets_are_dropped(redis_client: "redis.Redis") -> None:
     (key,) = [key for key in redis_client.keys("eventpulse:window:*") if redis_client.type(key) == b"hash"]
     assert redis_client.hlen(key) <= 2 * 10 + 1
     assert fired([event(1000 + place, 1000 + place / 10) for place in range(5)], window, counted) == [1003, 1004]
+
+
+def observe(window: Window, query: BucketBaseline, members: Sequence[Member]) -> list[WindowResult]:
+    """Add the members, in batches of 500, to one window; return the results."""
+    batches = [sorted(members[start : start + 500]) for start in range(0, len(members), 500)]
+    updates = [WindowUpdate("eventpulse:window:a", query, max(batch)[0], batch) for batch in batches]
+    return [result for update in updates for result in window.observe([update])]
+
+
+@few
+@given(data=st.data(), exact=st.integers(0, 4))
+def test_the_estimates_of_small_buckets_are_the_counts_of_the_model(
+    redis_client: "redis.Redis", data: st.DataObject, exact: int
+) -> None:
+    """The estimate of up to 20 members is their number, unless two of 16,384 registers are the same."""
+    redis_client.flushdb()
+    query = BucketBaseline(3 * SECOND, 2, 20, exact)
+    memory, shared = MemoryWindow(), RedisWindow(redis_client)
+    for updates in data.draw(batches(query)):
+        results, expected = sorted(shared.observe(updates), key=repr), sorted(memory.observe(updates), key=repr)
+        assert len(results) == len(expected)
+        for one, other in zip(results, expected, strict=True):
+            assert abs(one.count - other.count) <= 1
+
+
+def test_the_estimate_of_a_large_bucket_is_within_three_standard_errors_even_after_a_redelivery(
+    redis_client: "redis.Redis",
+) -> None:
+    """Each event is in the first bucket after an empty baseline, so the count is the number of events so far."""
+    query, total = BucketBaseline(100 * SECOND, 1, 3, 1_000), 40_000
+    members: list[Member] = [(100 * SECOND + number, f"event-{number}", 1) for number in range(total)]
+    window = RedisWindow(redis_client)
+    observe(window, query, [(1, "an event of the baseline", 1)])
+    results = observe(window, query, members)
+    assert [result.count for result in results[:1_000]] == list(range(1, 1_001))
+    assert results[-1].count == pytest.approx(total, rel=3 * COUNT_ERROR)
+    again = observe(window, query, members[-5_000:])
+    assert again[-1].count == results[-1].count
+
+
+def test_the_memory_of_a_bucket_does_not_depend_on_the_number_of_its_events(redis_client: "redis.Redis") -> None:
+    query = BucketBaseline(86_400 * SECOND, 3, 10, 4_000)
+    sizes = []
+    for start in (0, 20_000):
+        observe(RedisWindow(redis_client), query, [(at, f"event-{at}", 1) for at in range(start, start + 20_000)])
+        sizes.append(sum(redis_client.memory_usage(key, samples=0) for key in redis_client.keys("eventpulse:window:*")))
+    assert max(sizes) < 16_000
+
+
+def test_the_ids_of_a_bucket_that_an_earlier_version_has_written_are_not_counted_again(
+    redis_client: "redis.Redis",
+) -> None:
+    members: list[Member] = [(at, f"event-{at}", 1) for at in range(1, 3_001)]
+    observe(RedisWindow(redis_client), BucketBaseline(SECOND, 1, 3, 10_000), members)
+    query = BucketBaseline(SECOND, 1, 3, 1_000)
+    observe(RedisWindow(redis_client), query, members[-500:])
+    observe(RedisWindow(redis_client), query, [(4_000, "a new event", 1)])
+    assert redis_client.hget("eventpulse:window:a", "0") == b"3001"
+    assert not redis_client.exists("eventpulse:window:a:0")
 
 
 def test_scripts_are_loaded_again_after_redis_lost_them(redis_client: "redis.Redis") -> None:

@@ -10,7 +10,7 @@
 bypass_oom()
 local results = {}
 
-for _, entry in ipairs(cmsgpack.unpack(ARGV[1])) do
+for _, entry in ipairs(admitted(cmsgpack.unpack(ARGV[1]))) do
     local position, update = unpack(entry)
     local key, query, newest, members = unpack(update)
     local width, keep, past = unpack(query)

@@ -93,7 +93,7 @@ local function find(position, key, size, needed, width, members, redelivered)
     end
 end
 
-for _, entry in ipairs(cmsgpack.unpack(ARGV[1])) do
+for _, entry in ipairs(admitted(cmsgpack.unpack(ARGV[1]))) do
     local position, update = unpack(entry)
     local key, query, newest, members = unpack(update)
     local needed, width, keep, past = unpack(query)
