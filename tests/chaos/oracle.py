@@ -65,8 +65,8 @@ def wrong_of_rule(recorded: list[RecordedAnomaly], expected: dict[AnomalyKey, in
 
 
 def all_rules(state: ServerState) -> list[Rule]:
-    """Return all rules in the database."""
-    rows = state.rows(f"SELECT {', '.join(COLUMNS)} FROM rules")
+    """Return all rules in the database except those of neighbours."""
+    rows = state.rows(f"SELECT {', '.join(COLUMNS)} FROM rules WHERE name NOT LIKE 'neighbour %'")
     return [parse_rule(dict(zip(COLUMNS, row, strict=True))) for row in rows]
 
 

@@ -18,6 +18,8 @@ QUEUES = ("persist", "evaluate", "notify")
 EVENT_ID = re.compile(rb'"event_id":"([0-9a-f-]{36})"')
 #: Maximum age in ms of the last heartbeat of a running consumer; heartbeats are sent every second.
 LOST_MS = 3_500
+#: SQL condition for the audited anomalies: all except those of the rules of `chaos.neighbours`.
+AUDITED = "rule_name NOT LIKE 'neighbour %'"
 UNAVAILABLE: tuple[type[Exception], ...] = (OSError, redis.RedisError, psycopg2.Error)
 
 
@@ -147,17 +149,18 @@ class ServerState:
 
     def anomaly_counts(self) -> Counter[AnomalyKey]:
         """Return the number of recorded anomalies by key; more than 1 is a duplicate."""
-        return Counter(self.rows("SELECT rule_name, group_key, event_id::text FROM anomalies"))
+        return Counter(self.rows(f"SELECT rule_name, group_key, event_id::text FROM anomalies WHERE {AUDITED}"))
 
     def anomalies(self) -> list[RecordedAnomaly]:
         """Return the recorded anomalies, ordered by time."""
-        query = """SELECT rule_name, group_key, event_id::text, (extract(epoch FROM cooldown_anchor) * 1000000)::bigint
-                   FROM anomalies ORDER BY cooldown_anchor"""
+        query = f"""SELECT rule_name, group_key, event_id::text, (extract(epoch FROM cooldown_anchor) * 1000000)::bigint
+                   FROM anomalies WHERE {AUDITED} ORDER BY cooldown_anchor"""
         return [RecordedAnomaly(*row) for row in self.rows(query)]
 
     def alerts(self) -> dict[str, ExpectedAlert]:
         """Return the expected alerts by anomaly id."""
-        query = "SELECT anomaly_id::text, event_id::text, extract(epoch FROM detected_at)::float FROM anomalies"
+        columns = "anomaly_id::text, event_id::text, extract(epoch FROM detected_at)::float"
+        query = f"SELECT {columns} FROM anomalies WHERE {AUDITED}"
         return {anomaly_id: ExpectedAlert(event_id, at) for anomaly_id, event_id, at in self.rows(query)}
 
     def unreadable(self) -> int:
