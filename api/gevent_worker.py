@@ -1,4 +1,4 @@
-"""gevent worker for gunicorn: calls of psycopg2 yield to other greenlets, and a stop closes idle connections at once.
+"""gevent worker for gunicorn: calls of psycopg2 yield to other greenlets, and idle connections are closed on a stop.
 
 Each request runs as synchronous code in a greenlet. A request that waits for a slow client, Redis or PostgreSQL does
 not block other requests, and no threads compete for the interpreter lock.

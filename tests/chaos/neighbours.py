@@ -26,7 +26,6 @@ from support import fake_http_server
 #: Event type, and the beginning of the names of rules and channels.
 NEIGHBOUR = "neighbour"
 REQUEST_TIMEOUT_SECONDS = 10.0
-CONNECTIONS_AT_ONCE = 100
 GZIP_ZEROS_BYTES = 4_500_000
 BRACKETS = b"[" * 2_400_000 + b"]" * 2_400_000
 
