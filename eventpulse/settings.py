@@ -31,10 +31,7 @@ class SettingsError(Exception):
 
 
 def default_data_dir() -> Path:
-    """Return the default data folder of the embedded servers: in the user's home folder or, for root, in /var/lib.
-
-    PostgreSQL refuses to run as root. It then runs as another user, which has no access to the home folder of root.
-    """
+    """Return the default data folder of the embedded servers: in the user's home folder or, for root, in /var/lib."""
     if os.geteuid() == 0:
         return Path("/var/lib/eventpulse")
     return Path(platformdirs.user_data_dir("eventpulse"))

@@ -19,10 +19,9 @@ def up() -> int:
     in EVENTPULSE_DATA_DIR. If `up` is killed, both servers keep running, and the next `up` uses them.
 
     PostgreSQL refuses to run as root. If `up` runs as root, PostgreSQL runs as the system user `pgserver`, which is
-    created if it does not exist. This user needs access to the data, so the permission o+x is added to
-    EVENTPULSE_DATA_DIR and its parent folders. If `pgserver` cannot run the installed programs of PostgreSQL, the
-    programs are copied to /var/lib/eventpulse. Each change is logged before it is made. Home folders, top-level folders
-    and folders of other users are never changed.
+    created if it does not exist. If `pgserver` cannot run the installed programs of PostgreSQL, the programs are copied
+    to /var/lib/eventpulse-postgres. Both changes are logged before they are made. The permissions of existing folders
+    are never changed.
     """
     settings = Settings.from_environ()
     logs.configure(settings.log_level, settings.log_format)

@@ -12,7 +12,7 @@ from typing import Any
 
 from eventpulse.backoff import backoff_seconds
 from eventpulse.errors import Unreachable, UserError
-from eventpulse.local import process_table
+from eventpulse.local import process_table, server_log
 
 START_SECONDS = 60.0  # maximum time to wait for a response, in addition to the time for loading the data
 MAX_ATTEMPTS = 5
@@ -88,10 +88,10 @@ class Daemon:
     def spawn(self) -> None:
         """Start the process without waiting until the server responds."""
         self._remove_stale_lock_files()
-        with self.log.open("ab") as log:
+        with server_log.open_for_append(self.log) as log:
             self._child = subprocess.Popen(
                 self.command,
-                cwd="/",  # `user` may have no access to the current folder
+                cwd=self.data,  # entered before the change to `user`, which may have no access to the folders above
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

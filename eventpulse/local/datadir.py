@@ -3,21 +3,15 @@
 import fcntl
 import hashlib
 import os
-import pwd
-import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import structlog
-
 from eventpulse.errors import UserError
 
 MAX_SOCKET_PATH_BYTES = 100  # maximum length of a socket path: sun_path has 108 bytes on Linux and 104 on macOS
 REMEDY = "set EVENTPULSE_DATA_DIR to a writable folder"
-
-log = structlog.get_logger()
 
 
 class DataDirError(UserError):
@@ -53,31 +47,6 @@ def ensure_private(folder: Path) -> None:
         raise DataDirError(f"the data folder {folder} is not writable; {REMEDY}")
 
 
-def make_traversable(folder: Path) -> None:
-    """Add the permission o+x to the folders above `folder`; log each change before it is made.
-
-    If the current user is root, PostgreSQL runs as another user, which needs this permission. Raises `DataDirError` if
-    `folder` is in a home folder, or if a top-level folder or a folder of another user lacks the permission.
-    """
-    homes = [Path(pwd.getpwuid(os.geteuid()).pw_dir), Path("/home"), Path("/root")]
-    if any(folder.is_relative_to(home) for home in homes if home != Path("/")):
-        raise DataDirError(
-            f"if root runs EventPulse, the data folder must not be in a home folder ({folder}): PostgreSQL runs as "
-            "another user, which needs access; set EVENTPULSE_DATA_DIR to another folder, such as /var/lib/eventpulse"
-        )
-    closed = [parent for parent in folder.parents if not parent.stat().st_mode & stat.S_IXOTH]
-    for parent in closed:
-        if parent.stat().st_uid != os.geteuid() or parent.parent == Path("/"):
-            raise DataDirError(
-                f"PostgreSQL runs as another user, which cannot enter {parent}: "
-                f"run `chmod o+x {parent}`, or set EVENTPULSE_DATA_DIR to another folder"
-            )
-    for parent in closed:
-        reason = "PostgreSQL runs as another user, which needs access to this folder"
-        log.warning("folder_permission_change", folder=str(parent), added="o+x", reason=reason)
-        parent.chmod(parent.stat().st_mode | stat.S_IXOTH)
-
-
 def socket_folder(data: Path, socket: str) -> Path:
     """Return the folder for a server's socket: `data`, or a temporary folder if the socket's path would be too long."""
     if len(os.fsencode(data / socket)) <= MAX_SOCKET_PATH_BYTES:
@@ -95,3 +64,13 @@ def make_socket_folder(folder: Path) -> None:
                 f"the socket folder {created} belongs to another user; set EVENTPULSE_DATA_DIR to a shorter path, so "
                 "that the socket can be in the data folder"
             )
+
+
+def link_socket_folder(link: Path, data: Path) -> None:
+    """Create a link to `data` that is short enough for the path of a socket. Raises the errors of `make_socket_folder`.
+
+    The server itself uses a path relative to `data`, whose length is not limited.
+    """
+    make_socket_folder(link.parent)
+    if not link.is_symlink():
+        link.symlink_to(data)

@@ -5,7 +5,6 @@ is killed, and the next supervisor uses the running servers.
 """
 
 import importlib.util
-import os
 import pwd
 import signal
 from dataclasses import replace
@@ -51,16 +50,12 @@ def start_postgres(data: Path) -> Daemon:
     datadir.ensure_private(data.parent)
     sockets = datadir.socket_folder(data, POSTGRES_SOCKET)
     user = postgres.account()
-    if user is not None:
-        datadir.make_traversable(data)
     if sockets != data:
-        datadir.make_socket_folder(sockets)
-        if user is not None:
-            datadir.make_traversable(sockets)
-            os.chown(sockets, user.pw_uid, user.pw_gid)
+        datadir.link_socket_folder(sockets, data)
     bin_folder = postgres.programs(site, user)
     if not (data / "PG_VERSION").exists():
         postgres.initialize(data, bin_folder, user)
+    postgres.check_version(data)
     server = _postgres(data, bin_folder, user)
     server.start()
     return server
@@ -134,8 +129,12 @@ def _postgres(data: Path, bin_folder: Path = Path(), user: pwd.struct_passwd | N
 
     # fmt: off
     command: list[str | Path] = [
-        bin_folder / "postgres", "-D", data, "-k", sockets, "-c", "listen_addresses=",
+        bin_folder / "postgres", "-D", postgres.path_for(user, data), "-k", ".", "-c", "listen_addresses=",
         "-c", "unix_socket_permissions=0700", "-c", f"max_connections={MAX_CONNECTIONS}",
+        # Statements contain the secrets of channels, and details contain rows and the statement of a crashed process.
+        "-c", "log_min_error_statement=panic", "-c", "log_parameter_max_length_on_error=0",
+        "-c", "log_error_verbosity=terse",
+        "-c", f"eventpulse.data_folder={data}",  # not used by PostgreSQL: identifies the process in `process_table`
     ]
     # fmt: on
     return Daemon(

@@ -13,7 +13,7 @@ import redis
 
 from actors import builtin_channels
 from eventpulse import logs, ports, preflight
-from eventpulse.local import child, datadir, embedded
+from eventpulse.local import child, datadir, embedded, server_log
 from eventpulse.local.child import PARENT_OPTION, Child
 from eventpulse.local.daemon import Daemon
 from eventpulse.local.process_output import ProcessOutput
@@ -28,6 +28,7 @@ GRACE_SECONDS = 2.0
 #: Maximum time to wait for the ports of processes whose supervisor was killed.
 ORPHANS_SECONDS = 15.0
 POLL_SECONDS = 0.1
+LOG_CHECK_SECONDS = 10.0  # pause between two checks of the size of the servers' logs
 
 
 def up(settings: Settings) -> int:
@@ -50,7 +51,7 @@ def up(settings: Settings) -> int:
         preflight.ensure_ready(connected, migrations.pending)
         supervisor = Supervisor(_phases(connected, servers, output), output)
         supervisor.start()
-        _supervise(supervisor, connected)
+        _supervise(supervisor, connected, servers)
         return supervisor.stop()
 
 
@@ -144,12 +145,17 @@ def _environ(settings: ConnectedSettings) -> dict[str, str]:
     return environ
 
 
-def _supervise(supervisor: Supervisor, settings: Settings) -> None:
-    """Supervise until a stop is requested; print the addresses when the API is ready."""
+def _supervise(supervisor: Supervisor, settings: Settings, servers: dict[str, Daemon]) -> None:
+    """Supervise until a stop is requested; print the addresses when the API is ready, and rotate the servers' logs."""
     api = f"http://{ports.reachable_host(settings.host)}:{settings.port}"
     announced = False
+    next_log_check = time.monotonic()
     while not supervisor.stopping:
         supervisor.wait()
+        if time.monotonic() >= next_log_check:
+            next_log_check = time.monotonic() + LOG_CHECK_SECONDS
+            for server in servers.values():
+                server_log.rotate(server.log)
         if not announced and _answers(api):
             announced = True
             _announce(api, settings)

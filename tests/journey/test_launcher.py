@@ -12,6 +12,8 @@ import pytest
 from support.processes import free_ports, is_alive, run, up
 from support.waiting import until
 
+from eventpulse.local import server_log
+
 EVENT = {"event_type": "order", "source": "shop", "timestamp": "2026-11-20T12:00:00Z", "payload": {"total": 3}}
 
 
@@ -33,10 +35,15 @@ def test_up_runs_everything_stops_all_processes_and_finds_its_data_again(tmp_pat
         assert time.monotonic() - began < 10
         assert [member for member in family if is_alive(member)] == []
         assert "killed" not in running.printed()
-        warnings = [line for line in running.printed().splitlines() if "warning" in line]
-        assert [line for line in warnings if "folder_permission_change" not in line] == []
+        assert [line for line in running.printed().splitlines() if "warning" in line] == []
+        data = Path(running.settings["EVENTPULSE_DATA_DIR"])
+    logs = [data / "postgres.log", data / "redis" / "redis.log"]
+    for log in logs:
+        log.write_bytes(b"line\n" * (server_log.MAX_BYTES // 5 + 1))
     with up(tmp_path, "second") as again:
         assert is_stored(again.url, event_id)
+        until(lambda: all(log.stat().st_size < server_log.MAX_BYTES for log in logs))
+        assert [log.with_name(f"{log.name}.1").stat().st_size for log in logs] == [server_log.MAX_BYTES] * 2
 
 
 def test_a_killed_process_is_restarted_and_no_event_is_lost(tmp_path: Path) -> None:

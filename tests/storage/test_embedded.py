@@ -4,6 +4,7 @@ import os
 import signal
 import stat
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -13,7 +14,7 @@ import redis
 import structlog
 from support.waiting import until
 
-from eventpulse.local import datadir, embedded
+from eventpulse.local import datadir, embedded, server_log
 from eventpulse.local.daemon import Daemon, EmbeddedServerError
 from eventpulse.settings import Settings
 
@@ -118,8 +119,17 @@ def test_a_file_in_place_of_a_folder_is_reported(start: Start, tmp_path: Path) -
 
 def test_a_postgres_that_cannot_start_is_reported_with_the_reason_and_the_log(tmp_path: Path) -> None:
     embedded.start_postgres(tmp_path / "data").stop()
+    (tmp_path / "data" / "postgresql.conf").write_text("no such setting\n")
+    with pytest.raises(EmbeddedServerError, match=r"postgresql\.conf. contains errors \(log file: .*data\.log"):
+        embedded.start_postgres(tmp_path / "data")
+
+
+def test_a_database_of_another_version_of_postgres_is_reported_with_both_versions(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
     (tmp_path / "data" / "PG_VERSION").write_text("9.6\n")
-    with pytest.raises(EmbeddedServerError, match=r"initialized by PostgreSQL version 9\.6.*log file: .*data\.log"):
+    with pytest.raises(
+        EmbeddedServerError, match=r"initialized by PostgreSQL version 9\.6, but .* has version 18: set"
+    ):
         embedded.start_postgres(tmp_path / "data")
 
 
@@ -137,40 +147,82 @@ def test_an_unfinished_database_is_created_again(tmp_path: Path, servers: list[D
 
 
 @only_for_root
-def test_as_root_a_home_folder_is_rejected_and_keeps_its_permissions() -> None:
-    home = Path.home()
-    before = home.stat().st_mode
-    with pytest.raises(datadir.DataDirError, match="the data folder must not be in a home folder"):
-        datadir.make_traversable(home / "eventpulse" / "postgres")
-    assert home.stat().st_mode == before
-
-
-@only_for_root
-def test_as_root_every_change_of_a_permission_is_logged_before_it_is_made(tmp_path: Path) -> None:
-    closed = [tmp_path / "one", tmp_path / "one" / "two"]
-    for folder in closed:
+def test_as_root_the_permissions_of_private_folders_do_not_change(tmp_path: Path, servers: list[Daemon]) -> None:
+    folders = [tmp_path / "one", tmp_path / "one" / "two", tmp_path / "one" / "two" / "data"]
+    for folder in folders:
         folder.mkdir(mode=0o700)
-    datadir.make_traversable(tmp_path / "x")
+    above = {folder: folder.stat().st_mode for folder in tmp_path.parents}
+    servers.append(embedded.start_postgres(folders[-1] / "postgres"))
+    psycopg2.connect(servers[0].url).close()
+    assert {stat.S_IMODE(folder.stat().st_mode) for folder in folders} == {0o700}
+    assert {folder: folder.stat().st_mode for folder in above} == above
+
+
+def test_only_the_owner_can_read_the_log_and_an_old_log_becomes_private(start: Start, tmp_path: Path) -> None:
+    log = start(tmp_path / "data").log
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    log.chmod(0o644)
+    server_log.open_for_append(log).close()
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+
+
+def test_a_large_log_is_rotated_while_the_server_writes(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the rotation, the server that was started before continues at the beginning of the file."""
+    monkeypatch.setattr(server_log, "MAX_BYTES", 1_000)
+    server = start(tmp_path / "data")
+    with server.log.open("ab") as log:
+        log.write(b"old line\n" * 1_000)
+    server_log.rotate(server.log)
+    old = server.log.with_name(f"{server.log.name}.1")
+    assert (server.log.stat().st_size, old.stat().st_size, stat.S_IMODE(old.stat().st_mode)) == (0, 1_000, 0o600)
+    server.stop()
+    written = server.log.read_bytes()
+    assert b"shut" in written or b"exit" in written
+    assert b"\0" not in written
+    server_log.rotate(server.log)
+    assert server.log.read_bytes() == written or len(written) > 1_000
+
+
+def test_a_log_that_cannot_be_copied_is_emptied_nevertheless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_log, "MAX_BYTES", 10)
+    (tmp_path / "server.log").write_text("x" * 100)
+    (tmp_path / "server.log.1").mkdir()
     with structlog.testing.capture_logs() as lines:
-        datadir.make_traversable(closed[1] / "postgres")
-        datadir.make_traversable(closed[1] / "postgres")
-    assert sorted(line["folder"] for line in lines) == [str(folder) for folder in closed]
-    for line in lines:
-        assert (line["event"], line["log_level"], line["added"]) == ("folder_permission_change", "warning", "o+x")
-        assert line["reason"] == "PostgreSQL runs as another user, which needs access to this folder"
-    assert {stat.S_IMODE(folder.stat().st_mode) for folder in closed} == {0o701}
+        server_log.rotate(tmp_path / "server.log")
+    assert [line["event"] for line in lines] == ["server_log_rotation_failed"]
+    assert (tmp_path / "server.log").read_text() == ""
+    server_log.rotate(tmp_path / "missing.log")
 
 
-@only_for_root
-def test_as_root_the_folders_of_other_users_are_not_changed(tmp_path: Path) -> None:
-    own, foreign = tmp_path / "foreign" / "own", tmp_path / "foreign"
-    own.mkdir(parents=True, mode=0o700)
-    own.chmod(0o700)
-    foreign.chmod(0o700)
-    os.chown(foreign, 12345, 12345)
-    with pytest.raises(datadir.DataDirError, match=rf"run `chmod o\+x {foreign}`"):
-        datadir.make_traversable(own / "postgres")
-    assert {stat.S_IMODE(folder.stat().st_mode) for folder in (own, foreign)} == {0o700}
+def test_the_log_of_postgres_contains_no_statement_that_failed_or_was_interrupted(
+    tmp_path: Path, servers: list[Daemon]
+) -> None:
+    servers.append(embedded.start_postgres(tmp_path / "data"))
+    with psycopg2.connect(servers[0].url) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE channels (name text UNIQUE, settings text CHECK (length(settings) < 30))")
+        cursor.execute("INSERT INTO channels VALUES ('ops', 's3cret')")
+    for statement in ("VALUES ('ops', 's3cret')", "VALUES ('other', 's3cret of more than 30 characters')"):
+        with pytest.raises(psycopg2.IntegrityError), connection, connection.cursor() as cursor:
+            cursor.execute(f"INSERT INTO channels {statement}")
+    with ThreadPoolExecutor(1) as pool:
+        interrupted = pool.submit(connection.cursor().execute, "SELECT 's3cret', pg_sleep(60)")
+        with psycopg2.connect(servers[0].url) as other, other.cursor() as cursor:
+            until(lambda: runs(cursor, connection.info.backend_pid))
+        other.close()
+        os.kill(connection.info.backend_pid, signal.SIGKILL)
+        assert isinstance(interrupted.exception(10), psycopg2.OperationalError)
+    until(lambda: "was terminated by signal 9" in servers[0].log.read_text())
+    log = servers[0].log.read_text()
+    assert "duplicate key value" in log
+    assert "s3cret" not in log
+
+
+def runs(cursor: psycopg2.extensions.cursor, pid: int) -> bool:
+    """Return whether the process of PostgreSQL runs a statement."""
+    cursor.execute("SELECT FROM pg_stat_activity WHERE pid = %s AND state = 'active'", [pid])
+    return cursor.fetchone() is not None
 
 
 def test_only_one_process_can_lock_a_data_folder(tmp_path: Path) -> None:

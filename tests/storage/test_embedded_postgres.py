@@ -4,6 +4,8 @@ import os
 import shutil
 import stat
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -51,18 +53,43 @@ def test_as_root_a_failed_creation_of_the_account_is_logged_and_reported(monkeyp
     assert lines[0]["reason"] == "PostgreSQL refuses to run as root"
 
 
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """Return the path of a new folder below /tmp, which every user can enter, unlike `tmp_path`."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder / "shared"
+    shutil.rmtree(folder)
+
+
 @only_for_root
 def test_as_root_programs_in_a_private_folder_are_copied_and_its_permissions_stay(
-    tmp_path: Path, site: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, site: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o700)
-    shutil.copytree((site / postgres.INSTALLED).parent, (closed / postgres.INSTALLED).parent)
-    shutil.copytree(site / postgres.LIBRARIES, closed / postgres.LIBRARIES)
-    monkeypatch.setattr(postgres, "SHARED", tmp_path / "shared")
+    closed = copy_of_programs(site, tmp_path / "closed")
+    monkeypatch.setattr(postgres, "SHARED", shared)
     user = postgres.account()
     copy = postgres.programs(closed, user)
-    assert copy.is_relative_to(tmp_path / "shared")
+    assert copy.is_relative_to(shared)
     assert postgres.programs(closed, user) == copy
     assert subprocess.run([copy / "initdb", "--version"], cwd="/", capture_output=True, **as_user(user)).returncode == 0
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+
+
+@only_for_root
+def test_as_root_a_copy_of_the_programs_that_cannot_be_run_is_reported(
+    tmp_path: Path, site: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared.mkdir(mode=0o700)
+    monkeypatch.setattr(postgres, "SHARED", shared)
+    with pytest.raises(EmbeddedServerError, match="cannot run the programs of PostgreSQL in"):
+        postgres.programs(copy_of_programs(site, tmp_path / "closed"), postgres.account())
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o700
+
+
+def copy_of_programs(site: Path, folder: Path) -> Path:
+    """Copy the programs of PostgreSQL from `site` to a new private folder; return the folder."""
+    folder.mkdir(mode=0o700)
+    shutil.copytree((site / postgres.INSTALLED).parent, (folder / postgres.INSTALLED).parent)
+    shutil.copytree(site / postgres.LIBRARIES, folder / postgres.LIBRARIES)
+    return folder
