@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from actors.broker import broker
 from actors.channel_limits import ChannelLimiter
@@ -51,21 +52,30 @@ class Runtime:
 _bound: Runtime | None = None
 
 
-def connect(settings: ConnectedSettings, name: str, *, redis_timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> None:
+def connect(
+    settings: ConnectedSettings,
+    name: str,
+    *,
+    redis_timeout_seconds: float = SOCKET_TIMEOUT_SECONDS,
+    statement_timeout_seconds: int = database.STATEMENT_TIMEOUT_SECONDS,
+) -> None:
     """Configure the broker and the models for the servers of `settings`, without opening a connection.
 
     `name` identifies the process in `pg_stat_activity`.
     """
     broker.connect(settings.redis_url, redis_timeout_seconds)
     broker.batch_size = settings.batch
-    database.configure(settings.database_url, connections=DATABASE_CONNECTIONS, name=f"eventpulse-{name}")
+    database.configure(
+        settings.database_url,
+        connections=DATABASE_CONNECTIONS,
+        name=f"eventpulse-{name}",
+        statement_timeout_seconds=statement_timeout_seconds,
+    )
 
 
-def setup(
-    settings: ConnectedSettings, name: str = "worker", *, redis_timeout_seconds: float = SOCKET_TIMEOUT_SECONDS
-) -> Runtime:
-    """Call `connect`, then create, bind and return the runtime of this process."""
-    connect(settings, name, redis_timeout_seconds=redis_timeout_seconds)
+def setup(settings: ConnectedSettings, name: str = "worker", **timeouts: Any) -> Runtime:
+    """Call `connect` with these arguments, then create, bind and return the runtime of this process."""
+    connect(settings, name, **timeouts)
     marks = HighWaterMarks(settings.max_backlog, settings.max_redis_memory_percent)
     runtime = Runtime(
         group_commit=GroupCommit(broker, INGEST_QUEUE, marks, settings.batch, BACKLOG_QUEUES),

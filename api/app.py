@@ -22,6 +22,8 @@ from eventpulse.settings import ConnectedSettings, Settings
 #: Timeout of one call to Redis. A request waits for at most two calls, a call of other requests that is in progress and
 #: its own call: if Redis is unavailable, the client gets a 503 within a second.
 REDIS_TIMEOUT_SECONDS = 0.45
+#: Statement timeout of PostgreSQL for requests. Workers and migrations have a longer timeout.
+STATEMENT_TIMEOUT_SECONDS = 5
 
 
 def routes(settings: Settings) -> list[Route]:
@@ -48,7 +50,12 @@ def create_app(settings: ConnectedSettings) -> problems.App:
 
     The application connects to Redis and PostgreSQL on first use.
     """
-    runtime.setup(settings, "api", redis_timeout_seconds=REDIS_TIMEOUT_SECONDS)
+    runtime.setup(
+        settings,
+        "api",
+        redis_timeout_seconds=REDIS_TIMEOUT_SECONDS,
+        statement_timeout_seconds=STATEMENT_TIMEOUT_SECONDS,
+    )
     app: problems.App = falcon.App(middleware=[RequestLog(), DatabaseConnection()])
     # msgspec encodes UUIDs and times, so rows need no conversion.
     app.resp_options.media_handlers[falcon.MEDIA_JSON] = falcon.media.JSONHandler(dumps=msgspec.json.encode)

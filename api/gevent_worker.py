@@ -13,12 +13,12 @@ from types import FrameType
 from typing import Any
 
 import gevent
-import psycopg2
 from gevent.monkey import MonkeyPatchWarning
-from gevent.socket import wait_read, wait_write
 from gunicorn.http.errors import ParseException
 from gunicorn.workers.ggevent import GeventWorker
 from psycopg2 import extensions
+
+from api import disconnects
 
 #: Limits for discarding the unread part of a body: number of bytes, and time. The connection is closed if the end of
 #: the body is not reached within these limits.
@@ -40,7 +40,7 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn is untyped
         # gevent warns because the preflight check imports ssl before the patch. The warning has no consequence: only
         # redis.asyncio keeps unpatched names of ssl, and the API does not use redis.asyncio.
         warnings.filterwarnings("ignore", category=MonkeyPatchWarning)
-        extensions.set_wait_callback(wait)
+        extensions.set_wait_callback(disconnects.wait)
         super().init_process()
 
     def handle(self, listener: Any, client: socket, addr: Any) -> None:
@@ -104,20 +104,3 @@ class _Idle:
         self._idle.discard(self._client)
         suppressed: bool | None = self._timeout.__exit__(*raised)
         return suppressed
-
-
-def wait(connection: extensions.connection) -> None:
-    """Run other greenlets until a call to PostgreSQL is complete.
-
-    Raises `psycopg2.OperationalError` if connecting takes longer than `CONNECT_TIMEOUT_SECONDS`: psycopg2 ignores its
-    option `connect_timeout` if a wait callback is set.
-    """
-    # Imported here, not at the top: `models.database` imports peewee, which gevent's monkey patch must precede.
-    from models.database import CONNECT_TIMEOUT_SECONDS
-
-    connecting = connection.status == extensions.STATUS_SETUP
-    timeout_error = psycopg2.OperationalError(f"no connection within {CONNECT_TIMEOUT_SECONDS} s")
-    with gevent.Timeout(CONNECT_TIMEOUT_SECONDS if connecting else None, timeout_error):
-        while (state := connection.poll()) != extensions.POLL_OK:
-            wait_until_ready = wait_read if state == extensions.POLL_READ else wait_write
-            wait_until_ready(connection.fileno())

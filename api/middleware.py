@@ -3,14 +3,18 @@
 import logging
 import re
 import threading
+from http import HTTPStatus
 from time import monotonic, perf_counter
 from typing import Any
 
 import falcon
 import structlog
 
+from actors.runtime import DATABASE_CONNECTIONS
 from actors.transport.entry_id import new_id
-from api import problems
+from api import disconnects, problems
+from api.connection_limit import ConnectionLimit
+from api.decoding import body
 from api.openapi.operation import Resource
 from eventpulse.log_sampler import LogSampler
 from models.database import database, is_outage
@@ -20,6 +24,15 @@ debugging = logging.getLogger(__name__)
 
 #: Pause after a failed attempt to connect to PostgreSQL; until it ends, requests that need PostgreSQL fail immediately.
 OUTAGE_HOLD_SECONDS = 1.0
+#: Methods of changes; requests with other methods count as reads.
+CHANGES = ("POST", "PUT", "PATCH", "DELETE")
+#: Maximum number of changes that use PostgreSQL at the same time. Channel tests use at most two of these connections.
+CHANGE_CONNECTIONS = 4
+#: Maximum number of reads that use PostgreSQL at the same time. One connection of the pool is left for cancellations.
+READ_CONNECTIONS = DATABASE_CONNECTIONS - CHANGE_CONNECTIONS - 1
+MAX_CHANGE_BYTES = 64 * 1024
+#: Status in the log if the client did not wait for the response. It is not registered; nginx uses it.
+CLIENT_CLOSED_REQUEST = "499 Client Closed Request"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -60,15 +73,34 @@ class RequestLog:
 class DatabaseConnection:
     """Middleware that opens a connection to PostgreSQL for each request that needs one (`Resource.needs_database`).
 
-    Other requests never wait for PostgreSQL.
+    Reads and changes have separate limits, so that slow reads never use the connections of changes. A request that
+    gets no connection in time is rejected with a 503, and a request whose client has disconnected is dropped. If the
+    client of a read disconnects later, its query is cancelled; a change continues. Other requests never wait for
+    PostgreSQL.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._unavailable_until = 0.0
+        self._reads = ConnectionLimit(READ_CONNECTIONS)
+        self._changes = ConnectionLimit(CHANGE_CONNECTIONS)
 
     def process_resource(self, req: falcon.Request, _resp: falcon.Response, resource: Resource, _params: Any) -> None:
-        req.context.connected = _applies("needs_database", resource, req) and self._connect()
+        if not _applies("needs_database", resource, req):
+            return
+        is_change = req.method in CHANGES
+        if is_change and has_json_body(req):
+            # Read before a connection is taken: otherwise a few slow clients could occupy all connections of changes.
+            req.context.body = body.read(req, MAX_CHANGE_BYTES)
+        limit = self._changes if is_change else self._reads
+        if not limit.acquire():
+            raise problems.unavailable("Too many requests are waiting for PostgreSQL")
+        req.context.limit = limit
+        if _has_disconnected(req):
+            raise problems.unavailable("The client has disconnected")
+        req.context.connected = self._connect()
+        if not is_change:
+            disconnects.watch(req.env.get("gunicorn.socket"))
 
     def _connect(self) -> bool:
         """Connect to PostgreSQL; return whether this call opened the connection.
@@ -87,9 +119,28 @@ class DatabaseConnection:
                     self._unavailable_until = monotonic() + OUTAGE_HOLD_SECONDS
                 raise
 
-    def process_response(self, req: falcon.Request, _resp: falcon.Response, _resource: Any, _succeeded: bool) -> None:
-        if req.context.get("connected"):  # absent if no route matched or the connection failed
-            database.close()
+    def process_response(self, req: falcon.Request, resp: falcon.Response, _resource: Any, _succeeded: bool) -> None:
+        limit: ConnectionLimit | None = req.context.get("limit")
+        if limit is None:  # the request needs no connection, no route matched, or no connection was free
+            return
+        disconnects.watch(None)
+        try:
+            if req.context.get("connected"):  # absent if the connection failed
+                database.close()
+        finally:
+            limit.release()
+        if resp.status_code == HTTPStatus.SERVICE_UNAVAILABLE and _has_disconnected(req):
+            resp.status = CLIENT_CLOSED_REQUEST
+
+
+def has_json_body(req: falcon.Request) -> bool:
+    """Return whether the media type is JSON; its parameters are ignored, because JSON is always UTF-8."""
+    return (req.content_type or "").partition(";")[0].strip().lower() == falcon.MEDIA_JSON
+
+
+def _has_disconnected(req: falcon.Request) -> bool:
+    client = req.env.get("gunicorn.socket")
+    return client is not None and disconnects.has_disconnected(client)
 
 
 def _applies(trait: str, resource: Resource | None, req: falcon.Request) -> bool:

@@ -125,7 +125,7 @@ def _database_failed(error: Exception) -> Problem:
     if database.is_outage(error):
         return unavailable("PostgreSQL is unavailable")
     if database.is_too_slow(error):
-        return unavailable("The query took too long; use narrower filters", RETRY_AFTER_SLOW_QUERY_SECONDS)
+        return unavailable("PostgreSQL did not finish in time; use narrower filters", RETRY_AFTER_SLOW_QUERY_SECONDS)
     return _unexpected(error)
 
 

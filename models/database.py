@@ -10,7 +10,7 @@ from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 
 POOL_WAIT_SECONDS = 5
 CONNECT_TIMEOUT_SECONDS = 5
-STATEMENT_TIMEOUT_SECONDS = 30  # enforced by PostgreSQL
+STATEMENT_TIMEOUT_SECONDS = 30  # of workers and migrations; enforced by PostgreSQL
 
 # Prefixes of the SQLSTATE codes that count as an outage: connection exception, insufficient resources, operator
 # intervention except a cancelled statement, read-only transaction, and transaction rollback (deadlock).
@@ -36,7 +36,13 @@ SERVER_KEEPALIVE = (
 database = PooledPostgresqlDatabase(None, autoconnect=False)
 
 
-def configure(url: str, *, connections: int = 16, name: str = "eventpulse") -> None:
+def configure(
+    url: str,
+    *,
+    connections: int = 16,
+    name: str = "eventpulse",
+    statement_timeout_seconds: int = STATEMENT_TIMEOUT_SECONDS,
+) -> None:
     """Configure the models for the PostgreSQL server of `url`, without connecting.
 
     At most `connections` are open at the same time. If all are in use, a caller waits up to `POOL_WAIT_SECONDS` for
@@ -51,7 +57,7 @@ def configure(url: str, *, connections: int = 16, name: str = "eventpulse") -> N
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
         **KEEPALIVE,
         application_name=name,
-        options=f"-c timezone=UTC -c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s {SERVER_KEEPALIVE}",
+        options=f"-c timezone=UTC -c statement_timeout={statement_timeout_seconds}s {SERVER_KEEPALIVE}",
     )
 
 
@@ -66,8 +72,17 @@ def connection() -> Iterator[None]:
             database.close()
 
 
+def cancel(backend_pid: int) -> None:
+    """Cancel the statement that runs in this server process of PostgreSQL; no effect if no statement runs.
+
+    The statement raises an error for which `is_too_slow` returns True.
+    """
+    with connection():
+        database.execute_sql("SELECT pg_cancel_backend(%s)", (backend_pid,))
+
+
 def is_too_slow(error: BaseException) -> bool:
-    """Return whether PostgreSQL cancelled the statement, as it does when the statement timeout expires."""
+    """Return whether PostgreSQL cancelled the statement: its timeout expired, or `cancel` was called."""
     return _code(error) == STATEMENT_CANCELLED
 
 

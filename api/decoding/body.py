@@ -6,13 +6,12 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from socket import socket
 from time import monotonic
-from typing import Any, Protocol
+from typing import Protocol
 
 import falcon
 from gunicorn.http.errors import ParseException
 
 from api import problems
-from api.decoding import lenient_json
 
 CHUNK_BYTES = 64 * 1024
 #: Maximum number of seconds to wait for the next bytes of a body.
@@ -51,14 +50,6 @@ def read(req: falcon.Request, max_bytes: int) -> bytes:
         if len(body) > max_bytes:
             raise _too_large(max_bytes)
     return bytes(body)
-
-
-def read_json(req: falcon.Request, max_bytes: int) -> Any:
-    """Return the JSON value of a request body.
-
-    Raises `problems.Problem`: 400 if the body is not JSON, and the problems that `read` raises.
-    """
-    return lenient_json.parse_single(read(req, max_bytes))[0]
 
 
 def _chunks(req: falcon.Request, declared: int | None, max_bytes: int) -> Iterator[bytes]:

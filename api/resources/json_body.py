@@ -6,22 +6,21 @@ from typing import Any
 import falcon
 
 from api import problems
-from api.decoding import body
+from api.decoding import lenient_json
 from api.decoding.event_schema import json_issues
-
-MAX_BYTES = 64 * 1024
+from api.middleware import has_json_body
 
 
 def read(req: falcon.Request) -> dict[str, Any]:
     """Return the JSON object of a request.
 
-    Raises `problems.Problem`: 400 if the body is not an object or contains values that PostgreSQL cannot store, 415 for
-    another media type, and the problems that `body.read_json` raises.
+    Raises `problems.Problem`: 400 if the body is not a JSON object or contains values that PostgreSQL cannot store, 415
+    for another media type.
     """
-    if (req.content_type or "").partition(";")[0].strip().lower() != falcon.MEDIA_JSON:
+    if not has_json_body(req):
         accepted = {"Accept": falcon.MEDIA_JSON}
         raise problems.unsupported("Content-Type", f"Must be {falcon.MEDIA_JSON}.", accepted)
-    value = body.read_json(req, MAX_BYTES)
+    value = lenient_json.parse_single(req.context.body)[0]  # the middleware has read the body
     if not isinstance(value, dict):
         raise problems.invalid([problems.field_error("body", "Must be an object.")])
     issues = islice(json_issues(value), problems.MAX_ERRORS)
