@@ -226,11 +226,11 @@ class Counting(Resource):
 def test_a_request_whose_client_has_disconnected_is_dropped(client: TestClient, method: str) -> None:
     resource = Counting()
     client.app.add_route("/counting", resource)
-    ours, theirs = socket.socketpair()
-    with ours:
-        extras = {"gunicorn.socket": ours}
+    server_side, client_side = socket.socketpair()
+    with server_side:
+        extras = {"gunicorn.socket": server_side}
         assert client.simulate_request(method, "/counting", extras=extras).status_code == 200
-        theirs.close()
+        client_side.close()
         assert client.simulate_request(method, "/counting", extras=extras).status_code == 499
     assert resource.requests == 1
     assert client.simulate_request(method, "/counting").status_code == 200, "the connection was not returned"

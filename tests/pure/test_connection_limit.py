@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from support.waiting import until
@@ -56,16 +57,19 @@ def test_waiting_requests_are_served_in_the_order_of_arrival(monkeypatch: pytest
     limit = ConnectionLimit(1)
     assert limit.acquire()
     served: list[int] = []
+
+    def request(number: int) -> None:
+        assert limit.acquire()
+        served.append(number)
+
     threads = []
     for number in range(3):
-        threads.append(in_thread(lambda number=number: limit.acquire() and served.append(number)))  # type: ignore[misc]
-        until(lambda count=number + 1: waiting(limit) == count)  # type: ignore[misc]
-    for count in (1, 2, 3):
-        limit.release()
-        until(lambda count=count: len(served) == count)  # type: ignore[misc]
-    assert served == [0, 1, 2]
+        threads.append(in_thread(partial(request, number)))
+        until(lambda: waiting(limit) == len(threads))
     for thread in threads:
+        limit.release()
         thread.join(5)
+    assert served == [0, 1, 2]
 
 
 def test_a_connection_that_is_granted_at_the_end_of_the_wait_is_not_lost() -> None:
