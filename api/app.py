@@ -33,7 +33,7 @@ def routes(settings: Settings) -> list[Route]:
         *mount("/api/v1/events", EventsResource(settings), batch="/batch", one="/{event_id}"),
         *mount("/api/v1/events/health", HealthResource()),
         *mount("/api/v1/anomalies", AnomaliesResource(), one="/{anomaly_id}"),
-        *mount("/api/v1/rules", RulesResource(), one="/{rule_id}", versions="/{rule_id}/versions"),
+        *mount("/api/v1/rules", RulesResource(settings), one="/{rule_id}", versions="/{rule_id}/versions"),
         *mount("/api/v1/channels", ChannelsResource(), one="/{channel_id}", test="/{channel_id}/test"),
         *mount("/api/v1/metrics", MetricsResource()),
         *mount("/api/v1/throughput", ThroughputResource()),

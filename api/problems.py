@@ -21,6 +21,7 @@ from playhouse.pool import MaxConnectionsExceeded
 from actors.pipeline.ingest import RETRY_AFTER_SECONDS
 from actors.transport.errors import QueueUnavailable
 from models import database
+from models.rule import TooManyActiveRules
 from rules import validation
 
 log = structlog.get_logger()
@@ -133,6 +134,10 @@ def _invalid_fields(error: marshmallow.ValidationError) -> Problem:
     return invalid(list(islice(flatten(error.messages), MAX_ERRORS + 1)))
 
 
+def _too_many_active_rules(error: TooManyActiveRules) -> Problem:
+    return Problem(HTTPStatus.CONFLICT, f"{error} (EVENTPULSE_MAX_ACTIVE_RULES)", title="Too many active rules")
+
+
 def _unexpected(error: Exception) -> Problem:
     log.error("request_failed", exc_info=error)
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error; see the server log for this request_id")
@@ -144,6 +149,7 @@ TABLE: dict[type[Exception], Callable[[Any], Problem]] = {
     peewee.PeeweeException: _database_failed,
     MaxConnectionsExceeded: _database_failed,
     marshmallow.ValidationError: _invalid_fields,
+    TooManyActiveRules: _too_many_active_rules,
     Exception: _unexpected,
 }
 

@@ -111,6 +111,8 @@ class Settings:
     max_event_bytes: int = _setting("EVENTPULSE_MAX_EVENT_BYTES", "maximum size of an event in bytes, as compact JSON", Env.int, 64 * 1024, validate=_at_least(1))
     max_backlog: int = _setting("EVENTPULSE_MAX_BACKLOG", "number of queued messages from which on ingest rejects requests", Env.int, 1_000_000, validate=_at_least(1))
     max_redis_memory_percent: int = _setting("EVENTPULSE_MAX_REDIS_MEMORY_PERCENT", "percentage of the maxmemory of Redis above which ingest rejects requests", Env.int, 80, validate=_between(1, 100))
+    max_active_rules: int = _setting("EVENTPULSE_MAX_ACTIVE_RULES", "maximum number of active rules", Env.int, 500, validate=_at_least(1))
+    rule_memory_mb: int = _setting("EVENTPULSE_RULE_MEMORY_MB", "MiB of Redis that the windows and cooldowns of a rule may use; a rule above this budget is degraded", Env.int, 64, validate=_at_least(1))
     log_level: str = _setting("LOG_LEVEL", "log level: debug, info, warning or error", default="info", validate=_one_of("debug", "info", "warning", "error"))
     log_format: str = _setting("LOG_FORMAT", "log format: json, console, or auto (console on a terminal, otherwise json)", default="auto", validate=_one_of("json", "console", "auto"))
     # fmt: on

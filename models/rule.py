@@ -32,6 +32,13 @@ class Revision(NamedTuple):
     number: int
 
 
+class TooManyActiveRules(Exception):
+    """Raised when a change would make a rule active while the maximum number of rules is active."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"At most {limit} rules can be active; disable or delete another rule first")
+
+
 class Rule(Row):
     """One rule.
 
@@ -67,21 +74,43 @@ class Rule(Row):
         return "active" if self.enabled else "disabled"
 
     @classmethod
-    def add(cls, **fields: Any) -> Self:
-        """Store a new rule. Raises `peewee.IntegrityError` if another rule has the same key."""
+    def add(cls, max_active: int | None = None, /, **fields: Any) -> Self:
+        """Store a new rule. Raises `peewee.IntegrityError` if another rule has the same key.
+
+        Raises `TooManyActiveRules` if the rule is enabled and `max_active` rules are active.
+        """
         with database.atomic():
             _lock_rulebook()
             rule = cls.create(**fields)
             RuleVersion.record(rule, "created")
+            if rule.enabled:
+                cls._check_active(max_active)
         return rule
 
-    def change(self, **fields: Any) -> bool:
+    def change(self, max_active: int | None = None, /, **fields: Any) -> bool:
         """Store new values as the next version; return False if another change or a deletion was stored first.
 
-        Raises `peewee.IntegrityError` if another rule has the new key.
+        Raises `peewee.IntegrityError` if another rule has the new key, and `TooManyActiveRules` if the change makes the
+        rule active while `max_active` rules are active. An active rule can be changed in any case.
         """
         update = Rule.update(**fields, error=None, version=self.version + 1, updated_at=now())
-        return self._apply(update, "changed")
+        with database.atomic():
+            _lock_rulebook()
+            was_active = Rule.select().where(Rule.rule_id == self.rule_id, *self._active()).exists()
+            changed = self._apply(update, "changed")
+            if changed and not was_active and fields.get("enabled", self.enabled):
+                self._check_active(max_active)
+        return changed
+
+    @classmethod
+    def _check_active(cls, max_active: int | None) -> None:
+        """Raise `TooManyActiveRules` if more than `max_active` rules are active, including the stored change."""
+        if max_active is not None and cls.select().where(*cls._active()).count() > max_active:
+            raise TooManyActiveRules(max_active)
+
+    @classmethod
+    def _active(cls) -> tuple[Any, Any]:
+        return cls.enabled, cls.error.is_null()
 
     def remove(self) -> bool:
         """Delete the rule; return False if a change or another deletion was stored first."""
@@ -111,7 +140,7 @@ class Rule(Row):
         """Return the revision of the rule set and the active rules, read from one snapshot."""
         with database.atomic(isolation_level="REPEATABLE READ"):
             revision = Revision(*database.execute_sql("SELECT epoch::text, revision FROM rulebook").fetchone())
-            return revision, list(cls.select().where(cls.enabled, cls.error.is_null()).order_by(cls.rule_id))
+            return revision, list(cls.select().where(*cls._active()).order_by(cls.rule_id))
 
 
 class RuleVersion(Row):

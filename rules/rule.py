@@ -15,7 +15,7 @@ from rules.conditions.fields import BoundedInteger, StrictBoolean
 from rules.event import SECOND
 from rules.scope import canonical_json
 from rules.validation import flatten
-from rules.windows.queries import CLOCK_SKEW_SECONDS, CooldownClaim
+from rules.windows.queries import CLOCK_SKEW_SECONDS, BucketBaseline, CooldownClaim
 
 MAX_WINDOW_SECONDS = 86_400
 MAX_COOLDOWN_SECONDS = 7 * 86_400
@@ -114,13 +114,23 @@ class Rule:
         """Return whether a window accepts an event that arrived `age` microseconds after its timestamp."""
         return -CLOCK_SKEW_SECONDS * SECOND <= age <= self.allowed_lateness_seconds * SECOND
 
+    @property
+    def least_retention(self) -> int:
+        """Return the shortest time for which the windows and the cooldowns of this rule must be kept."""
+        query = self.condition.query if self.condition.windowed else None
+        window = query.span if isinstance(query, BucketBaseline) else self.window_seconds * SECOND
+        return max(window, self._cooldown_past)
+
+    @property
+    def _cooldown_past(self) -> int:
+        return (self.cooldown_seconds + self.allowed_lateness_seconds + CLOCK_SKEW_SECONDS) * SECOND
+
     def cooldown_claim(self, group_digest: str, members: list[tuple[int, str]]) -> CooldownClaim:
         """Return the cooldown claim for the events of one group: `members` are their (time, id), sorted."""
-        past_seconds = self.cooldown_seconds + self.allowed_lateness_seconds + CLOCK_SKEW_SECONDS
         return CooldownClaim(
             self.cooldown_key + group_digest,
             self.cooldown_seconds * SECOND,
-            past_seconds * SECOND,
+            self._cooldown_past,
             MAX_COOLDOWN_STARTS,
             members,
         )

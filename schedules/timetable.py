@@ -6,6 +6,8 @@ from functools import partial
 
 from actors.recovery import dead_letters, overdue_deliveries, pending_evaluations
 from actors.rule_state import rulebook
+from actors.rule_state.release import StateRelease
+from actors.rule_state.survey import StateSurvey
 from eventpulse.settings import Settings
 from schedules import retention
 from schedules.rollup import roll_up
@@ -24,6 +26,10 @@ def timetable(settings: Settings) -> dict[str, PeriodicJob]:
     return {
         # Publishes the rules again if Redis lost its data or the API could not publish a change.
         "publish_rules": PeriodicJob(5, rulebook.publish),
+        # Deletes the windows and cooldowns of rules that are no longer in force.
+        "release_rule_state": PeriodicJob(0.25, StateRelease().run),
+        # Measures the state of all rules, degrades rules above their budget, and deletes state that was not released.
+        "survey_rule_state": PeriodicJob(60, StateSurvey(settings.rule_memory_mb).run),
         # Queues the notifications of an anomaly again if the worker crashed after recording the anomaly.
         "requeue_overdue_deliveries": PeriodicJob(5, overdue_deliveries.requeue),
         # Queues stored events again if their evaluation was lost.

@@ -79,6 +79,11 @@ class CrudResource(Resource):
         """Store and return a new row."""
         return self.model.create(**fields)
 
+    def change(self, row: Any, fields: dict[str, Any]) -> bool:
+        """Store the next version of a row; return False if another request has changed it."""
+        changed: bool = row.change(**fields)
+        return changed
+
     def completed(self, row: Any, body: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - for subclasses
         """Return the body of a change, completed with values from the stored row."""
         return body
@@ -111,7 +116,7 @@ class CrudResource(Resource):
         json_body.check_version(req, row.version)
         fields = self.validated(self.completed(row, body))
         with self._unique():
-            changed = row.change(**fields)
+            changed = self.change(row, fields)
         if not changed:
             raise self.version_conflict(req)
 

@@ -1,4 +1,4 @@
-"""Resource of the limits of ingest requests, so that clients can choose the size of their batches."""
+"""Resource of the limits of ingest requests and of rules, so that clients can choose the size of their batches."""
 
 import falcon
 
@@ -7,13 +7,15 @@ from api.openapi.operation import Operation, Resource
 from api.openapi.response_schemas import INTEGER, object_of
 from eventpulse.settings import Settings
 
-LIMITS = object_of({f"max_{name}": INTEGER for name in ("batch_events", "body_bytes", "event_bytes", "depth")})
+LIMITS = object_of(
+    {f"max_{name}": INTEGER for name in ("batch_events", "body_bytes", "event_bytes", "depth", "active_rules")}
+)
 
 
 class LimitsResource(Resource):
     """`GET /api/v1/limits`."""
 
-    operations = {"on_get": Operation("Get the limits of ingest requests", LIMITS)}
+    operations = {"on_get": Operation("Get the limits of ingest requests and of rules", LIMITS)}
     needs_database = False
 
     def __init__(self, settings: Settings) -> None:
@@ -22,6 +24,7 @@ class LimitsResource(Resource):
             "max_body_bytes": settings.max_body_bytes,
             "max_event_bytes": settings.max_event_bytes,
             "max_depth": MAX_DEPTH,
+            "max_active_rules": settings.max_active_rules,
         }
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:

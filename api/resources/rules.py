@@ -10,7 +10,8 @@ import redis
 import structlog
 from marshmallow import ValidationError
 
-from actors.rule_state import rulebook
+from actors.rule_state import report, rulebook
+from actors.rule_state.report import RuleState
 from api import problems
 from api.openapi import response_schemas as json_schema
 from api.openapi.operation import listing
@@ -18,6 +19,7 @@ from api.resources import crud
 from api.resources.lookup import not_found, parse_id
 from api.resources.paging import page
 from api.resources.query_params import Page
+from eventpulse.settings import Settings
 from models.rule import Rule, RuleVersion
 from rules import conditions
 from rules.conditions.fields import TOO_MANY_VALUES_ERROR
@@ -47,6 +49,20 @@ STATUS_REASON = json_schema.nullable(json_schema.STRING) | {
 WARNINGS = json_schema.array(json_schema.STRING) | {
     "description": "warnings about a valid rule; absent if there are none"
 }
+#: State of a rule in Redis, as measured at intervals; null before the first measurement, or if Redis is unavailable.
+STATE = {
+    "state_bytes": json_schema.nullable(json_schema.INTEGER)
+    | {"description": "estimated memory of the windows and cooldowns of the rule in Redis"},
+    "series": json_schema.nullable(json_schema.INTEGER) | {"description": "number of groups in these windows"},
+    "degraded": json_schema.nullable(json_schema.object_of({"reason": json_schema.STRING, "since": json_schema.TIME}))
+    | {"description": "set while the rule needs more memory than its budget: events of new groups are not counted"},
+    "uncounted_events": json_schema.nullable(json_schema.INTEGER)
+    | {"description": "number of events that were not counted since the rule is degraded"},
+    "cost": json_schema.nullable(
+        json_schema.object_of({"microseconds_per_event": json_schema.NUMBER, "share": json_schema.NUMBER})
+    )
+    | {"description": "measured time of the evaluation, for each matching event and as a share of all rules"},
+}
 
 
 class RulesResource(crud.CrudResource):
@@ -57,7 +73,9 @@ class RulesResource(crud.CrudResource):
 
     model = Rule
     schema = RuleSchema()
-    read_only = frozenset({"rule_id", "version", "status", "status_reason", "created_at", "updated_at", "warnings"})
+    read_only = frozenset(
+        {"rule_id", "version", "status", "status_reason", "created_at", "updated_at", "warnings", *STATE}
+    )
     newest_first = (Rule.created_at, Rule.rule_id)
     unique_field = "key"
     schemas = {
@@ -66,6 +84,7 @@ class RulesResource(crud.CrudResource):
             {"error"},
             status=json_schema.choice("active", "disabled", "error"),
             status_reason=STATUS_REASON,
+            **STATE,
         ),
         "WrittenRule": {
             "allOf": [json_schema.ref("Rule"), {"type": "object", "properties": {"warnings": WARNINGS}}],
@@ -78,6 +97,15 @@ class RulesResource(crud.CrudResource):
         )
     }
 
+    def __init__(self, settings: Settings) -> None:
+        self._max_active = settings.max_active_rules
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        super().on_get(req, resp)
+        states = _states()
+        for rule in resp.media["data"]:
+            rule.update(_public_state(states.get(str(rule["rule_id"]))))
+
     def on_get_versions(self, req: falcon.Request, resp: falcon.Response, **path: str) -> None:
         query = Page().load(req.params) | {"rule_id": parse_id(path)}
         if not RuleVersion.select().where(RuleVersion.rule_id == query["rule_id"]).exists():
@@ -85,7 +113,10 @@ class RulesResource(crud.CrudResource):
         resp.media = page(query, VERSIONS_NEWEST_FIRST, super().public, {"rule_id": RuleVersion.rule_id})
 
     def create(self, fields: Mapping[str, Any]) -> Rule:
-        return Rule.add(**fields)
+        return Rule.add(self._max_active, **fields)
+
+    def change(self, row: Rule, fields: dict[str, Any]) -> bool:
+        return row.change(self._max_active, **fields)
 
     def public(self, row: Rule) -> dict[str, Any]:
         columns = {name: value for name, value in row.__data__.items() if name != "error"}
@@ -117,3 +148,20 @@ class RulesResource(crud.CrudResource):
 
     def warnings(self, row: Rule) -> list[str]:
         return conditions.warnings(row.condition)
+
+    def _answer(self, row: Rule, resp: falcon.Response) -> None:
+        super()._answer(row, resp)
+        resp.media.update(_public_state(_states().get(str(row.rule_id))))
+
+
+def _states() -> dict[str, RuleState]:
+    """Return the states of the rules by rule id. If Redis is unavailable, log a warning and return no state."""
+    try:
+        return report.read_all()
+    except redis.RedisError as error:
+        log.warning("rule_states_unavailable", reason=str(error))
+        return {}
+
+
+def _public_state(state: RuleState | None) -> dict[str, Any]:
+    return dict.fromkeys(STATE) if state is None else {name: getattr(state, name) for name in STATE}

@@ -8,7 +8,7 @@ import click
 from actors import runtime
 from actors.broker import broker
 from actors.recovery import dead_letters
-from actors.rule_state import rulebook
+from actors.rule_state import report, rulebook
 from actors.transport import queues
 from eventpulse import preflight
 from eventpulse.cli import output
@@ -53,7 +53,7 @@ def examine(settings: ConnectedSettings) -> list[Finding]:
     if any(finding.state in ("unreachable", "fatal") for finding in findings):
         return findings
     runtime.connect(settings, "doctor")
-    return [*findings, _workers(), _backlog(), _dead_letters(), _unsupported_rules(), _rule_warnings()]
+    return [*findings, _workers(), _backlog(), _dead_letters(), _unsupported_rules(), _rule_state(), _rule_warnings()]
 
 
 _result = partial(preflight.finding, "EventPulse", otherwise="warning")
@@ -83,6 +83,14 @@ def _unsupported_rules() -> Finding:
     reasons = [f"{rule_id} ({reason})" for rule_id, reason in rulebook.unsupported_rules(broker).items()]
     remedy = "upgrade all workers to the same version, or change the rules"
     return _result("rules supported", not reasons, "; ".join(reasons) or "all", remedy)
+
+
+def _rule_state() -> Finding:
+    """Return the finding about rules whose windows need more memory than their budget."""
+    degraded = {rule_id: state.degraded for rule_id, state in report.read_all().items() if state.degraded}
+    reasons = [f"{rule_id} ({degradation.reason})" for rule_id, degradation in degraded.items()]
+    remedy = "use narrower filters or fewer groups in these rules, or raise EVENTPULSE_RULE_MEMORY_MB"
+    return _result("rule state", not reasons, "; ".join(reasons) or "within budget", remedy)
 
 
 def _rule_warnings() -> Finding:

@@ -77,6 +77,7 @@ def test_the_configured_limits_are_published(redis_url: str) -> None:
         "max_body_bytes": 5 * 1024 * 1024,
         "max_event_bytes": 64 * 1024,
         "max_depth": 32,
+        "max_active_rules": 500,
     }
 
 

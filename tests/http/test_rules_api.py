@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,6 +14,8 @@ from support.api_server import api_settings
 from support.http_rules import RULE, add, fields_named, path
 from support.waiting import until
 
+from actors.rule_state import report
+from actors.rule_state.report import Cost, Degradation, RuleState
 from actors.rule_state.rulebook import REVISION, SNAPSHOT
 from api.app import create_app
 from models.database import database
@@ -33,6 +36,7 @@ def test_a_created_rule_is_returned_with_the_fields_of_the_server(client: TestCl
     assert answer.headers["ETag"] == '"1"'
     added = {"rule_id", "version", "status", "status_reason", "created_at", "updated_at", "allowed_lateness_seconds"}
     added |= {"key", "labels", "description", "runbook_url"}
+    added |= {"state_bytes", "series", "degraded", "uncounted_events", "cost"}
     assert {name: value for name, value in rule.items() if name not in added} == RULE
     assert rule.keys() == RULE.keys() | added
     assert (rule["version"], rule["status"], rule["status_reason"]) == (1, "active", None)
@@ -187,6 +191,80 @@ def test_a_suspended_rule_has_a_reason_and_a_change_activates_it_again(client: T
     assert (shown["status"], shown["status_reason"]) == ("error", "division by zero")
     changed = client.simulate_patch(path(rule), json={"name": "Repaired"}).json
     assert (changed["status"], changed["status_reason"]) == ("active", None)
+
+
+@pytest.fixture
+def limited(redis_url: str, redis_client: redis.Redis, empty_database: str) -> TestClient:
+    """Return a client of an API that allows two active rules."""
+    return TestClient(create_app(api_settings(redis_url, empty_database, max_active_rules=2)))
+
+
+def test_a_rule_above_the_maximum_number_of_active_rules_is_rejected(limited: TestClient) -> None:
+    first, second = add(limited), add(limited)
+    answer = limited.simulate_post("/api/v1/rules", json=RULE)
+    assert (answer.status_code, answer.json["title"]) == (409, "Too many active rules")
+    assert answer.json["detail"].startswith("At most 2 rules can be active; disable or delete another rule first")
+    disabled = add(limited, enabled=False)
+    assert limited.simulate_patch(path(disabled), json={"enabled": True}).status_code == 409
+    assert limited.simulate_put(path(disabled), json=RULE).status_code == 409
+    assert limited.simulate_get(path(disabled)).json == disabled
+    assert limited.simulate_patch(path(first), json={"name": "still active"}).status_code == 200
+    assert limited.simulate_patch(path(first), json={"enabled": False}).status_code == 200
+    assert limited.simulate_patch(path(disabled), json={"enabled": True}).status_code == 200
+    assert limited.simulate_delete(path(second)).status_code == 204
+    assert limited.simulate_post("/api/v1/rules", json=RULE).status_code == 201
+
+
+def test_a_suspended_rule_is_not_active_and_its_change_needs_a_place(limited: TestClient, db: None) -> None:
+    suspended, other = add(limited), add(limited)
+    Rule.suspend(UUID(suspended["rule_id"]), 1, "division by zero")
+    third = add(limited)
+    assert limited.simulate_patch(path(suspended), json={"name": "Repaired"}).status_code == 409
+    limited.simulate_delete(path(third))
+    assert limited.simulate_patch(path(suspended), json={"name": "Repaired"}).json["status"] == "active"
+    assert limited.simulate_get(path(other)).json["status"] == "active"
+
+
+def test_active_rules_above_a_maximum_that_was_lowered_can_be_changed(
+    limited: TestClient, redis_url: str, empty_database: str
+) -> None:
+    rule = add(limited)
+    add(limited)
+    lower = TestClient(create_app(api_settings(redis_url, empty_database, max_active_rules=1)))
+    assert lower.simulate_patch(path(rule), json={"name": "changed"}).status_code == 200
+    assert lower.simulate_post("/api/v1/rules", json=RULE).status_code == 409
+
+
+def test_concurrent_requests_do_not_exceed_the_maximum_number_of_active_rules(limited: TestClient) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: limited.simulate_post("/api/v1/rules", json=RULE), range(8)))
+    assert sorted(answer.status_code for answer in answers) == [201] * 2 + [409] * 6
+
+
+def test_a_rule_has_its_state_from_the_last_survey(client: TestClient, redis_client: redis.Redis) -> None:
+    rule, other = add(client), add(client)
+    assert {rule[name] for name in ("state_bytes", "series", "degraded", "uncounted_events", "cost")} == {None}
+    since = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    degraded, cost = Degradation("too large", since), Cost(2.5, 0.25)
+    report.publish({rule["rule_id"]: RuleState(1_000, 7, degraded, 3, cost)}, set())
+    expected = {
+        "state_bytes": 1_000,
+        "series": 7,
+        "degraded": {"reason": "too large", "since": "2026-11-24T12:00:00Z"},
+        "uncounted_events": 3,
+        "cost": {"microseconds_per_event": 2.5, "share": 0.25},
+    }
+    assert client.simulate_get(path(rule)).json == rule | expected
+    assert client.simulate_get("/api/v1/rules").json["data"] == [other, rule | expected]
+    changed = client.simulate_put(path(rule), json=rule | expected).json
+    assert changed == rule | expected | {"version": 2, "updated_at": changed["updated_at"]}
+
+
+def test_rules_are_listed_without_their_state_if_redis_is_unavailable(client: TestClient, empty_database: str) -> None:
+    rule = add(client)
+    without = TestClient(create_app(api_settings("unix:///nonexistent/redis.sock", empty_database)))
+    assert without.simulate_get(path(rule)).json == rule
+    assert without.simulate_get("/api/v1/rules").json["data"] == [rule]
 
 
 def test_every_change_is_published_immediately(client: TestClient, redis_client: redis.Redis) -> None:

@@ -20,8 +20,10 @@ from support.redis_config import configured
 
 from actors import runtime
 from actors.broker import broker
-from actors.rule_state import unsupported
+from actors.rule_state import report, unsupported
+from actors.rule_state.report import Degradation, RuleState
 from eventpulse.settings import ConnectedSettings
+from models.base import now
 
 
 def states(out: str) -> dict[str, str]:
@@ -156,6 +158,16 @@ def test_rules_that_a_worker_does_not_support_are_found(with_servers: Run, worki
     assert states(ended.out)["EventPulse rules supported"] == "warning"
     assert "a-rule (unknown type 'absence' (worker" in ended.err
     assert "upgrade all workers to the same version" in ended.err
+
+
+def test_rules_above_their_memory_budget_are_found(with_servers: Run, working: redis.Redis) -> None:
+    degradation = Degradation("the state needs 80.0 MiB, the budget is 64 MiB", now())
+    report.publish({"a-rule": RuleState(80 * 2**20, 9, degradation, 5), "other": RuleState()}, set())
+    ended = with_servers("doctor", "-o", "json")
+    assert states(ended.out)["EventPulse rule state"] == "warning"
+    assert "a-rule (the state needs 80.0 MiB, the budget is 64 MiB)" in ended.err
+    assert "other" not in ended.err
+    assert "or raise EVENTPULSE_RULE_MEMORY_MB" in ended.err
 
 
 def test_rules_whose_condition_depends_on_the_order_of_events_are_found(
