@@ -6,6 +6,7 @@ from typing import Any
 
 from actors.broker import broker
 from actors.channel_limits import ChannelLimiter
+from actors.rule_state.evidence_pauses import EvidencePauses
 from actors.rule_state.rulebook import Rulebook
 from actors.transport.group_commit import GroupCommit, HighWaterMarks
 from actors.transport.redis_broker import SOCKET_TIMEOUT_SECONDS
@@ -15,6 +16,7 @@ from notifiers import registry
 from notifiers.base import Notifier, TryAgain
 from notifiers.http import HttpClient
 from notifiers.kind import NotifierContext
+from rules.engine.storms import StormCaps
 
 #: Maximum number of connections of one process to PostgreSQL, and of API requests that use PostgreSQL at the same time.
 #: It must not be less than the number of threads of a worker, because each thread may use a connection.
@@ -37,6 +39,8 @@ class Runtime:
     public_url: str
     limiter: ChannelLimiter
     rulebook: Rulebook
+    storm_caps: StormCaps
+    evidence_pauses: EvidencePauses
 
     def notifier(self, kind: str) -> Notifier:
         """Return the notifier of a channel kind.
@@ -83,6 +87,8 @@ def setup(settings: ConnectedSettings, name: str = "worker", **timeouts: Any) ->
         public_url=(settings.public_url or f"http://{settings.host}:{settings.port}").rstrip("/"),
         limiter=ChannelLimiter(),
         rulebook=Rulebook(),
+        storm_caps=StormCaps(settings.storm_series_per_minute, settings.storm_rule_per_minute),
+        evidence_pauses=EvidencePauses(),
     )
     bind(runtime)
     return runtime

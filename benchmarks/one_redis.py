@@ -14,7 +14,7 @@ write-ahead log of PostgreSQL, and the table with its indexes.
 import argparse
 from collections.abc import Sequence
 
-from backlog import accept, drain, make
+from pipeline import accept, drain, make
 from report import Line, Report
 from servers import Servers, servers
 

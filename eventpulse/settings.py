@@ -113,6 +113,9 @@ class Settings:
     max_redis_memory_percent: int = _setting("EVENTPULSE_MAX_REDIS_MEMORY_PERCENT", "percentage of the maxmemory of Redis above which ingest rejects requests", Env.int, 80, validate=_between(1, 100))
     max_active_rules: int = _setting("EVENTPULSE_MAX_ACTIVE_RULES", "maximum number of active rules", Env.int, 500, validate=_at_least(1))
     rule_memory_mb: int = _setting("EVENTPULSE_RULE_MEMORY_MB", "MiB of Redis that the windows and cooldowns of a rule may use; a rule above this budget is degraded", Env.int, 64, validate=_at_least(1))
+    storm_series_per_minute: int = _setting("EVENTPULSE_STORM_SERIES_PER_MINUTE", "maximum number of anomalies of a rule and group in 60 s; further firings are counted", Env.int, 60, validate=_at_least(1))
+    storm_rule_per_minute: int = _setting("EVENTPULSE_STORM_RULE_PER_MINUTE", "maximum number of anomalies of a rule in 60 s; further firings are counted", Env.int, 600, validate=_at_least(1))
+    storm_minutes: int = _setting("EVENTPULSE_STORM_MINUTES", "number of minutes after which a storm marks its rule as storming", Env.int, 5, validate=_at_least(1))
     log_level: str = _setting("LOG_LEVEL", "log level: debug, info, warning or error", default="info", validate=_one_of("debug", "info", "warning", "error"))
     log_format: str = _setting("LOG_FORMAT", "log format: json, console, or auto (console on a terminal, otherwise json)", default="auto", validate=_one_of("json", "console", "auto"))
     # fmt: on

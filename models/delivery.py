@@ -20,6 +20,12 @@ OVERDUE_SECONDS = 10
 #: Current time of PostgreSQL. The clocks of workers are not used: a clock that is ahead would end claims too early.
 PRESENT = peewee.fn.clock_timestamp()
 
+CREATE_MISSING = """
+    INSERT INTO deliveries (anomaly_id, channel_id, channel_name, status, attempts, due_at, created_at)
+    SELECT anomaly_id, channel_id, channel_name, 'pending', 0, clock_timestamp(), clock_timestamp()
+    FROM unnest(%s::uuid[]) AS anomaly_id, unnest(%s::uuid[], %s::text[]) AS channel(channel_id, channel_name)
+    ON CONFLICT (anomaly_id, channel_id) DO NOTHING
+"""
 # SKIP LOCKED: a locked delivery is being claimed or settled, so its message is not lost and must not be enqueued again.
 TAKE_OVERDUE = """
     UPDATE deliveries SET due_at = clock_timestamp() WHERE (anomaly_id, channel_id) IN (
@@ -74,15 +80,12 @@ class Delivery(Row):
         primary_key = peewee.CompositeKey("anomaly", "channel_id")
 
     @classmethod
-    def create_missing(cls, anomaly: Anomaly, channels: Iterable[Channel]) -> list[Self]:
-        """Create the missing deliveries of an anomaly to `channels`; return all unsettled deliveries of the anomaly."""
-        rows = [
-            {"anomaly": anomaly, "channel_id": channel.channel_id, "channel_name": channel.name, "due_at": PRESENT}
-            for channel in channels
-        ]
-        if rows:
-            cls.insert_many(rows).on_conflict_ignore().execute()
-        return list(cls.select().where(cls.anomaly == anomaly, cls._is_unsettled()))
+    def create_missing(cls, anomaly_ids: Iterable[UUID], channels: Iterable[Channel]) -> list[Self]:
+        """Create the missing deliveries of anomalies to `channels`; return the unsettled ones of these anomalies."""
+        ids, subscribed = list(anomaly_ids), list(channels)
+        keys = [str(channel.channel_id) for channel in subscribed]
+        database.execute_sql(CREATE_MISSING, (list(map(str, ids)), keys, [channel.name for channel in subscribed]))
+        return list(cls.select().where(cls.anomaly.in_(ids), cls._is_unsettled()))
 
     @classmethod
     def claim(cls, anomaly_id: UUID, channel_id: UUID) -> Self | None:

@@ -1,9 +1,8 @@
-"""Stored events: one row for each event id, conflicting duplicates, and the evidence of anomalies."""
+"""Stored events: one row for each event id, conflicting duplicates, and summaries."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import reduce
 from typing import Any, Self
 from uuid import UUID
 
@@ -16,8 +15,8 @@ from models.database import database
 from models.dead_letter import DeadLetter
 from models.pending_evaluation import INSERT_PENDING
 
-#: Maximum number of sample events in the evidence of an anomaly.
-SAMPLES = 3
+#: Maximum size of the payload in the summary of an event, in bytes of JSON.
+MAX_SAMPLE_BYTES = 4 * 1024
 
 _RECORD = """(event_id uuid, event_type text, source text, timestamp timestamptz,
               payload jsonb, metadata jsonb, received_at timestamptz)"""
@@ -69,16 +68,6 @@ class Conflict:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """Stored events of a window: their number, the first and the last timestamp, and the newest `SAMPLES` events."""
-
-    count: int
-    first: datetime | None
-    last: datetime | None
-    samples: list[dict[str, Any]]
-
-
 class Event(Row):
     """One event. `timestamp` was sent by the client; `received_at` is its time of arrival by the clock of the API."""
 
@@ -122,21 +111,9 @@ class Event(Row):
         return list(cls.select().where(cls.event_id.in_(event_ids), cls.event_id.not_in(dead)))
 
     @classmethod
-    def evidence(cls, equal: Mapping[str, Sequence[Any]], after: datetime, until: datetime) -> Evidence:
-        """Return the number and samples of the stored events in `(after, until]` that match `equal`.
-
-        `equal` maps a path (`event_type`, `source`, `payload.a.b`, `metadata.a`) to the values that match. The value
-        None matches a missing field and null.
-        """
-        window = [cls.timestamp > after, cls.timestamp <= until]
-        window += [_any_of(path, values) for path, values in equal.items()]
-        count, first, last = (
-            cls.select(peewee.fn.COUNT(cls.event_id), peewee.fn.MIN(cls.timestamp), peewee.fn.MAX(cls.timestamp))
-            .where(*window)
-            .scalar(as_tuple=True)
-        )
-        newest = cls.select().where(*window).order_by(cls.timestamp.desc(), cls.event_id.desc()).limit(SAMPLES)
-        return Evidence(count, first, last, [event.summary() for event in newest])
+    def summaries(cls, event_ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
+        """Return the summary of each stored event, by id."""
+        return {event.event_id: event.summary() for event in cls.select().where(cls.event_id.in_(list(event_ids)))}
 
     @classmethod
     def counts(cls, group_by: str, after: datetime, until: datetime, limit: int) -> list[tuple[str, int]]:
@@ -156,34 +133,36 @@ class Event(Row):
         return list(rows)
 
     def summary(self) -> dict[str, Any]:
-        """Return the event as stored in the evidence of an anomaly, without `metadata` and `received_at`."""
+        """Return the event as stored in the evidence of an anomaly, without `metadata` and `received_at`.
+
+        If the payload has more than `MAX_SAMPLE_BYTES` as JSON, fields are left out, and `payload_cut` has the size of
+        the whole payload in bytes and the number of omitted fields.
+        """
+        payload, cut = cut_payload(self.payload)
         return {
             "event_id": str(self.event_id),
             "event_type": self.event_type,
             "source": self.source,
             "timestamp": iso_utc(self.timestamp),
-            "payload": self.payload,
+            "payload": payload,
+            **({"payload_cut": cut} if cut else {}),
         }
+
+
+def cut_payload(payload: dict[str, Any]) -> tuple[dict[str, Any], dict[str, int] | None]:
+    """Return the fields of a payload that fit into `MAX_SAMPLE_BYTES` as JSON, and a description of the cut or None."""
+    size = len(msgspec.json.encode(payload))
+    if size <= MAX_SAMPLE_BYTES:
+        return payload, None
+    kept: dict[str, Any] = {}
+    free = MAX_SAMPLE_BYTES
+    for name, value in payload.items():
+        needed = len(msgspec.json.encode({name: value}))
+        if needed <= free:
+            kept[name] = value
+            free -= needed
+    return kept, {"bytes": size, "omitted_fields": len(payload) - len(kept)}
 
 
 def _array(encoded: Iterable[bytes]) -> str:
     return "[" + b",".join(encoded).decode() + "]"
-
-
-def _any_of(path: str, values: Sequence[Any]) -> peewee.Expression:
-    """Return the SQL condition that the field at `path` has one of `values`."""
-    column, *keys = path.split(".")
-    if not keys:
-        held: peewee.Expression = getattr(Event, column).in_(values)
-        return held
-    # The operator `-> text` reads only objects, not arrays. jsonb compares by value: 1 equals 1.0, but not "1" or true.
-    value = reduce(
-        lambda document, key: peewee.NodeList((document, peewee.SQL("-> %s::text", [key]))),
-        keys,
-        getattr(Event, column),
-    )
-    return peewee.fn.COALESCE(value, _jsonb(None)).in_([_jsonb(value) for value in values])
-
-
-def _jsonb(value: Any) -> peewee.SQL:
-    return peewee.SQL("%s::jsonb", [msgspec.json.encode(value).decode()])

@@ -1,15 +1,19 @@
 """Deletion of rows that are older than their retention period, in small batches that do not delay other queries."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
+from eventpulse.times import iso_utc
 from models.base import now
 from models.database import connection, database
 
 log = structlog.get_logger()
 
 BATCH_ROWS = 5_000
+#: Time for which suppressed firings are kept. It is longer than a usual redelivery takes, because a redelivered firing
+#: whose row was deleted is counted again.
+SUPPRESSED_FIRINGS_HOURS = 1
 #: Statement that deletes one batch of rows whose time is before a limit. Each table has an index on the column.
 DELETE = """
     DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {column} < %s LIMIT %s))
@@ -42,10 +46,18 @@ def drop_old_throughput(days: int) -> int:
     return _delete_older_than(days, "throughput", "minute")
 
 
+def drop_old_suppressed_firings() -> int:
+    """Delete suppressed firings more than `SUPPRESSED_FIRINGS_HOURS` old and return their number."""
+    return _delete_before(now() - timedelta(hours=SUPPRESSED_FIRINGS_HOURS), "suppressed_firings", "suppressed_at")
+
+
 def _delete_older_than(days: int, table: str, column: str) -> int:
     if days == 0:
         return 0
-    cutoff = now() - timedelta(days=days)
+    return _delete_before(now() - timedelta(days=days), table, column)
+
+
+def _delete_before(cutoff: datetime, table: str, column: str) -> int:
     statement = DELETE.format(table=table, column=column)
     total = 0
     while True:
@@ -55,5 +67,5 @@ def _delete_older_than(days: int, table: str, column: str) -> int:
         if deleted < BATCH_ROWS:
             break
     if total:
-        log.info("old_rows_deleted", table=table, rows=total, older_than_days=days)
+        log.info("old_rows_deleted", table=table, rows=total, before=iso_utc(cutoff))
     return total

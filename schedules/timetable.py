@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from actors.pipeline.storms import record_storms
 from actors.recovery import dead_letters, overdue_deliveries, pending_evaluations
 from actors.rule_state import rulebook
 from actors.rule_state.release import StateRelease
@@ -36,6 +37,8 @@ def timetable(settings: Settings) -> dict[str, PeriodicJob]:
         "requeue_stale_events": PeriodicJob(10, pending_evaluations.requeue),
         # Moves dead letters from Redis to PostgreSQL, where `eventpulse dlq` reads them.
         "reconcile_dead_letters": PeriodicJob(2, dead_letters.reconcile),
+        # Reports the firings above the caps of a rule, one anomaly for each rule and minute.
+        "record_storms": PeriodicJob(5, partial(record_storms, settings.storm_minutes)),
         "roll_up_throughput": PeriodicJob(10, roll_up),
         "drop_old_events": PeriodicJob(600, partial(retention.drop_old_events, settings.event_retention_days)),
         "drop_old_anomalies": PeriodicJob(600, partial(retention.drop_old_anomalies, settings.anomaly_retention_days)),
@@ -45,4 +48,5 @@ def timetable(settings: Settings) -> dict[str, PeriodicJob]:
         "drop_old_throughput": PeriodicJob(
             600, partial(retention.drop_old_throughput, settings.throughput_retention_days)
         ),
+        "drop_old_suppressed_firings": PeriodicJob(60, retention.drop_old_suppressed_firings),
     }

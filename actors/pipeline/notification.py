@@ -19,7 +19,7 @@ def compose(anomaly: Anomaly, public_url: str, runbook_url: str | None) -> Notif
         rule_name=anomaly.rule_name,
         severity=anomaly.severity,
         message=anomaly.message,
-        observed=format_number(_observed(evidence)),
+        observed=_observed(evidence),
         threshold=evidence["limit"] if "limit" in evidence else format_number(evidence["threshold"]),
         window_seconds=evidence.get("window_seconds", 0),
         group=json.loads(anomaly.group_key),
@@ -32,15 +32,20 @@ def compose(anomaly: Anomaly, public_url: str, runbook_url: str | None) -> Notif
     )
 
 
-def _observed(evidence: dict[str, Any]) -> float:
-    """Return the observed value; if it is only a lower bound and the exact count is known, return the exact count.
+def _observed(evidence: dict[str, Any]) -> str:
+    """Return the observed value as text or, if it is only a lower bound and the events were counted, their number.
 
     The evidence has the key `limit` if the observed value is a lower bound.
     """
-    exact = evidence.get("count") if "limit" in evidence else None
-    return float(evidence["observed"] if exact is None else exact)
+    count = evidence.get("count") if "limit" in evidence else None
+    if count is None:
+        return format_number(evidence["observed"])
+    prefix = "at least " if evidence.get("count_is_lower_bound") else ""
+    return prefix + format_number(count)
 
 
-def _line(sample: dict[str, object]) -> str:
+def _line(sample: dict[str, Any]) -> str:
     payload = json.dumps(sample["payload"], ensure_ascii=False, separators=(", ", ": "))
+    if cut := sample.get("payload_cut"):
+        payload += f" … ({cut['omitted_fields']} fields omitted, {cut['bytes']} bytes in total)"
     return f"{sample['timestamp']} {sample['event_type']} {sample['source']} {payload}"

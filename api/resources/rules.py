@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
+from uuid import UUID
 
 import falcon
 import peewee
@@ -20,6 +21,7 @@ from api.resources.lookup import not_found, parse_id
 from api.resources.paging import page
 from api.resources.query_params import Page
 from eventpulse.settings import Settings
+from models.anomaly import Anomaly, CurrentStorm
 from models.rule import Rule, RuleVersion
 from rules import conditions
 from rules.conditions.fields import TOO_MANY_VALUES_ERROR
@@ -42,6 +44,9 @@ EXAMPLE = {
         "operator": ">",
         "value": 5,
     },
+}
+STORMING_SINCE = json_schema.nullable(json_schema.TIME) | {
+    "description": "start of the storm if the status is `storming`, otherwise null"
 }
 STATUS_REASON = json_schema.nullable(json_schema.STRING) | {
     "description": "reason of the suspension if the status is `error`, otherwise null"
@@ -74,7 +79,17 @@ class RulesResource(crud.CrudResource):
     model = Rule
     schema = RuleSchema()
     read_only = frozenset(
-        {"rule_id", "version", "status", "status_reason", "created_at", "updated_at", "warnings", *STATE}
+        {
+            "rule_id",
+            "version",
+            "status",
+            "status_reason",
+            "storming_since",
+            "created_at",
+            "updated_at",
+            "warnings",
+            *STATE,
+        }
     )
     newest_first = (Rule.created_at, Rule.rule_id)
     unique_field = "key"
@@ -82,8 +97,9 @@ class RulesResource(crud.CrudResource):
         "Rule": json_schema.row(
             Rule,
             {"error"},
-            status=json_schema.choice("active", "disabled", "error"),
+            status=json_schema.choice("active", "storming", "disabled", "error"),
             status_reason=STATUS_REASON,
+            storming_since=STORMING_SINCE,
             **STATE,
         ),
         "WrittenRule": {
@@ -102,9 +118,10 @@ class RulesResource(crud.CrudResource):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         super().on_get(req, resp)
-        states = _states()
+        states, storms = _states(), Anomaly.current_storms()
         for rule in resp.media["data"]:
             rule.update(_public_state(states.get(str(rule["rule_id"]))))
+            _mark_storm(rule, storms)
 
     def on_get_versions(self, req: falcon.Request, resp: falcon.Response, **path: str) -> None:
         query = Page().load(req.params) | {"rule_id": parse_id(path)}
@@ -152,6 +169,7 @@ class RulesResource(crud.CrudResource):
     def _answer(self, row: Rule, resp: falcon.Response) -> None:
         super()._answer(row, resp)
         resp.media.update(_public_state(_states().get(str(row.rule_id))))
+        _mark_storm(resp.media, Anomaly.current_storms([row.rule_id]))
 
 
 def _states() -> dict[str, RuleState]:
@@ -165,3 +183,12 @@ def _states() -> dict[str, RuleState]:
 
 def _public_state(state: RuleState | None) -> dict[str, Any]:
     return dict.fromkeys(STATE) if state is None else {name: getattr(state, name) for name in STATE}
+
+
+def _mark_storm(rule: dict[str, Any], storms: Mapping[UUID, CurrentStorm]) -> None:
+    """Set the field `storming_since` of an active rule and, if the rule is marked as storming, its status."""
+    storm = storms.get(rule["rule_id"])
+    is_storming = storm is not None and storm.marks(rule["version"]) and rule["status"] == "active"
+    rule["storming_since"] = storm.since if storm and is_storming else None
+    if is_storming:
+        rule["status"] = "storming"

@@ -16,8 +16,10 @@ from eventpulse.cli.connection import connected_settings
 from eventpulse.errors import FINDINGS, OK, Unreachable
 from eventpulse.preflight import Finding
 from eventpulse.settings import ConnectedSettings
+from eventpulse.times import display_utc
 from eventpulse.visible_text import visible
 from models import migrations
+from models.anomaly import Anomaly
 from models.database import connection
 from models.rule import Rule
 from rules import conditions
@@ -53,7 +55,16 @@ def examine(settings: ConnectedSettings) -> list[Finding]:
     if any(finding.state in ("unreachable", "fatal") for finding in findings):
         return findings
     runtime.connect(settings, "doctor")
-    return [*findings, _workers(), _backlog(), _dead_letters(), _unsupported_rules(), _rule_state(), _rule_warnings()]
+    return [
+        *findings,
+        _workers(),
+        _backlog(),
+        _dead_letters(),
+        _unsupported_rules(),
+        _rule_state(),
+        _rule_warnings(),
+        _storms(),
+    ]
 
 
 _result = partial(preflight.finding, "EventPulse", otherwise="warning")
@@ -99,3 +110,17 @@ def _rule_warnings() -> Finding:
         rules = Rule.in_force()[1]
     warnings = [f"{rule.name}: {text}" for rule in rules for text in conditions.warnings(rule.condition)]
     return _result("rule conditions", not warnings, " ".join(warnings) or "no warnings", "change these rules")
+
+
+def _storms() -> Finding:
+    """Return the finding about the rules in force that are marked as storming."""
+    with connection():
+        storms = Anomaly.current_storms()
+        rules = Rule.in_force()[1]
+    storming = [
+        f"{rule.name} since {display_utc(storm.since)}"
+        for rule in rules
+        if (storm := storms.get(rule.rule_id)) and storm.marks(rule.version)
+    ]
+    remedy = "raise the threshold or the cooldown of these rules, or disable them"
+    return _result("rule storms", not storming, "; ".join(storming) or "none", remedy)

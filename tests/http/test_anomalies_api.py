@@ -59,6 +59,7 @@ def test_a_listed_anomaly_contains_its_rule_event_and_evidence(client: TestClien
     assert client.simulate_get("/api/v1/anomalies").json["data"] == [
         {
             "anomaly_id": str(UUID(int=101)),
+            "kind": "firing",
             "rule_id": str(RULES[1]),
             "rule_name": "High error rate",
             "rule_version": 3,
@@ -78,7 +79,7 @@ def test_an_anomaly_is_returned_with_its_deliveries_sorted_by_channel(client: Te
     anomaly = record(1)
     for name in ("pager", "ops"):
         Channel.create(name=name, kind="slack")
-    Delivery.create_missing(anomaly, Channel.select().where(Channel.kind == "slack"))
+    Delivery.create_missing([anomaly.anomaly_id], Channel.select().where(Channel.kind == "slack"))
     ops = Channel.get(Channel.name == "ops")
     Delivery.claim(anomaly.anomaly_id, ops.channel_id)
     Delivery.record_delivered(anomaly.anomaly_id, ops.channel_id, "Slack answered ok", "1700000000.000100")

@@ -12,6 +12,7 @@ import redis
 from falcon.testing import TestClient
 from support.api_server import api_settings
 from support.http_rules import RULE, add, fields_named, path
+from support.storm_factory import store_storm
 from support.waiting import until
 
 from actors.rule_state import report
@@ -35,7 +36,7 @@ def test_a_created_rule_is_returned_with_the_fields_of_the_server(client: TestCl
     assert answer.headers["Location"] == path(rule)
     assert answer.headers["ETag"] == '"1"'
     added = {"rule_id", "version", "status", "status_reason", "created_at", "updated_at", "allowed_lateness_seconds"}
-    added |= {"key", "labels", "description", "runbook_url"}
+    added |= {"key", "labels", "description", "runbook_url", "storming_since"}
     added |= {"state_bytes", "series", "degraded", "uncounted_events", "cost"}
     assert {name: value for name, value in rule.items() if name not in added} == RULE
     assert rule.keys() == RULE.keys() | added
@@ -52,6 +53,24 @@ def test_rules_are_listed_by_pages_newest_first(client: TestClient) -> None:
     assert [rule["name"] for rule in page["data"]] == names[:0:-1]
     rest = client.simulate_get("/api/v1/rules", params={"cursor": page["pagination"]["next_cursor"]}).json
     assert [rule["name"] for rule in rest["data"]] == names[:1]
+
+
+def test_a_rule_in_a_long_storm_is_storming_until_it_is_changed(client: TestClient, db: None) -> None:
+    rule, quiet = add(client), add(client, name="quiet")
+    store_storm(rule)
+    (first, second) = client.simulate_get("/api/v1/rules").json["data"]
+    assert (first["name"], first["status"], first["storming_since"]) == ("quiet", "active", None)
+    assert (second["status"], second["storming_since"]) == ("storming", "2026-11-20T12:00:00Z")
+    assert client.simulate_get(path(rule)).json == second
+    assert client.simulate_get(path(quiet)).json == first
+    changed = client.simulate_patch(path(rule), json={"cooldown_seconds": 600}).json
+    assert (changed["status"], changed["storming_since"]) == ("active", None)
+
+
+def test_a_disabled_rule_is_not_storming(client: TestClient, db: None) -> None:
+    rule = add(client, enabled=False)
+    store_storm(rule)
+    assert client.simulate_get(path(rule)).json["status"] == "disabled"
 
 
 def test_put_replaces_the_rule_and_omitted_fields_get_their_defaults(client: TestClient) -> None:

@@ -17,6 +17,7 @@ from support.pipeline_factory import accept, event, rule
 from support.pooler import pooler
 from support.processes import environ, free_ports
 from support.redis_config import configured
+from support.storm_factory import store_storm
 
 from actors import runtime
 from actors.broker import broker
@@ -24,6 +25,7 @@ from actors.rule_state import report, unsupported
 from actors.rule_state.report import Degradation, RuleState
 from eventpulse.settings import ConnectedSettings
 from models.base import now
+from models.database import connection
 
 
 def states(out: str) -> dict[str, str]:
@@ -178,6 +180,14 @@ def test_rules_whose_condition_depends_on_the_order_of_events_are_found(
     ended = with_servers("doctor", "-o", "json")
     assert states(ended.out)["EventPulse rule conditions"] == "warning"
     assert "Too few orders: The operator < is evaluated only when an event arrives" in ended.err
+
+
+def test_rules_in_a_long_storm_are_found(with_servers: Run, working: redis.Redis) -> None:
+    with connection():
+        store_storm(rule(name="Noisy").__data__)
+    ended = with_servers("doctor", "-o", "json")
+    assert states(ended.out)["EventPulse rule storms"] == "warning"
+    assert "rule storms: Noisy since 2026-11-20 12:00:00 UTC; raise the threshold or the cooldown" in ended.err
 
 
 def test_missing_workers_and_dead_letters_are_found(with_servers: Run, pipeline: redis.Redis) -> None:

@@ -14,7 +14,8 @@ from support.waiting import until
 from actors.pipeline import evidence
 from actors.recovery import dead_letters
 from actors.rule_state import rulebook
-from models.database import connection, database
+from models import window_events
+from models.database import connection
 from models.delivery import Delivery
 from models.event import Event
 from models.rule import Rule
@@ -81,14 +82,16 @@ def test_an_anomaly_has_evidence_and_is_sent_to_every_channel(pipeline: redis.Re
 def test_an_alert_does_not_wait_for_slow_evidence(
     pipeline: redis.Redis, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evidence, "EVIDENCE_TIMEOUT_MS", 50)
-    monkeypatch.setattr(Event, "evidence", lambda *_: database.execute_sql("SELECT pg_sleep(20)"))
+    slow = "SELECT pg_sleep(20), %s::text, %s::int, %s::int"
+    monkeypatch.setattr(evidence, "BUDGET_MS", 50)
+    monkeypatch.setattr(window_events, "window_query", lambda *_: (slow, ["", 0, 0]))
     rule()
     accept(*[event() for _ in range(3)])
     start_worker()
     until(lambda: idle(pipeline) and anomalies())
     (found,) = anomalies()
-    assert found.evidence["samples"] == []
+    assert [sample["event_id"] for sample in found.evidence["samples"]] == [str(found.event_id)]
+    assert "count" not in found.evidence
     assert "more than 2" in found.message
     with connection():
         assert {delivery.status for delivery in Delivery.select()} == {"delivered"}

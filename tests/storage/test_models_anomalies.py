@@ -1,6 +1,5 @@
-"""Tests of anomalies, of the channels that subscribe to them, and of the states of a delivery."""
+"""Tests of the channels that subscribe to anomalies, and of the states of a delivery."""
 
-import threading
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -9,36 +8,35 @@ import pytest
 from models.anomaly import Anomaly
 from models.base import now
 from models.channel import Channel
-from models.database import connection, database
 from models.delivery import OVERDUE_SECONDS, Delivery
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
-COOLDOWN = timedelta(seconds=300)
 
 
-def record(dedupe_key: str = "rule:group:event", message: str = "6 errors in 60 s", second: int = 0) -> Anomaly:
-    return Anomaly.record(
-        COOLDOWN,
-        dedupe_key=dedupe_key,
+def record() -> Anomaly:
+    """Store and return an anomaly."""
+    created: Anomaly = Anomaly.create(
+        dedupe_key="rule:group:event",
         series="rule:group",
-        cooldown_anchor=NOON + timedelta(seconds=second),
+        cooldown_anchor=NOON,
         rule_id=uuid4(),
         rule_name="High error rate",
         rule_version=1,
         severity="critical",
         group_key="source=payments",
         event_id=uuid4(),
-        message=message,
+        message="6 errors in 60 s",
         evidence={"count": 6},
         occurred_at=now(),
     )
+    return created
 
 
 @pytest.fixture
 def delivery(db: None) -> Delivery:
     """Create and return a pending delivery of an anomaly to a channel."""
     channel = Channel.create(name="ops", kind="slack", minimum_severity="critical")
-    (created,) = Delivery.create_missing(record(), [channel])
+    (created,) = Delivery.create_missing([record().anomaly_id], [channel])
     return created
 
 
@@ -64,21 +62,6 @@ def stored(delivery: Delivery) -> Delivery:
 
 
 @pytest.mark.usefixtures("db")
-def test_the_same_rule_group_and_event_make_one_anomaly() -> None:
-    first, again = record(message="first"), record(message="again")
-    assert first == again
-    assert again.message == "first"
-    assert Anomaly.select().count() == 1
-
-
-@pytest.mark.usefixtures("db")
-@pytest.mark.parametrize(("second", "is_new"), [(-300, True), (-299, False), (299, False), (300, True)])
-def test_anomalies_of_a_series_are_a_cooldown_apart_in_any_order(second: int, is_new: bool) -> None:
-    first, other = record("first"), record("other", second=second)
-    assert (other != first) == is_new
-
-
-@pytest.mark.usefixtures("db")
 def test_a_channel_subscribes_to_its_minimum_severity_and_above() -> None:
     Channel.create(name="ops", kind="slack", minimum_severity="warning")
     Channel.create(name="disabled", kind="slack", enabled=False)
@@ -89,15 +72,15 @@ def test_a_channel_subscribes_to_its_minimum_severity_and_above() -> None:
 
 @pytest.mark.usefixtures("db")
 def test_existing_deliveries_are_not_created_again() -> None:
-    anomaly, channels = record(), Channel.subscribed_to("critical")
-    first, again = Delivery.create_missing(anomaly, channels), Delivery.create_missing(anomaly, channels)
+    ids, channels = [record().anomaly_id], Channel.subscribed_to("critical")
+    first, again = Delivery.create_missing(ids, channels), Delivery.create_missing(ids, channels)
     assert len(first) == len(again) == len(channels)
     assert Delivery.select().count() == len(channels)
 
 
 @pytest.mark.usefixtures("db")
 def test_without_channels_no_delivery_is_created() -> None:
-    assert Delivery.create_missing(record(), []) == []
+    assert Delivery.create_missing([record().anomaly_id], []) == []
 
 
 def test_a_claimed_delivery_cannot_be_claimed_again(delivery: Delivery) -> None:
@@ -120,7 +103,7 @@ def test_a_settled_delivery_is_never_claimed_again(delivery: Delivery) -> None:
     assert Delivery.claim(*key(delivery)) is None
     Delivery.record_rejected(*key(delivery), "channel_not_found")
     assert Delivery.claim(*key(delivery)) is None
-    assert Delivery.create_missing(Anomaly.get(), [Channel.get(Channel.name == "ops")]) == []
+    assert Delivery.create_missing([Anomaly.get().anomaly_id], [Channel.get(Channel.name == "ops")]) == []
 
 
 def test_a_rescheduled_delivery_keeps_its_reason_and_can_be_claimed_again(delivery: Delivery) -> None:
@@ -163,7 +146,7 @@ def test_an_overdue_delivery_is_taken_once(delivery: Delivery) -> None:
 
 @pytest.mark.usefixtures("db")
 def test_the_longest_overdue_deliveries_are_taken_first() -> None:
-    Delivery.create_missing(record(), Channel.subscribed_to("critical"))
+    Delivery.create_missing([record().anomaly_id], Channel.subscribed_to("critical"))
     for age_seconds, name in ((60, "console"), (90, "live")):
         due_at = now() - timedelta(seconds=age_seconds)
         Delivery.update(due_at=due_at).where(Delivery.channel_name == name).execute()
@@ -193,24 +176,6 @@ def test_a_pending_delivery_is_snoozed(delivery: Delivery) -> None:
 def test_a_rescheduled_delivery_is_not_overdue_before_its_time(delivery: Delivery) -> None:
     reschedule(delivery, 3_600)
     assert Delivery.take_overdue() == []
-
-
-@pytest.mark.usefixtures("db", "database_url")
-def test_two_workers_that_find_the_same_anomaly_at_the_same_time_record_one() -> None:
-    """The second transaction waits until the first transaction has ended, and then finds an anomaly in the cooldown."""
-    barrier = threading.Barrier(2)
-
-    def find(dedupe_key: str) -> None:
-        with connection(), database.atomic():
-            barrier.wait(5)
-            record(dedupe_key)
-
-    workers = [threading.Thread(target=find, args=(name,)) for name in ("one", "other")]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(10)
-    assert Anomaly.select().count() == 1
 
 
 def test_deliveries_are_deleted_with_their_anomaly(delivery: Delivery) -> None:

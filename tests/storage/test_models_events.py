@@ -8,8 +8,10 @@ import msgspec
 import peewee
 import pytest
 
+from models import window_events
 from models.database import database
-from models.event import SAMPLES, Event
+from models.event import MAX_SAMPLE_BYTES, Event
+from models.window_events import SAMPLES, Window, WindowEvents, read_windows
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -36,7 +38,14 @@ def store_window(*payloads: dict[str, Any]) -> None:
 def count(**equal: list[Any]) -> int:
     """Return the number of events that have, at each path, one of the given values; `__` in a name stands for a dot."""
     paths = {path.replace("__", "."): values for path, values in equal.items()}
-    return Event.evidence(paths, NOON - timedelta(seconds=1), NOON + timedelta(seconds=60)).count
+    return read(Window(paths, NOON - timedelta(seconds=1), NOON + timedelta(seconds=60))).total
+
+
+def read(window: Window, max_rows: int = 1_000) -> WindowEvents:
+    """Return the events of one window."""
+    with database.atomic():
+        (events,) = read_windows([window], max_rows, 5_000)
+    return events
 
 
 def test_an_event_is_read_back_as_it_was_sent(db: None) -> None:
@@ -80,25 +89,70 @@ def test_a_missing_value_fails_the_statement(db: None) -> None:
         Event.store([encoded(source=None)])
 
 
-def test_evidence_counts_the_window_from_its_open_start_to_its_closed_end(db: None) -> None:
+def test_a_window_is_counted_from_its_open_start_to_its_closed_end(db: None) -> None:
     store_window({}, {}, {}, {})
-    evidence = Event.evidence({}, NOON, NOON + timedelta(seconds=2))
-    assert (evidence.count, evidence.first, evidence.last) == (
-        2,
-        NOON + timedelta(seconds=1),
-        NOON + timedelta(seconds=2),
-    )
+    found = read(Window({}, NOON, NOON + timedelta(seconds=2)))
+    assert (found.total, found.is_lower_bound) == (2, False)
+    assert (found.first, found.last) == (NOON + timedelta(seconds=1), NOON + timedelta(seconds=2))
 
 
-def test_evidence_samples_the_newest_events(db: None) -> None:
+def test_the_newest_events_of_a_window_are_its_samples(db: None) -> None:
     store_window(*({"n": n} for n in range(10)))
-    evidence = Event.evidence({"source": ["payments"]}, NOON - timedelta(seconds=1), NOON + timedelta(seconds=60))
-    assert [sample["payload"]["n"] for sample in evidence.samples] == [9, 8, 7][:SAMPLES]
+    found = read(Window({"source": ["payments"]}, NOON - timedelta(seconds=1), NOON + timedelta(seconds=60)))
+    summaries = Event.summaries(found.newest)
+    assert [summaries[event_id]["payload"]["n"] for event_id in found.newest] == [9, 8, 7][:SAMPLES]
+
+
+def test_a_large_window_is_counted_up_to_a_limit(db: None) -> None:
+    store_window(*({} for _ in range(10)))
+    found = read(Window({}, NOON - timedelta(seconds=1), NOON + timedelta(seconds=60)), max_rows=4)
+    assert found[:4] == (4, True, None, NOON + timedelta(seconds=9))
 
 
 def test_an_empty_window_has_no_bounds(db: None) -> None:
-    evidence = Event.evidence({}, NOON, NOON + timedelta(seconds=1))
-    assert (evidence.count, evidence.first, evidence.last, evidence.samples) == (0, None, None, [])
+    assert read(Window({}, NOON, NOON + timedelta(seconds=1))) == (0, False, None, None, [])
+
+
+def test_the_windows_of_several_groups_are_read_with_one_query(db: None) -> None:
+    store_window({"card": "visa"}, {"card": "amex"}, {"card": "visa"}, {})
+    until = NOON + timedelta(seconds=60)
+    windows = [
+        Window({"event_type": ["error"], "payload.card": [card]}, NOON - timedelta(seconds=1), until)
+        for card in ("visa", "amex", None, "other")
+    ]
+    with database.atomic():
+        assert [found.total for found in read_windows(windows, 100, 5_000)] == [2, 1, 1, 0]
+
+
+def test_windows_that_cannot_be_read_in_time_raise_an_error(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = "SELECT 1, now(), now(), '{}' FROM pg_sleep(2)"
+    monkeypatch.setattr(window_events, "window_query", lambda *_: (slow, []))
+    with pytest.raises(peewee.OperationalError, match="statement timeout"), database.atomic():
+        read_windows([Window({}, NOON, NOON)], 1, 50)
+
+
+def test_reading_windows_leaves_no_settings_behind(db: None) -> None:
+    with database.atomic():
+        read_windows([Window({}, NOON, NOON)], 1, 5_000)
+        shown = [database.execute_sql(f"SHOW {name}").fetchone()[0] for name in ("statement_timeout", "enable_sort")]
+    assert shown == ["30s", "on"]
+
+
+def test_a_large_payload_is_cut_in_a_summary_and_the_cut_is_visible(db: None) -> None:
+    event_id, payload = uuid4(), {"n": 1, "text": "x" * MAX_SAMPLE_BYTES, "card": "visa"}
+    Event.store([encoded(event_id=event_id, payload=payload)])
+    summary = Event.summaries([event_id])[event_id]
+    assert summary["payload"] == {"n": 1, "card": "visa"}
+    assert summary["payload_cut"] == {"bytes": len(msgspec.json.encode(payload)), "omitted_fields": 1}
+    assert len(msgspec.json.encode(summary["payload"])) <= MAX_SAMPLE_BYTES
+
+
+def test_a_payload_of_the_maximum_size_is_not_cut(db: None) -> None:
+    event_id, payload = uuid4(), {"n": "x" * (MAX_SAMPLE_BYTES - len('{"n":""}'))}
+    Event.store([encoded(event_id=event_id, payload=payload)])
+    summary = Event.summaries([event_id])[event_id]
+    assert summary["payload"] == payload
+    assert "payload_cut" not in summary
 
 
 def test_evidence_selects_by_column_and_by_paths_into_the_payload(db: None) -> None:

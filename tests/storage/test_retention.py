@@ -130,6 +130,6 @@ def test_an_event_with_a_time_in_the_far_future_is_deleted_too() -> None:
 def test_the_deliveries_of_an_old_anomaly_are_deleted_too() -> None:
     old, recent = (store_anomaly(days_ago(days)) for days in (91, 1))
     for anomaly in (old, recent):
-        Delivery.create_missing(anomaly, Channel.subscribed_to("info"))
+        Delivery.create_missing([anomaly.anomaly_id], Channel.subscribed_to("info"))
     assert retention.drop_old_anomalies(90) == 1
     assert {delivery.anomaly_id for delivery in Delivery.select()} == {recent.anomaly_id}
