@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.broker import broker
-from actors.channel_limits import ChannelLimiter
+from actors.channels.attempts import Attempts
+from actors.channels.dispatcher import Dispatcher
+from actors.channels.limits import DEFAULT_LIMITS, ChannelLimits
 from actors.rule_state.evidence_pauses import EvidencePauses
 from actors.rule_state.rulebook import Rulebook
 from actors.transport.group_commit import GroupCommit, HighWaterMarks
@@ -30,14 +32,12 @@ BACKLOG_QUEUES = ("evaluate",)
 class Runtime:
     """Shared objects of one process.
 
-    `notifiers` maps a channel kind to its notifier. `public_url` is the base of links in alerts; it has no trailing
-    slash.
+    `notifiers` maps a channel kind to its notifier.
     """
 
     group_commit: GroupCommit
     notifiers: Mapping[str, Notifier]
-    public_url: str
-    limiter: ChannelLimiter
+    dispatcher: Dispatcher
     rulebook: Rulebook
     storm_caps: StormCaps
     evidence_pauses: EvidencePauses
@@ -77,15 +77,22 @@ def connect(
     )
 
 
-def setup(settings: ConnectedSettings, name: str = "worker", **timeouts: Any) -> Runtime:
-    """Call `connect` with these arguments, then create, bind and return the runtime of this process."""
+def setup(
+    settings: ConnectedSettings, name: str = "worker", *, limits: ChannelLimits = DEFAULT_LIMITS, **timeouts: Any
+) -> Runtime:
+    """Call `connect` with these arguments, then create, bind and return the runtime of this process.
+
+    `limits` are the limits of channels.
+    """
     connect(settings, name, **timeouts)
     marks = HighWaterMarks(settings.max_backlog, settings.max_redis_memory_percent)
+    http = HttpClient()
+    notifiers = registry.build(NotifierContext(broker.client, http, settings.channel_secrets()))
+    public_url = (settings.public_url or f"http://{settings.host}:{settings.port}").rstrip("/")
     runtime = Runtime(
         group_commit=GroupCommit(broker, INGEST_QUEUE, marks, settings.batch, BACKLOG_QUEUES),
-        notifiers=registry.build(NotifierContext(broker.client, HttpClient(), settings.channel_secrets())),
-        public_url=(settings.public_url or f"http://{settings.host}:{settings.port}").rstrip("/"),
-        limiter=ChannelLimiter(),
+        notifiers=notifiers,
+        dispatcher=Dispatcher(Attempts(notifiers, public_url, limits), http.submit),
         rulebook=Rulebook(),
         storm_caps=StormCaps(settings.storm_series_per_minute, settings.storm_rule_per_minute),
         evidence_pauses=EvidencePauses(),

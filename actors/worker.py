@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 
 import dramatiq
 import redis
@@ -49,8 +50,18 @@ def run(settings: ConnectedSettings) -> int:
         # The process must be restarted: without one of its threads, it could send heartbeats but process no messages.
         log.critical("worker_thread_ended")
         exit_within(FORCED_EXIT_SECONDS, code=1)
-    worker.stop(timeout=int(GRACE_SECONDS * 1000))
+    _stop(worker)
     return 0 if healthy else 1
+
+
+def _stop(worker: dramatiq.Worker) -> None:
+    """Stop the calls of actors, then the sends to channels; wait for both for at most `GRACE_SECONDS`."""
+    deadline = time.monotonic() + GRACE_SECONDS
+    worker.stop(timeout=int(GRACE_SECONDS * 1000))
+    try:
+        runtime.current().dispatcher.stop(max(0.0, deadline - time.monotonic()))
+    except TimeoutError:
+        log.warning("sends_interrupted")
 
 
 def _stop_on_signals() -> threading.Event:

@@ -106,6 +106,7 @@ class Settings:
     anomaly_retention_days: int = _setting("ANOMALY_RETENTION_DAYS", "number of days to keep anomalies; 0: no limit", Env.int, 90, validate=_at_least(0))
     dead_letter_retention_days: int = _setting("EVENTPULSE_DEAD_LETTER_RETENTION_DAYS", "number of days to keep dead letters; 0: no limit", Env.int, 90, validate=_at_least(0))
     throughput_retention_days: int = _setting("EVENTPULSE_THROUGHPUT_RETENTION_DAYS", "number of days to keep the throughput per minute; 0: no limit", Env.int, 90, validate=_at_least(0))
+    delivery_max_age_hours: int = _setting("EVENTPULSE_DELIVERY_MAX_AGE_HOURS", "age in hours at which an undelivered alert becomes a dead letter", Env.int, 24, validate=_at_least(1))
     max_batch_events: int = _setting("EVENTPULSE_MAX_BATCH_EVENTS", "maximum number of events in one request", Env.int, 1_000, validate=_at_least(1))
     max_body_bytes: int = _setting("EVENTPULSE_MAX_BODY_BYTES", "maximum size of a request body in bytes, after decompression", Env.int, 5 * 1024 * 1024, validate=_at_least(1))
     max_event_bytes: int = _setting("EVENTPULSE_MAX_EVENT_BYTES", "maximum size of an event in bytes, as compact JSON", Env.int, 64 * 1024, validate=_at_least(1))

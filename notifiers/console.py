@@ -8,12 +8,14 @@ from eventpulse.logs import use_colour
 from eventpulse.times import display_utc
 from notifiers.base import Notification, Receipt, TryAgain
 from notifiers.kind import ChannelKind, NoSettings
-from notifiers.text import delay_text, duration_text, headline, one_line
+from notifiers.text import delay_text, duration_text, headline, one_line, period_text
 
 COLOURS = {"critical": "\033[1;31m", "warning": "\033[1;33m", "info": "\033[1;34m"}
 RESET = "\033[0m"
 MAX_LINE_CHARACTERS = 300
 MAX_EVIDENCE_LINES = 3
+#: Name of an evidence line, by kind of notification.
+_EVIDENCE = {"alert": "Event", "test": "Event", "digest": "Rule", "channel": "Event"}
 
 
 class Console:
@@ -43,14 +45,20 @@ def _lines(notification: Notification) -> Iterator[str]:
     """Yield the lines of an alert, each safe for a terminal and at most `MAX_LINE_CHARACTERS` long."""
     for line in (
         headline(notification),
-        _observation(notification),
-        f"Occurred at {display_utc(notification.occurred_at)}, "
-        f"detected at {display_utc(notification.detected_at)}{delay_text(notification)}",
-        *(f"Event: {evidence}" for evidence in notification.evidence[:MAX_EVIDENCE_LINES]),
+        *([_observation(notification)] if notification.observed else []),
+        _times(notification),
+        *(f"{_EVIDENCE[notification.kind]}: {line}" for line in notification.evidence[:MAX_EVIDENCE_LINES]),
         *([f"Runbook: {notification.runbook_url}"] if notification.runbook_url else []),
         f"Details: {notification.link}" if notification.link else f"Anomaly: {notification.anomaly_id}",
     ):
         yield one_line(line, MAX_LINE_CHARACTERS)
+
+
+def _times(notification: Notification) -> str:
+    occurred, detected = display_utc(notification.occurred_at), display_utc(notification.detected_at)
+    if notification.kind == "digest":
+        return period_text(occurred, detected)
+    return f"Occurred at {occurred}, detected at {detected}{delay_text(notification)}"
 
 
 def _observation(notification: Notification) -> str:
@@ -60,4 +68,4 @@ def _observation(notification: Notification) -> str:
     return observation
 
 
-KIND = ChannelKind("console", NoSettings, lambda _context: Console())
+KIND = ChannelKind("console", NoSettings, lambda _context: Console(), is_local=True)

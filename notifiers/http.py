@@ -7,22 +7,25 @@ import asyncio
 import logging
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
 import msgspec
 
 from notifiers.base import TryAgain, Undeliverable
 
+T = TypeVar("T")
 #: Maximum duration of a whole request: connecting, sending and reading.
 TOTAL_SECONDS = 10.0
 #: Maximum delay that a channel can request.
 MAX_RETRY_AFTER_SECONDS = 3600.0
 #: Maximum number of bytes of a response body that are read.
 MAX_RESPONSE_BYTES = 1000
+RESOLVER_THREADS = 64
 HEADERS = {
     "Content-Type": "application/json",
     "User-Agent": "eventpulse",
@@ -54,8 +57,16 @@ class HttpClient:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: httpx.AsyncClient
 
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> "Future[T]":
+        """Run a coroutine on the event loop, and return its future."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._running_loop())
+
     def post(self, url: str, message: Mapping[str, Any]) -> Response:
-        """Post the message as JSON and return the 2xx response.
+        """Post the message, as `post_async` does, and wait for the response."""
+        return self.submit(self.post_async(url, message)).result()
+
+    async def post_async(self, url: str, message: Mapping[str, Any]) -> Response:
+        """Post the message as JSON and return the 2xx response. Must run on the event loop of this client.
 
         Raises `TryAgain` on 408, 429, 5xx, timeouts and broken connections, and `Undeliverable` on any other status or
         an invalid URL. Redirects are not followed: they would send the alert to a server that no administrator has
@@ -63,7 +74,7 @@ class HttpClient:
         """
         content = msgspec.json.encode(message)
         try:
-            response = asyncio.run_coroutine_threadsafe(self._post(url, content), self._running_loop()).result()
+            response = await self._post(url, content)
         except TimeoutError:
             raise TryAgain(f"no response within {self._total_seconds:g} s") from None
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError, OverflowError):
@@ -93,8 +104,12 @@ class HttpClient:
         with self._start_lock:
             if self._loop is None:
                 logging.getLogger("httpx").setLevel(logging.WARNING)  # at level INFO, httpx logs every URL
-                self._client = httpx.AsyncClient(timeout=None)  # noqa: S113 - _post limits the whole request
+                # No limit of connections: requests that wait for unresponsive servers would delay all others.
+                limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+                self._client = httpx.AsyncClient(timeout=None, limits=limits)  # noqa: S113 - _post limits the request
                 self._loop = asyncio.new_event_loop()
+                # asyncio resolves names in threads; a slow name server must not occupy all of them.
+                self._loop.set_default_executor(ThreadPoolExecutor(RESOLVER_THREADS, "notifiers-resolver"))
                 threading.Thread(target=self._loop.run_forever, name="notifiers-http", daemon=True).start()
             return self._loop
 
@@ -106,7 +121,8 @@ def failure(response: Response, now: datetime) -> TryAgain | Undeliverable:
     if re.fullmatch(r"[a-z]+(_[a-z]+)+", response.text.strip()):
         reason += f" ({response.text.strip()})"
     if response.status in (REQUEST_TIMEOUT, TOO_MANY_REQUESTS) or response.status >= 500:
-        return TryAgain(reason, retry_after_seconds(response.headers.get("Retry-After"), now))
+        after_seconds = retry_after_seconds(response.headers.get("Retry-After"), now)
+        return TryAgain(reason, after_seconds, is_throttled=response.status == TOO_MANY_REQUESTS)
     return Undeliverable(reason)
 
 

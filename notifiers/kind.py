@@ -30,11 +30,13 @@ class ChannelKind:
     name: value of the field `kind` of a channel.
     settings_schema: validates the settings of a channel of this kind.
     build: returns a notifier whose `send` can be called by several threads at the same time.
+    is_local: whether a send waits for no remote server. The notifier of any other kind is a `RemoteNotifier`.
     """
 
     name: str
     settings_schema: type[marshmallow.Schema]
     build: Callable[[NotifierContext], Notifier]
+    is_local: bool = False
 
     @property
     def secrets(self) -> frozenset[str]:

@@ -33,12 +33,12 @@ def frame(notification: Notification) -> bytes:
     """Return the message that clients of `GET /ws` receive, as JSON."""
     return msgspec.json.encode(
         {
-            "type": "test" if notification.kind == "test" else "anomaly",
+            "type": "anomaly" if notification.kind == "alert" else notification.kind,
             "severity": notification.severity,
             "message": notification.message,
             "detected_at": notification.detected_at,
-            "anomaly_id": notification.anomaly_id,
-            "rule_id": notification.rule_id,
+            "anomaly_id": notification.anomaly_id or None,
+            "rule_id": notification.rule_id or None,
         }
     )
 
@@ -47,4 +47,4 @@ def _build(context: NotifierContext) -> Live:
     return Live(context.redis_client)
 
 
-KIND = ChannelKind("live", NoSettings, _build)
+KIND = ChannelKind("live", NoSettings, _build, is_local=True)

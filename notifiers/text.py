@@ -23,8 +23,13 @@ def headline(notification: Notification) -> str:
 
 
 def label(notification: Notification) -> str:
-    """Return the first word of a notification: `TEST`, or the severity of the alert in upper case."""
-    return "TEST" if notification.kind == "test" else notification.severity.upper()
+    """Return the first word of a notification: the severity of an alert, otherwise the kind, in upper case."""
+    return (notification.severity if notification.kind == "alert" else notification.kind).upper()
+
+
+def period_text(first: str, last: str) -> str:
+    """Return the text for the period of a digest."""
+    return f"Detected from {first} to {last}"
 
 
 def delay_text(notification: Notification) -> str:

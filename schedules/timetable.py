@@ -31,8 +31,10 @@ def timetable(settings: Settings) -> dict[str, PeriodicJob]:
         "release_rule_state": PeriodicJob(0.25, StateRelease().run),
         # Measures the state of all rules, degrades rules above their budget, and deletes state that was not released.
         "survey_rule_state": PeriodicJob(60, StateSurvey(settings.rule_memory_mb).run),
-        # Queues the notifications of an anomaly again if the worker crashed after recording the anomaly.
-        "requeue_overdue_deliveries": PeriodicJob(5, overdue_deliveries.requeue),
+        # Wakes the channels whose wake-up was lost, for example because the worker crashed after recording an anomaly.
+        "wake_overdue_channels": PeriodicJob(5, overdue_deliveries.wake_overdue),
+        "expire_deliveries": PeriodicJob(10, partial(overdue_deliveries.expire, settings.delivery_max_age_hours)),
+        "announce_failing_channels": PeriodicJob(5, overdue_deliveries.announce_failing_channels),
         # Queues stored events again if their evaluation was lost.
         "requeue_stale_events": PeriodicJob(10, pending_evaluations.requeue),
         # Moves dead letters from Redis to PostgreSQL, where `eventpulse dlq` reads them.

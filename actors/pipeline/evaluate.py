@@ -7,8 +7,8 @@ import msgspec
 
 from actors import runtime
 from actors.broker import broker
+from actors.channels.wake import wake
 from actors.outages import retry_on_outage
-from actors.pipeline.notify import notify
 from actors.pipeline.record_firings import record_firings
 from actors.pipeline.records import request_id_of
 from actors.rule_state.rulebook import suspend
@@ -50,9 +50,8 @@ def evaluate(*encoded: msgspec.Raw) -> None:
 
 
 def announce(deliveries: Iterable[Delivery]) -> None:
-    """Add a `notify` message for each delivery to the outbox of the batch."""
-    for delivery in deliveries:
-        notify.send(str(delivery.anomaly_id), str(delivery.channel_id))
+    """Add one wake-up for the channels of the deliveries to the outbox of the batch."""
+    wake(delivery.channel_id for delivery in deliveries)
 
 
 def _request_id(events: Sequence[Event], records: Sequence[bytes]) -> Callable[[str], str | None]:

@@ -18,9 +18,9 @@ from models.delivery import Delivery
 NEWEST_FIRST = (Anomaly.detected_at, Anomaly.anomaly_id)
 FILTERS = {"rule_id": Anomaly.rule_id, "severity": Anomaly.severity, "event_id": Anomaly.event_id}
 
-#: Columns that responses omit: the keys for deduplication and cooldowns, the due time of a delivery, and the reference
-#: of a delivery to its anomaly.
-INTERNAL = {"dedupe_key", "series", "cooldown_anchor", "anomaly", "due_at"}
+#: Columns that responses omit: the keys for deduplication and cooldowns, the position of a delivery in its queue, and
+#: the reference of a delivery to its anomaly.
+INTERNAL = {"dedupe_key", "series", "cooldown_anchor", "anomaly", "due_at", "severity_rank", "queued_at"}
 
 
 class AnomalyQuery(Period):

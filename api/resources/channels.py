@@ -10,6 +10,7 @@ import falcon
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
 from actors import runtime
+from actors.channels.wake import try_wake
 from api import problems
 from api.openapi import response_schemas as json_schema
 from api.openapi.operation import Operation
@@ -19,6 +20,8 @@ from eventpulse.masking import MASK
 from eventpulse.severity import SEVERITIES
 from models.base import now
 from models.channel import Channel
+from models.channel_health import health
+from models.channel_state import ChannelState
 from notifiers.base import Notification, TryAgain, Undeliverable
 from notifiers.registry import KINDS, public_settings
 from rules.conditions.fields import StrictBoolean
@@ -37,6 +40,22 @@ DELIVERED = json_schema.object_of({"status": json_schema.choice("delivered"), "r
 DELIVERED["properties"]["reference"] = json_schema.STRING | {
     "description": "id of the message or request at the channel's provider; absent if the provider returned no id"
 }
+
+
+HEALTH = json_schema.object_of(
+    {
+        "status": json_schema.choice("healthy", "failing", "throttled", "disabled")
+        | {
+            "description": "`failing`: the last send failed or was rejected; `throttled`: the server of the channel "
+            "limits the rate of messages"
+        },
+        "failing_since": json_schema.nullable(json_schema.TIME),
+        "last_error": json_schema.nullable(json_schema.STRING),
+        "paused_until": json_schema.nullable(json_schema.TIME) | {"description": "time of the next send"},
+        "waiting": json_schema.INTEGER | {"description": "number of alerts that wait for this channel"},
+        "oldest_waiting_seconds": json_schema.nullable(json_schema.NUMBER),
+    }
+)
 
 
 class ChannelSchema(Schema):
@@ -71,10 +90,10 @@ class ChannelsResource(crud.CrudResource):
 
     model = Channel
     schema = ChannelSchema()
-    read_only = frozenset({"channel_id", "version", "created_at", "updated_at"})
+    read_only = frozenset({"channel_id", "version", "created_at", "updated_at", "health"})
     newest_first = (Channel.created_at, Channel.channel_id)
     unique_field = "name"
-    schemas = {"Channel": json_schema.row(Channel)}
+    schemas = {"Channel": json_schema.row(Channel, health=json_schema.ref("ChannelHealth")), "ChannelHealth": HEALTH}
     operations = crud.operations("Channel", ChannelSchema, EXAMPLE) | {
         "on_post_test": Operation(
             "Send a test message; if the delivery fails, the response has the status 502 and contains the reason",
@@ -84,7 +103,13 @@ class ChannelsResource(crud.CrudResource):
     }
 
     def public(self, row: Channel) -> dict[str, Any]:
-        return {**row.__data__, "settings": public_settings(row.kind, row.settings)}
+        settings = public_settings(row.kind, row.settings)
+        return {**row.__data__, "settings": settings, "health": health(row)._asdict()}
+
+    def _answer_written(self, row: Channel, resp: falcon.Response) -> None:
+        """Answer, and wake the channel: a changed channel has no failures, so what is waiting can be sent now."""
+        super()._answer_written(row, resp)
+        try_wake([row.channel_id])
 
     def completed(self, row: Channel, body: dict[str, Any]) -> dict[str, Any]:
         """Return the body with stored secrets in place of masks, so that clients can send a channel back unchanged."""
@@ -110,8 +135,15 @@ class ChannelsResource(crud.CrudResource):
             raise problems.Problem(HTTPStatus.BAD_GATEWAY, failure.reason) from failure
         finally:
             CONCURRENT_TESTS.release()
+        _use_again(channel)
         reference = {} if receipt.reference is None else {"reference": receipt.reference}
         resp.media = {"status": "delivered", "receipt": receipt.text, **reference}
+
+
+def _use_again(channel: Channel) -> None:
+    """End the pause of a channel that has accepted a test, and send what is waiting."""
+    ChannelState.reset(channel)
+    try_wake([channel.channel_id])
 
 
 def test_notification(channel: Channel) -> Notification:

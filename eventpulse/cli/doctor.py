@@ -20,6 +20,8 @@ from eventpulse.times import display_utc
 from eventpulse.visible_text import visible
 from models import migrations
 from models.anomaly import Anomaly
+from models.channel import Channel
+from models.channel_health import health
 from models.database import connection
 from models.rule import Rule
 from rules import conditions
@@ -55,16 +57,8 @@ def examine(settings: ConnectedSettings) -> list[Finding]:
     if any(finding.state in ("unreachable", "fatal") for finding in findings):
         return findings
     runtime.connect(settings, "doctor")
-    return [
-        *findings,
-        _workers(),
-        _backlog(),
-        _dead_letters(),
-        _unsupported_rules(),
-        _rule_state(),
-        _rule_warnings(),
-        _storms(),
-    ]
+    checks = (_workers, _backlog, _channels, _dead_letters, _unsupported_rules, _rule_state, _rule_warnings, _storms)
+    return [*findings, *(check() for check in checks)]
 
 
 _result = partial(preflight.finding, "EventPulse", otherwise="warning")
@@ -81,6 +75,19 @@ def _backlog() -> Finding:
     oldest = max((state.oldest_age_seconds for state in states), default=0.0)
     backlog = f"{output.plural(waiting, 'message')}, the oldest {oldest:.0f} s old" if waiting else "empty"
     return _result("backlog", oldest <= queues.LAGGING_SECONDS, backlog, "start more workers")
+
+
+def _channels() -> Finding:
+    """Return the finding about enabled channels that are failing, or on which alerts wait for long."""
+    with connection():
+        channels = {channel.name: health(channel) for channel in Channel.select().where(Channel.enabled)}
+    slow = [
+        f"{name}: {found.status}{f' ({found.last_error})' if found.last_error else ''}, {found.waiting} waiting"
+        for name, found in channels.items()
+        if found.status == "failing" or found.is_slow
+    ]
+    remedy = "repair the server or the settings of the channel; a change of the channel ends its pause"
+    return _result("channels", not slow, "; ".join(slow) or f"{len(channels)} working", remedy)
 
 
 def _dead_letters() -> Finding:

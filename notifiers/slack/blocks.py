@@ -11,7 +11,7 @@ from typing import Any
 
 from eventpulse.times import display_utc
 from notifiers.base import Notification
-from notifiers.text import ELLIPSIS, delay_text, duration_text, headline, label, one_line
+from notifiers.text import ELLIPSIS, delay_text, duration_text, headline, label, one_line, period_text
 
 COLOURS = {"critical": "#d92d20", "warning": "#f79009", "info": "#2e90fa"}
 OTHER_COLOUR = "#667085"
@@ -62,27 +62,34 @@ def _title(notification: Notification) -> str:
 def _details(notification: Notification) -> Iterator[dict[str, Any]]:
     summary = notification.message.removeprefix(f"{notification.rule_name}: ")  # the title contains the name already
     yield _section(escaped(summary or "No details.", MAX_MESSAGE_CHARACTERS))  # Slack rejects empty texts
-    yield {"type": "section", "fields": [_text(f"*{name}*\n{value}") for name, value in _fields(notification)]}
+    if notification.kind != "digest":
+        yield {"type": "section", "fields": [_text(f"*{name}*\n{value}") for name, value in _fields(notification)]}
     if lines := notification.evidence[:MAX_EVIDENCE_LINES]:
-        yield _section("*Events*\n```" + "\n".join(_code(line, MAX_EVIDENCE_CHARACTERS) for line in lines) + "```")
+        title = "Rules" if notification.kind == "digest" else "Events"
+        yield _section(f"*{title}*\n```" + "\n".join(_code(line, MAX_EVIDENCE_CHARACTERS) for line in lines) + "```")
     if notification.runbook_url is not None:
         yield _section(f"*{_link(notification.runbook_url, 'Runbook')}*")
     yield {"type": "context", "elements": [_text(text) for text in _context(notification)]}
 
 
 def _fields(notification: Notification) -> Iterator[tuple[str, str]]:
-    yield "Observed", escaped(notification.observed, MAX_FIELD_CHARACTERS)
-    yield "Threshold", escaped(notification.threshold, MAX_FIELD_CHARACTERS)
+    if notification.observed:
+        yield "Observed", escaped(notification.observed, MAX_FIELD_CHARACTERS)
+        yield "Threshold", escaped(notification.threshold, MAX_FIELD_CHARACTERS)
     if notification.window_seconds:
         yield "Window", duration_text(notification.window_seconds)
     yield "Occurred at", _local_time(notification.occurred_at)
 
 
 def _context(notification: Notification) -> Iterator[str]:
-    yield f"Detected at {_local_time(notification.detected_at)}{delay_text(notification)}"
+    if notification.kind == "digest":
+        yield period_text(_local_time(notification.occurred_at), _local_time(notification.detected_at))
+    else:
+        yield f"Detected at {_local_time(notification.detected_at)}{delay_text(notification)}"
     ids = {"Anomaly": notification.anomaly_id, "Event": notification.event_id, "Rule": notification.rule_id}
     for name, value in ids.items():
-        yield f"{name} `{_code(value, MAX_FIELD_CHARACTERS)}`"
+        if value:
+            yield f"{name} `{_code(value, MAX_FIELD_CHARACTERS)}`"
 
 
 def _code(text: str, max_characters: int) -> str:

@@ -48,8 +48,11 @@ class Slack:
         self._environment_secrets = environment_secrets
 
     def send(self, notification: Notification, settings: Mapping[str, Any]) -> Receipt:
+        return self._http.submit(self.send_async(notification, settings)).result()
+
+    async def send_async(self, notification: Notification, settings: Mapping[str, Any]) -> Receipt:
         url = resolve(settings["webhook_url"], self._environment_secrets)
-        response = self._http.post(url, blocks.message(notification))
+        response = await self._http.post_async(url, blocks.message(notification))
         if response.text.strip() != "ok":
             # A login page and an error of Slack's Web API (`"ok": false`) also have the status 200.
             raise Undeliverable("the response is not from a Slack webhook")

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 from falcon.testing import TestClient
 
+from models import delivery_queue
 from models.anomaly import Anomaly
 from models.channel import Channel
 from models.delivery import Delivery
@@ -81,7 +82,7 @@ def test_an_anomaly_is_returned_with_its_deliveries_sorted_by_channel(client: Te
         Channel.create(name=name, kind="slack")
     Delivery.create_missing([anomaly.anomaly_id], Channel.select().where(Channel.kind == "slack"))
     ops = Channel.get(Channel.name == "ops")
-    Delivery.claim(anomaly.anomaly_id, ops.channel_id)
+    delivery_queue.claim(ops.channel_id)
     Delivery.record_delivered(anomaly.anomaly_id, ops.channel_id, "Slack answered ok", "1700000000.000100")
     shown = client.simulate_get(f"/api/v1/anomalies/{anomaly.anomaly_id}").json
     (listed,) = client.simulate_get("/api/v1/anomalies").json["data"]
@@ -95,6 +96,7 @@ def test_an_anomaly_is_returned_with_its_deliveries_sorted_by_channel(client: Te
         "attempts": 1,
         "receipt": "Slack answered ok",
         "reference": "1700000000.000100",
+        "digest_id": None,
         "last_error": None,
         "delivered_at": first["delivered_at"],
         "created_at": first["created_at"],

@@ -12,12 +12,39 @@ from falcon.testing import TestClient
 from support import fake_http_server
 from support.waiting import until
 
+from models.anomaly import Anomaly
+from models.base import now
 from models.channel import Channel
+from models.channel_state import ChannelState
 from models.database import connection, database
+from models.delivery import Delivery
 from notifiers.live import LIVE_CHANNEL
 
 SECRET = "https://hooks.slack.com/services/T0/B0/secret"
+HEALTHY = {
+    "status": "healthy",
+    "failing_since": None,
+    "last_error": None,
+    "paused_until": None,
+    "waiting": 0,
+    "oldest_waiting_seconds": None,
+}
 SLACK: dict[str, Any] = {"name": "ops", "kind": "slack", "settings": {"webhook_url": SECRET}}
+
+ANOMALY: dict[str, Any] = {
+    "dedupe_key": "key",
+    "rule_id": UUID(int=1),
+    "rule_name": "Errors",
+    "rule_version": 1,
+    "severity": "info",
+    "group_key": "{}",
+    "event_id": UUID(int=2),
+    "message": "6 errors",
+    "evidence": {},
+    "series": "series",
+    "cooldown_anchor": now(),
+    "occurred_at": now(),
+}
 
 
 def path(channel: dict[str, Any], more: str = "") -> str:
@@ -63,6 +90,7 @@ def test_a_created_channel_is_returned_with_defaults_and_a_masked_secret(client:
         "version": 1,
         "created_at": channel["created_at"],
         "updated_at": channel["updated_at"],
+        "health": HEALTHY,
     }
     assert secret(channel) == SECRET
 
@@ -237,3 +265,59 @@ def test_a_test_of_a_channel_whose_kind_is_unknown_gets_502(client: TestClient) 
     response = client.simulate_post(f"/api/v1/channels/{channel.channel_id}/test")
     detail = "this version does not support channels of the kind pigeon"
     assert (response.status_code, response.json["detail"]) == (502, detail)
+
+
+def fail(channel: dict[str, Any]) -> Channel:
+    """Record a failure of the channel with a pause of 15 minutes, and return the channel."""
+    row: Channel = Channel.get_by_id(UUID(channel["channel_id"]))
+    ChannelState.record_failure(row, 3, 900, "status 503")
+    return row
+
+
+def wake_ups(redis_client: redis.Redis) -> list[str]:
+    """Return the ids of the channels in all queued wake-ups, and delete the wake-ups."""
+    found = [msgspec.json.decode(each)["args"] for each in redis_client.hvals("eventpulse:channels.msgs")]
+    redis_client.delete("eventpulse:channels.msgs")
+    return [channel_id for ids in found for channel_id in ids]
+
+
+def test_a_channel_shows_that_it_is_failing_and_what_waits(client: TestClient, db: None) -> None:
+    channel = add(client)
+    fail(channel)
+    anomaly = Anomaly.create(**ANOMALY)
+    Delivery.create_missing([anomaly.anomaly_id], [Channel.get_by_id(UUID(channel["channel_id"]))])
+    health = client.simulate_get(path(channel)).json["health"]
+    assert (health["status"], health["last_error"], health["waiting"]) == ("failing", "status 503", 1)
+    assert health["failing_since"] < health["paused_until"]
+    assert 0 <= health["oldest_waiting_seconds"] < 60
+    assert client.simulate_get("/api/v1/channels").json["data"][0]["health"]["status"] == "failing"
+    ChannelState.update(failing_since=None, interval_seconds=1).execute()
+    assert client.simulate_get(path(channel)).json["health"]["status"] == "throttled"
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_a_changed_channel_has_no_pause_and_is_woken(
+    client: TestClient, db: None, redis_client: redis.Redis, method: str
+) -> None:
+    channel = add(client)
+    fail(channel)
+    wake_ups(redis_client)
+    changed = client.simulate_request(method, path(channel), json=SLACK).json
+    assert changed["health"] == HEALTHY
+    assert wake_ups(redis_client) == [channel["channel_id"]]
+
+
+def test_a_successful_test_ends_the_pause_of_a_channel_and_wakes_it(
+    client: TestClient, db: None, redis_client: redis.Redis, webhook: fake_http_server.Server
+) -> None:
+    channel = add(client, settings={"webhook_url": webhook.url})
+    fail(channel)
+    wake_ups(redis_client)
+    webhook.behaviour = fake_http_server.answer(503)
+    assert client.simulate_post(path(channel, "/test")).status_code == 502
+    assert client.simulate_get(path(channel)).json["health"]["status"] == "failing"
+    assert wake_ups(redis_client) == []
+    webhook.behaviour = fake_http_server.OK
+    assert client.simulate_post(path(channel, "/test")).status_code == 200
+    assert client.simulate_get(path(channel)).json["health"] == HEALTHY
+    assert wake_ups(redis_client) == [channel["channel_id"]]

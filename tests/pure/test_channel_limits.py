@@ -1,42 +1,33 @@
-"""Tests of the channel limiter: concurrent sends to a channel, and pauses after failures."""
+"""Tests of the limits of channels: pauses after failures and throttling, snoozes and detours."""
 
-from actors.channel_limits import MAX_PAUSE_SECONDS, ChannelLimiter
+import pytest
+
+from actors.channels.limits import ChannelLimits
+
+LIMITS = ChannelLimits()
 
 
 def test_a_failing_channel_is_paused_for_longer_after_each_failure() -> None:
-    limiter = ChannelLimiter()
-    limiter.acquire("channel")
-    pauses = [limiter.record_failure("channel") for _ in range(10)]
-    for failures, pause in enumerate(pauses):
-        ceiling = min(2.0 * 2**failures, MAX_PAUSE_SECONDS)
-        assert ceiling / 2 <= pause <= ceiling
-    limiter.release("channel")
-    assert limiter.acquire("channel") > MAX_PAUSE_SECONDS / 2 - 1
-    assert limiter.acquire("another") == 0
+    for failures in range(1, 12):
+        ceiling = min(2.0 * 2 ** (failures - 1), 60.0)
+        assert ceiling / 2 <= LIMITS.failure_pause(failures, None) <= ceiling
 
 
-def test_a_channel_is_paused_for_the_longest_requested_time() -> None:
-    limiter = ChannelLimiter()
-    assert limiter.acquire("channel") == limiter.acquire("channel") == 0
-    limiter.record_failure("channel", after_seconds=60)
-    limiter.record_failure("channel", after_seconds=1)
-    assert limiter.acquire("channel") > 50
+@pytest.mark.parametrize(("requested", "pause"), [(0, 2), (1, 2), (17, 17), (3600, 900)])
+def test_a_requested_pause_is_obeyed_within_limits(requested: float, pause: float) -> None:
+    assert LIMITS.failure_pause(5, requested) == pause
 
 
-def test_at_most_two_sends_to_a_channel_run_at_the_same_time() -> None:
-    limiter = ChannelLimiter()
-    assert limiter.acquire("channel") == limiter.acquire("channel") == 0
-    assert 0 < limiter.acquire("channel") < 1
-    limiter.release("channel")
-    assert limiter.acquire("channel") == 0
+@pytest.mark.parametrize(("requested", "pause"), [(None, 1), (0, 1), (1, 1), (30, 30), (3600, 900)])
+def test_a_channel_that_throttles_is_paused_for_the_requested_time(requested: float | None, pause: float) -> None:
+    assert LIMITS.throttle_pause(requested) == pause
 
 
-def test_after_a_failure_one_send_at_a_time_is_a_probe_until_a_success() -> None:
-    limiter = ChannelLimiter()
-    limiter.acquire("channel")
-    limiter.record_failure("channel", after_seconds=0)
-    limiter.release("channel")
-    assert limiter.acquire("channel") == 0
-    assert 0 < limiter.acquire("channel") < 1
-    limiter.record_success("channel")
-    assert limiter.acquire("channel") == 0
+def test_only_a_delivery_that_fails_again_on_a_healthy_channel_is_snoozed() -> None:
+    assert LIMITS.snooze(attempts=1, failures=0) == 0
+    assert LIMITS.snooze(attempts=9, failures=4) == 0
+    assert 2 <= LIMITS.snooze(attempts=2, failures=0) <= 4
+
+
+def test_every_eighth_probe_of_a_failing_channel_is_a_detour() -> None:
+    assert [failures for failures in range(25) if LIMITS.is_detour(failures)] == [8, 16, 24]

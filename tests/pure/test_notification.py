@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from uuid_utils.compat import uuid7
 
-from actors.pipeline.notification import compose
+from actors.channels.notification import compose
 from models.anomaly import Anomaly
 from models.base import now
 from notifiers.base import Notification

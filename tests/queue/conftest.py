@@ -15,10 +15,11 @@ from eventpulse.settings import ConnectedSettings
 
 
 @pytest.fixture
-def pipeline(redis_url: str, redis_client: redis.Redis, empty_database: str) -> redis.Redis:
+def pipeline(redis_url: str, redis_client: redis.Redis, empty_database: str) -> Iterator[redis.Redis]:
     """Connect the actors to an empty Redis and an empty database; return a Redis client. No worker runs yet."""
-    runtime.setup(ConnectedSettings(redis_url=redis_url, database_url=empty_database), name="tests")
-    return redis_client
+    bound = runtime.setup(ConnectedSettings(redis_url=redis_url, database_url=empty_database), name="tests")
+    yield redis_client
+    bound.dispatcher.stop(15)
 
 
 @pytest.fixture

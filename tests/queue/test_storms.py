@@ -12,7 +12,7 @@ from support.pipeline_factory import accept, event, idle, rule
 from support.waiting import until
 
 from actors import runtime
-from actors.pipeline.notification import compose
+from actors.channels.notification import compose
 from actors.pipeline.record_firings import record_firings
 from actors.pipeline.storms import record_storms
 from models.anomaly import Anomaly

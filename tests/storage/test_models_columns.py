@@ -5,6 +5,8 @@ import pytest
 from models.anomaly import Anomaly
 from models.base import Row
 from models.channel import Channel
+from models.channel_notice import ChannelNotice
+from models.channel_state import ChannelState
 from models.database import database
 from models.dead_letter import DeadLetter
 from models.delivery import Delivery
@@ -13,7 +15,19 @@ from models.pending_evaluation import PendingEvaluation
 from models.rule import Rule, RuleVersion
 from models.throughput import Throughput
 
-ROWS = [Event, PendingEvaluation, Rule, RuleVersion, Anomaly, Channel, Delivery, Throughput, DeadLetter]
+ROWS = [
+    Event,
+    PendingEvaluation,
+    Rule,
+    RuleVersion,
+    Anomaly,
+    Channel,
+    ChannelState,
+    ChannelNotice,
+    Delivery,
+    Throughput,
+    DeadLetter,
+]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.__name__)

@@ -11,6 +11,7 @@ from actors.pipeline import ingest
 from actors.rule_state import rulebook
 from models.anomaly import Anomaly
 from models.database import connection
+from models.delivery import Delivery
 from models.rule import Rule
 
 
@@ -51,8 +52,11 @@ def rule(**fields: Any) -> Rule:
 
 
 def idle(client: redis.Redis) -> bool:
-    """Return whether all messages of the pipeline are settled."""
-    return not any(client.exists(f"eventpulse:{queue}.msgs") for queue in ("persist", "evaluate", "notify"))
+    """Return whether all messages of the pipeline and all deliveries are settled."""
+    if any(client.exists(f"eventpulse:{queue}.msgs") for queue in ("persist", "evaluate", "notify", "channels")):
+        return False
+    with connection():
+        return not Delivery.select().where(Delivery.status.in_(["pending", "sending"])).exists()
 
 
 def anomalies() -> list[Anomaly]:

@@ -1,0 +1,1 @@
+"""Delivery of notifications to channels: one queue for each channel, and sends that wait for no other channel."""
