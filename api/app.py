@@ -6,7 +6,7 @@ import msgspec
 
 from actors import runtime
 from api import problems
-from api.middleware import DatabaseConnection, RequestLog
+from api.middleware import DatabaseConnection, OriginCheck, RequestLog
 from api.openapi.document import DocumentResource
 from api.openapi.operation import Route, mount
 from api.resources.anomalies import AnomaliesResource
@@ -56,7 +56,7 @@ def create_app(settings: ConnectedSettings) -> problems.App:
         redis_timeout_seconds=REDIS_TIMEOUT_SECONDS,
         statement_timeout_seconds=STATEMENT_TIMEOUT_SECONDS,
     )
-    app: problems.App = falcon.App(middleware=[RequestLog(), DatabaseConnection()])
+    app: problems.App = falcon.App(middleware=[RequestLog(), OriginCheck(settings.public_url), DatabaseConnection()])
     # msgspec encodes UUIDs and times, so rows need no conversion.
     app.resp_options.media_handlers[falcon.MEDIA_JSON] = falcon.media.JSONHandler(dumps=msgspec.json.encode)
     problems.install(app)

@@ -1,4 +1,4 @@
-"""Middleware of every request: request id, log line, and a connection to PostgreSQL if the resource needs one."""
+"""Middleware of every request: request id, log line, check of the origin, and a connection to PostgreSQL if needed."""
 
 import logging
 import re
@@ -12,7 +12,7 @@ import structlog
 
 from actors.runtime import DATABASE_CONNECTIONS
 from actors.transport.entry_id import new_id
-from api import disconnects, problems
+from api import disconnects, origin, problems
 from api.connection_limit import ConnectionLimit
 from api.decoding import body
 from api.openapi.operation import Resource
@@ -26,13 +26,16 @@ debugging = logging.getLogger(__name__)
 OUTAGE_HOLD_SECONDS = 1.0
 #: Methods of changes; requests with other methods count as reads.
 CHANGES = ("POST", "PUT", "PATCH", "DELETE")
-#: Maximum number of changes that use PostgreSQL at the same time. Channel tests use at most two of these connections.
+#: Maximum number of changes that use PostgreSQL at the same time. A channel test releases its connection.
 CHANGE_CONNECTIONS = 4
 #: Maximum number of reads that use PostgreSQL at the same time. One connection of the pool is left for cancellations.
 READ_CONNECTIONS = DATABASE_CONNECTIONS - CHANGE_CONNECTIONS - 1
 MAX_CHANGE_BYTES = 64 * 1024
 #: Status in the log if the client did not wait for the response. It is not registered; nginx uses it.
 CLIENT_CLOSED_REQUEST = "499 Client Closed Request"
+#: Types of bodies that a browser sends for a page of any site without asking the server (CORS-safelisted values,
+#: https://fetch.spec.whatwg.org); "" is a request without a body.
+FORM_TYPES = ("", "application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -68,6 +71,27 @@ class RequestLog:
         write = log.debug if routine else log.info
         milliseconds = round((perf_counter() - req.context.started) * 1000, 1)
         write("request", method=req.method, path=req.path, status=resp.status_code, ms=milliseconds)
+
+
+class OriginCheck:
+    """Middleware that rejects changes that a browser sends for a page of another site (cross-site request forgery).
+
+    For a body of another type, such as JSON, the browser first asks the server, which does not agree. Requests without
+    the headers `Origin` and `Sec-Fetch-Site` do not come from a browser. Go makes the same checks in
+    `net/http.CrossOriginProtection`.
+    """
+
+    def __init__(self, public_url: str | None) -> None:
+        self._public_url = public_url
+
+    def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
+        if req.method in ("GET", "HEAD", "OPTIONS") or _media_type(req) not in FORM_TYPES:
+            return
+        site, sender = req.get_header("Sec-Fetch-Site"), req.get_header("Origin")
+        if site in ("same-origin", "none") or (site is None and sender is None):
+            return
+        if sender is None or not origin.is_allowed(sender, req.netloc, self._public_url):
+            raise problems.Problem(HTTPStatus.FORBIDDEN, "Cross-origin requests are not allowed")
 
 
 class DatabaseConnection:
@@ -120,22 +144,33 @@ class DatabaseConnection:
                 raise
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, _resource: Any, _succeeded: bool) -> None:
-        limit: ConnectionLimit | None = req.context.get("limit")
-        if limit is None:  # the request needs no connection, no route matched, or no connection was free
-            return
-        disconnects.watch(None)
-        try:
-            if req.context.get("connected"):  # absent if the connection failed
-                database.close()
-        finally:
-            limit.release()
-        if resp.status_code == HTTPStatus.SERVICE_UNAVAILABLE and _has_disconnected(req):
+        had_connection = req.context.get("limit") is not None
+        release_connection(req)
+        if had_connection and resp.status_code == HTTPStatus.SERVICE_UNAVAILABLE and _has_disconnected(req):
             resp.status = CLIENT_CLOSED_REQUEST
+
+
+def release_connection(req: falcon.Request) -> None:
+    """Release the connection of a request to PostgreSQL, for example before the request waits for another server."""
+    limit: ConnectionLimit | None = req.context.get("limit")
+    if limit is None:  # the request needs no connection, no route matched, or no connection was free
+        return
+    req.context.limit = None
+    disconnects.watch(None)
+    try:
+        if req.context.get("connected"):  # absent if the connection failed
+            database.close()
+    finally:
+        limit.release()
 
 
 def has_json_body(req: falcon.Request) -> bool:
     """Return whether the media type is JSON; its parameters are ignored, because JSON is always UTF-8."""
-    return (req.content_type or "").partition(";")[0].strip().lower() == falcon.MEDIA_JSON
+    return _media_type(req) == falcon.MEDIA_JSON
+
+
+def _media_type(req: falcon.Request) -> str:
+    return (req.content_type or "").partition(";")[0].strip().lower()
 
 
 def _has_disconnected(req: falcon.Request) -> bool:

@@ -7,6 +7,7 @@ from uuid_utils.compat import uuid7
 
 from eventpulse.severity import SEVERITIES
 from models.base import Row, jsonb, now, time
+from models.database import database
 
 
 class Channel(Row):
@@ -31,13 +32,27 @@ class Channel(Row):
     class Meta:
         table_name = "channels"
 
-    def change(self, **fields: Any) -> bool:
+    @classmethod
+    def add(cls, **fields: Any) -> Self | None:
+        """Store and return a new channel; return None if another channel has the same name.
+
+        ON CONFLICT, not an error: PostgreSQL would log the statement of the error, which contains the secrets.
+        """
+        inserted = cls.insert(**fields).on_conflict(action="IGNORE", conflict_target=[cls.name]).returning(cls)
+        return next(iter(inserted.execute()), None)
+
+    def change(self, *, settings: dict[str, Any] | None = None, **fields: Any) -> bool:
         """Store new values as the next version; return False if another change or a deletion was stored first.
 
-        Raises `peewee.IntegrityError` if another channel has the new name.
+        Raises `peewee.IntegrityError` if another channel has the new name. PostgreSQL logs the statement of this error,
+        so this statement does not contain the settings with their secrets.
         """
         new = {**fields, "version": self.version + 1, "updated_at": now()}
-        return bool(Channel.update(**new).where(*self._unchanged()).execute())
+        with database.atomic():
+            changed = bool(Channel.update(**new).where(*self._unchanged()).execute())
+            if changed and settings is not None:
+                Channel.update(settings=settings).where(Channel.channel_id == self.channel_id).execute()
+        return changed
 
     def remove(self) -> bool:
         """Delete the channel; return False if a change or another deletion was stored first."""

@@ -1,8 +1,10 @@
 """Resource of channels, to which alerts are sent."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from math import ceil
-from threading import BoundedSemaphore
+from threading import Lock
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +13,7 @@ from marshmallow import Schema, ValidationError, fields, post_load, validate
 
 from actors import runtime
 from actors.channels.wake import try_wake
-from api import problems
+from api import middleware, problems
 from api.openapi import response_schemas as json_schema
 from api.openapi.operation import Operation
 from api.resources import crud
@@ -22,13 +24,14 @@ from models.base import now
 from models.channel import Channel
 from models.channel_health import health
 from models.channel_state import ChannelState
+from models.database import connection
 from notifiers.base import Notification, TryAgain, Undeliverable
 from notifiers.registry import KINDS, public_settings
 from rules.conditions.fields import StrictBoolean
 
-#: Limit of concurrent channel tests in one process: a test occupies a connection until the channel responds, and a
-#: client could use many tests to probe internal hosts (SSRF).
-CONCURRENT_TESTS = BoundedSemaphore(2)
+#: Maximum number of channel tests that one process runs at the same time, for different channels: a test occupies a
+#: connection until the channel responds, and a client could use many tests to probe internal hosts (SSRF).
+MAX_CONCURRENT_TESTS = 20
 
 EXAMPLE = {
     "name": "ops",
@@ -98,9 +101,18 @@ class ChannelsResource(crud.CrudResource):
         "on_post_test": Operation(
             "Send a test message; if the delivery fails, the response has the status 502 and contains the reason",
             DELIVERED,
-            failures=(400, 404, 502, 503),
+            failures=(400, 403, 404, 409, 502, 503),
         )
     }
+
+    def __init__(self) -> None:
+        self._tests = RunningTests()
+
+    def create(self, fields: Mapping[str, Any]) -> Channel:
+        channel = Channel.add(**fields)
+        if channel is None:
+            raise self.duplicate()
+        return channel
 
     def public(self, row: Channel) -> dict[str, Any]:
         settings = public_settings(row.kind, row.settings)
@@ -119,22 +131,20 @@ class ChannelsResource(crud.CrudResource):
         secrets = {name: value for name, value in row.settings.items() if settings.get(name) == MASK}
         return body | {"settings": settings | secrets}
 
-    def on_post_test(self, _req: falcon.Request, resp: falcon.Response, **path: str) -> None:
+    def on_post_test(self, req: falcon.Request, resp: falcon.Response, **path: str) -> None:
         """Send a test notification now, even if the channel is disabled."""
         channel = find(Channel, path)
-        if not CONCURRENT_TESTS.acquire(blocking=False):
-            raise problems.unavailable("Too many channel tests are running")
+        middleware.release_connection(req)  # slow channels must not use up the connections to PostgreSQL
         try:
-            notifier = runtime.current().notifier(channel.kind)
-            receipt = notifier.send(test_notification(channel), channel.settings)
+            with self._tests.slot(channel.channel_id):
+                notifier = runtime.current().notifier(channel.kind)
+                receipt = notifier.send(test_notification(channel), channel.settings)
         except TryAgain as failure:
             seconds = failure.after_seconds
             headers = None if seconds is None else {"Retry-After": str(ceil(seconds))}
             raise problems.Problem(HTTPStatus.BAD_GATEWAY, failure.reason, headers=headers) from failure
         except Undeliverable as failure:
             raise problems.Problem(HTTPStatus.BAD_GATEWAY, failure.reason) from failure
-        finally:
-            CONCURRENT_TESTS.release()
         _use_again(channel)
         reference = {} if receipt.reference is None else {"reference": receipt.reference}
         resp.media = {"status": "delivered", "receipt": receipt.text, **reference}
@@ -142,8 +152,36 @@ class ChannelsResource(crud.CrudResource):
 
 def _use_again(channel: Channel) -> None:
     """End the pause of a channel that has accepted a test, and send what is waiting."""
-    ChannelState.reset(channel)
+    with connection():
+        ChannelState.reset(channel)
     try_wake([channel.channel_id])
+
+
+class RunningTests:
+    """Channel tests that are running in this process: at most one for each channel, so that a channel that does not
+    respond delays no test of another channel.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._channel_ids: set[UUID] = set()
+
+    @contextmanager
+    def slot(self, channel_id: UUID) -> Iterator[None]:
+        """Register a test during the block.
+
+        Raises `problems.Problem`: 409 if a test of the channel is running, 503 if too many tests are running.
+        """
+        with self._lock:
+            if channel_id in self._channel_ids:
+                raise problems.Problem(HTTPStatus.CONFLICT, "A test of this channel is already running")
+            if len(self._channel_ids) >= MAX_CONCURRENT_TESTS:
+                raise problems.unavailable("Too many channel tests are running")
+            self._channel_ids.add(channel_id)
+        try:
+            yield
+        finally:
+            self._channel_ids.discard(channel_id)
 
 
 def test_notification(channel: Channel) -> Notification:

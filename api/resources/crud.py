@@ -76,7 +76,10 @@ class CrudResource(Resource):
         return dict(row.__data__)
 
     def create(self, fields: Mapping[str, Any]) -> Any:
-        """Store and return a new row."""
+        """Store and return a new row.
+
+        Raises `peewee.IntegrityError`, or the problem of `duplicate`, if another row has the value of the unique field.
+        """
         return self.model.create(**fields)
 
     def change(self, row: Any, fields: dict[str, Any]) -> bool:
@@ -135,8 +138,11 @@ class CrudResource(Resource):
         try:
             yield
         except peewee.IntegrityError as error:
-            detail = f"A {self._noun} with this {self.unique_field} already exists"
-            raise problems.Problem(HTTPStatus.CONFLICT, detail) from error
+            raise self.duplicate() from error
+
+    def duplicate(self) -> problems.Problem:
+        """Return a problem with status 409 for a value of the unique field that another row has."""
+        return problems.Problem(HTTPStatus.CONFLICT, f"A {self._noun} with this {self.unique_field} already exists")
 
     @property
     def _noun(self) -> str:
@@ -165,5 +171,5 @@ def operations(
             {"enabled": False},
             *changing,
         ),
-        "on_delete_one": Operation(f"Delete a {noun}", status=204, failures=(400, 404, 409, 412, 503)),
+        "on_delete_one": Operation(f"Delete a {noun}", status=204, failures=(400, 403, 404, 409, 412, 503)),
     }

@@ -1,27 +1,32 @@
 """Resource of events, which are accepted into the queue and read from PostgreSQL."""
 
 import re
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import falcon
+from marshmallow import post_load
 
 from actors.pipeline import ingest
 from api import problems
 from api.decoding import body, decode
-from api.decoding.event_schema import EventSchema, NameField
+from api.decoding.event_schema import EventSchema, NameField, TimestampField
 from api.openapi import response_schemas as json_schema
 from api.openapi.operation import JSON, NDJSON, Operation, Resource, listing, reading
 from api.resources.lookup import find
 from api.resources.paging import page
 from api.resources.query_params import Period
 from eventpulse.settings import Settings
+from models.base import now
 from models.event import Event
 
 NEWEST_FIRST = (Event.timestamp, Event.event_id)
 FILTERS = {"event_type": Event.event_type, "source": Event.source}
 SINGLE_FORMATS = {JSON: decode.SINGLE}
 BATCH_FORMATS = {JSON: decode.BATCH, NDJSON: decode.NDJSON}
+#: Events with later times are listed only if the query has `to`.
+FUTURE_SECONDS = 60
 IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
 
 
@@ -30,6 +35,16 @@ class EventQuery(Period):
 
     event_type = NameField()
     source = NameField()
+    to = TimestampField(
+        metadata={
+            "description": f"latest time, inclusive; by default {FUTURE_SECONDS} s from now, so that events of sources "
+            "whose clocks are wrong do not hide the newest events"
+        }
+    )
+
+    @post_load
+    def end_soon(self, query: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return {"to": now() + timedelta(seconds=FUTURE_SECONDS), **query}
 
 
 EXAMPLE = {

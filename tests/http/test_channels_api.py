@@ -1,5 +1,8 @@
 """Tests of channels over HTTP: secrets, concurrent changes, validation, and test notifications."""
 
+import contextlib
+import socket
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,6 +15,8 @@ from falcon.testing import TestClient
 from support import fake_http_server
 from support.waiting import until
 
+from api import problems
+from api.resources.channels import MAX_CONCURRENT_TESTS, RunningTests
 from models.anomaly import Anomaly
 from models.base import now
 from models.channel import Channel
@@ -242,6 +247,41 @@ def test_a_failed_test_notification_returns_the_reason_and_retry_after(
     assert str(status) in answer.json["detail"]
     assert answer.headers.get("Retry-After") == headers.get("Retry_After")
     assert "s3cr3t" not in answer.text
+
+
+def test_channels_that_do_not_respond_do_not_prevent_tests_of_other_channels(
+    client: TestClient, webhook: fake_http_server.Server
+) -> None:
+    """More tests are running than the process has connections to PostgreSQL."""
+    finish = threading.Event()
+
+    def answer_when_finished(connection: socket.socket) -> None:
+        finish.wait(10)
+        fake_http_server.OK(connection)
+
+    webhook.behaviour = answer_when_finished
+    silent = [add(client, name=f"silent {number}", settings={"webhook_url": webhook.url}) for number in range(18)]
+    with ThreadPoolExecutor(len(silent)) as pool:
+        tests = [pool.submit(client.simulate_post, path(channel, "/test")) for channel in silent]
+        until(lambda: len(webhook.received) == len(silent))
+        second = client.simulate_post(path(silent[0], "/test"))
+        assert (second.status_code, second.json["detail"]) == (409, "A test of this channel is already running")
+        assert client.simulate_post("/api/v1/channels/00000000-0000-7000-8000-000000000001/test").status_code == 200
+        finish.set()
+    assert [test.result().status_code for test in tests] == [200] * len(silent)
+    assert client.simulate_post(path(silent[0], "/test")).status_code == 200
+
+
+def test_the_number_of_running_tests_is_limited() -> None:
+    running = RunningTests()
+    with contextlib.ExitStack() as stack:
+        for _ in range(MAX_CONCURRENT_TESTS):
+            stack.enter_context(running.slot(uuid4()))
+        with pytest.raises(problems.Problem) as rejected, running.slot(uuid4()):
+            pass
+        assert rejected.value.status_code == 503
+    with running.slot(uuid4()):
+        pass
 
 
 def test_a_test_notification_to_the_live_channel_is_published(client: TestClient, redis_client: redis.Redis) -> None:

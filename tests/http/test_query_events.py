@@ -115,6 +115,19 @@ def test_from_and_to_are_inclusive(ten: TestClient) -> None:
     assert numbers(ten, from_="2026-11-20T13:00:04+01:00", to="2026-11-20T12:00:05Z", event_type="error") == [4]
 
 
+def test_events_of_wrong_clocks_do_not_hide_fresh_events_unless_the_query_has_to(client: TestClient, db: None) -> None:
+    def ahead(seconds: int) -> str:
+        return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+
+    for n, timestamp in enumerate(["9999-01-01T00:00:00Z", ahead(300), ahead(50), ahead(-1)]):
+        store(n, timestamp=timestamp)
+    assert numbers(client) == [2, 3]
+    assert numbers(client, limit=1) == [2]
+    assert numbers(client, from_=ahead(200)) == []
+    assert numbers(client, to=ahead(400)) == [1, 2, 3]
+    assert numbers(client, to="9999-12-31T00:00:00Z") == [0, 1, 2, 3]
+
+
 def test_count_is_the_number_of_rows_in_the_page(ten: TestClient) -> None:
     page = get(ten, limit=3, offset=1).json
     assert [event["payload"]["n"] for event in page["data"]] == [8, 7, 6]
