@@ -12,7 +12,7 @@ from actors.outages import retry_on_outage
 from actors.pipeline.record_firings import record_firings
 from actors.pipeline.records import request_id_of
 from actors.rule_state.rulebook import suspend
-from actors.rule_state.windows.redis_windows import RedisWindow
+from actors.rule_state.windows.measured_window import sampled_window
 from actors.transport.batch import current_batch
 from actors.transport.entry_id import completed_bundles
 from models.database import connection
@@ -35,7 +35,7 @@ def evaluate(*encoded: msgspec.Raw) -> None:
     batch = current_batch()
     assert batch is not None
     events = [decode(event) for event in encoded]
-    window = RedisWindow(broker.client)
+    window = sampled_window(broker.client)
     evaluation = evaluate_batch(events, runtime.current().rulebook.current(), window)
     for fault in evaluation.faults:
         suspend(fault.rule.rule_id, fault.rule.version, fault.reason)

@@ -25,10 +25,10 @@ class Degradation(msgspec.Struct, frozen=True):
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """Wall time of the evaluation of a rule in the workers and in Redis, from a sample of the batches.
+    """Time of the updates and queries of the windows of a rule, from a sample of the batches.
 
     microseconds_per_event: for each event that matches the rule.
-    share: part of the time of all rules, from 0 to 1.
+    share: part of the time of all windows, from 0 to 1.
     """
 
     microseconds_per_event: float
@@ -43,7 +43,7 @@ class RuleState(msgspec.Struct, frozen=True):
     series: number of groups with a window or, for a rule without windows, with a cooldown.
     degraded: set by the survey while the rule needs more memory than its budget.
     uncounted_events: number of events that were not counted in windows since the rule is degraded.
-    cost: None if no batch with a matching event has been measured.
+    cost: None for a rule without windows, and if no batch with a matching event was measured recently.
     """
 
     state_bytes: int = 0

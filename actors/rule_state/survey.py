@@ -4,10 +4,12 @@ from collections.abc import Mapping
 
 import structlog
 
+from actors.broker import broker
 from actors.rule_state import owners, report
 from actors.rule_state.owners import Owners
-from actors.rule_state.report import Degradation, RuleState
+from actors.rule_state.report import Cost, Degradation, RuleState
 from actors.rule_state.sweep import Plan, Sweep, Tally, sweep
+from actors.rule_state.windows.measured_window import take_sums
 from models.base import now
 from rules.event import SECOND
 from rules.rule import Rule
@@ -38,9 +40,9 @@ class StateSurvey:
         """
         before = report.read_all()
         swept = sweep(lambda known: _plan(known, before), pause=PAUSE)
-        uncounted = report.take_uncounted()
+        uncounted, costs = report.take_uncounted(), _costs(swept.owners)
         rules = {rule.rule_id: rule for owned in swept.owners.rules.values() for rule in owned}
-        states = {rule.rule_id: self._state(rule, swept, before, uncounted) for rule in rules.values()}
+        states = {rule.rule_id: self._state(rule, swept, before, uncounted, costs) for rule in rules.values()}
         degraded = [rule for rule in rules.values() if states[rule.rule_id].degraded]
         report.publish(states, {owner for rule in degraded for owner in owners.of(rule)})
         _log_changes(rules, before, states)
@@ -49,7 +51,12 @@ class StateSurvey:
         return swept.released
 
     def _state(
-        self, rule: Rule, swept: Sweep, before: Mapping[str, RuleState], uncounted: Mapping[str, int]
+        self,
+        rule: Rule,
+        swept: Sweep,
+        before: Mapping[str, RuleState],
+        uncounted: Mapping[str, int],
+        costs: Mapping[str, Cost],
     ) -> RuleState:
         tallies = [swept.tallies.get(owner, Tally(owner)) for owner in owners.of(rule)]
         size = sum(tally.bytes for tally in tallies)
@@ -62,6 +69,7 @@ class StateSurvey:
             series=windows if rule.condition.windowed else cooldowns,
             degraded=degraded,
             uncounted_events=missed + (known.uncounted_events if degraded and known.degraded else 0),
+            cost=costs.get(owners.owner(rule.window_key)),
         )
 
 
@@ -75,6 +83,20 @@ def degradation(before: Degradation | None, size: int, budget: int) -> Degradati
         f"events of new groups are not counted until the state needs at most {recovered / MIB:.1f} MiB"
     )
     return Degradation(reason, before.since if before else now())
+
+
+def _costs(known: Owners) -> dict[str, Cost]:
+    """Return the cost of each rule of an owner: rules that share windows share their time equally."""
+    microseconds, events = take_sums(broker.client)
+    all_rules = sum(microseconds.values())
+    costs = {}
+    for prefix, amount in microseconds.items():
+        owner = owners.owner(prefix)
+        if events.get(prefix) and (rules := known.rules.get(owner)):
+            costs[owner] = Cost(
+                round(amount / events[prefix] / len(rules), 2), round(amount / max(1, all_rules) / len(rules), 4)
+            )
+    return costs
 
 
 def _plan(known: Owners, before: Mapping[str, RuleState]) -> Plan:

@@ -66,7 +66,10 @@ STATE = {
     "cost": json_schema.nullable(
         json_schema.object_of({"microseconds_per_event": json_schema.NUMBER, "share": json_schema.NUMBER})
     )
-    | {"description": "measured time of the evaluation, for each matching event and as a share of all rules"},
+    | {
+        "description": "measured time of the windows, for each matching event and as a share of all rules; "
+        "null for a rule without windows, or without measured events"
+    },
 }
 
 

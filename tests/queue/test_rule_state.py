@@ -17,6 +17,8 @@ from actors.rule_state.release import StateRelease
 from actors.rule_state.report import RuleState
 from actors.rule_state.survey import StateSurvey
 from actors.rule_state.sweep import SWEEP, sweep
+from actors.rule_state.windows import measured_window
+from actors.rule_state.windows.measured_window import MeasuredWindow
 from actors.rule_state.windows.redis_windows import RedisWindow
 from models.database import connection
 from models.rule import Rule
@@ -37,9 +39,9 @@ def users(count: int, first: int = 0) -> list[Event]:
 
 def evaluate(events: Iterable[Event]) -> None:
     """Evaluate events with the published rules as a worker does, and start the cooldowns."""
-    window = RedisWindow(broker.client)
     events = list(events)
     for start in range(0, len(events), 500):
+        window = measured_window.sampled_window(broker.client)
         evaluation = evaluate_batch(events[start : start + 500], rulebook.Rulebook().current(), window)
         window.start_cooldowns([firing.claim for firing in evaluation.firings if firing.claim.cooldown])
 
@@ -332,3 +334,45 @@ def test_a_degraded_window_passes_its_query_to_the_next_window(pipeline: redis.R
     survey(budget_mib=0.0001)
     evaluate(users(10))
     assert len(keys(pipeline, "window")) == 1
+
+
+def test_a_sample_of_the_batches_measures_the_cost_of_the_windows(
+    pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measured_window, "MEASURED_SHARE", 1)
+    by_user, buckets, stateless = rule(condition=BY_USER), rule(condition=ZSCORE), rule(condition=INVALID)
+    evaluate(users(1_000))
+    assert sum(int(count) for count in pipeline.hvals(measured_window.EVENTS)) == 2_000
+    survey()
+    first, second = state(by_user).cost, state(buckets).cost
+    assert first
+    assert second
+    assert first.microseconds_per_event > 1, "a window for each event"
+    assert first.microseconds_per_event > second.microseconds_per_event > 0
+    assert first.share + second.share == pytest.approx(1, abs=0.001)
+    assert state(stateless).cost is None
+
+
+def test_the_measured_times_decay_until_nothing_is_left(pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measured_window, "MEASURED_SHARE", 1)
+    row = rule(condition=BY_USER)
+    evaluate(users(10))
+    survey()
+    assert state(row).cost
+    while pipeline.exists(measured_window.MICROSECONDS, measured_window.EVENTS):
+        survey()
+    survey()
+    assert state(row).cost is None
+
+
+def test_a_measured_batch_has_the_same_results(pipeline: redis.Redis) -> None:
+    rules = [rule(condition=BY_USER | {"value": 2 + number}) for number in range(3)]
+    rules.append(rule(condition=BY_USER | {"operator": "=="}))
+    events = [event(number, number / 100, payload={"user": number % 7}) for number in range(400)]
+    compiled = rulebook.Rulebook().current()
+    plain = evaluate_batch(events, compiled, RedisWindow(pipeline)).firings
+    for key in keys(pipeline):
+        pipeline.delete(key)
+    measured = evaluate_batch(events, compiled, MeasuredWindow(RedisWindow(pipeline), pipeline)).firings
+    assert plain
+    assert sorted(measured, key=repr) == sorted(plain, key=repr)
