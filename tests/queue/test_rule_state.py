@@ -14,7 +14,7 @@ from support.rule_factory import event
 from actors.broker import broker
 from actors.rule_state import owners, report, rulebook
 from actors.rule_state.release import StateRelease
-from actors.rule_state.report import RuleState
+from actors.rule_state.report import Cost, RuleState
 from actors.rule_state.survey import StateSurvey
 from actors.rule_state.sweep import SWEEP, sweep
 from actors.rule_state.windows import measured_window
@@ -336,20 +336,28 @@ def test_a_degraded_window_passes_its_query_to_the_next_window(pipeline: redis.R
     assert len(keys(pipeline, "window")) == 1
 
 
-def test_a_sample_of_the_batches_measures_the_cost_of_the_windows(
-    pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(measured_window, "MEASURED_SHARE", 1)
-    by_user, buckets, stateless = rule(condition=BY_USER), rule(condition=ZSCORE), rule(condition=INVALID)
+def test_a_sample_of_the_batches_is_measured(pipeline: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    rule(condition=BY_USER)
+    rule(condition=ZSCORE)
+    monkeypatch.setattr(measured_window, "MEASURED_SHARE", 0)
     evaluate(users(1_000))
-    assert sum(int(count) for count in pipeline.hvals(measured_window.EVENTS)) == 2_000
+    assert not pipeline.exists(measured_window.EVENTS)
+    monkeypatch.setattr(measured_window, "MEASURED_SHARE", 1)
+    evaluate(users(1_000))
+    assert [int(count) for count in pipeline.hvals(measured_window.EVENTS)] == [1_000, 1_000]
+    assert sum(int(amount) for amount in pipeline.hvals(measured_window.MICROSECONDS)) > 0
+
+
+def test_the_cost_of_a_rule_is_derived_from_the_measured_times(pipeline: redis.Redis) -> None:
+    one, other, stateless = rule(condition=ZSCORE), rule(condition=ZSCORE), rule(condition=INVALID)
+    measured = {one: (3_000, 1_000), other: (1_000, 100), stateless: (0, 0)}
+    for prefix, rules in owners.published().rules.items():
+        row = next(row for row in measured if str(row.rule_id) == rules[0].rule_id)
+        pipeline.hincrby(measured_window.MICROSECONDS, f"eventpulse:window:{prefix}", measured[row][0])
+        pipeline.hincrby(measured_window.EVENTS, f"eventpulse:window:{prefix}", measured[row][1])
     survey()
-    first, second = state(by_user).cost, state(buckets).cost
-    assert first
-    assert second
-    assert first.microseconds_per_event > 1, "a window for each event"
-    assert first.microseconds_per_event > second.microseconds_per_event > 0
-    assert first.share + second.share == pytest.approx(1, abs=0.001)
+    assert state(one).cost == Cost(3.0, 0.75)
+    assert state(other).cost == Cost(10.0, 0.25)
     assert state(stateless).cost is None
 
 
