@@ -97,6 +97,7 @@ class Settings:
     host: str = _setting("EVENTPULSE_HOST", "host name or IP address that the API and the live gateway listen on", default="127.0.0.1")
     port: int = _setting("EVENTPULSE_PORT", "port of the API", Env.int, 8000, validate=_between(1, 65_535))
     live_port: int = _setting("EVENTPULSE_LIVE_PORT", "port of the live gateway", Env.int, 8001, validate=_between(1, 65_535))
+    live_max_clients_per_address: int = _setting("EVENTPULSE_LIVE_MAX_CLIENTS_PER_ADDRESS", "maximum number of clients of the live gateway from one IP address; a reverse proxy counts as one address", Env.int, 50, validate=_at_least(1))
     public_url: str | None = _setting("EVENTPULSE_PUBLIC_URL", "public URL of the API, for the links in alerts", validate=_url("http", "https"))
     api_workers: int = _setting("EVENTPULSE_API_WORKERS", "number of worker processes of the API", Env.int, CPU_COUNT, validate=_at_least(1))
     workers: int = _setting("EVENTPULSE_WORKERS", "number of worker processes that `eventpulse up` starts", Env.int, CPU_COUNT, validate=_at_least(1))

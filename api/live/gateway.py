@@ -6,10 +6,10 @@ that was disconnected reads the missed anomalies with `GET /api/v1/anomalies`.
 
 import asyncio
 import contextlib
+import logging
 import signal
 from collections.abc import AsyncIterator
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
@@ -19,9 +19,12 @@ from redis.backoff import NoBackoff
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 
+from api.live.admission import Admission
 from api.live.client import CLOSE_SECONDS, LiveClient
+from api.live.connection import LimitedConnection
 from eventpulse import ports
 from eventpulse.backoff import backoff_seconds
+from eventpulse.log_sampler import SamplingFilter
 from eventpulse.settings import Settings
 from notifiers.live import LIVE_CHANNEL
 
@@ -29,6 +32,7 @@ PING_SECONDS = 30.0
 #: Maximum number of frames in the queue of one client; a client with more frames is disconnected.
 CLIENT_FRAMES = 100
 MAX_CLIENTS = 1_000
+MAX_CLIENTS_PER_ADDRESS = 50
 #: Maximum size of a message from a client. Control frames are smaller, and other messages are ignored.
 MAX_CLIENT_BYTES = 1_024
 #: Time without a message after which the gateway pings Redis. If no response arrives within the same time, the
@@ -55,7 +59,13 @@ async def _serve_until_stopped(settings: Settings, redis_url: str) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    async with Gateway(redis_url).listening(settings.host, settings.live_port):
+    gateway = Gateway(
+        redis_url,
+        max_clients_per_address=settings.live_max_clients_per_address,
+        api_port=settings.port,
+        public_url=settings.public_url,
+    )
+    async with gateway.listening(settings.host, settings.live_port):
         log.info("live_ready", host=settings.host, port=settings.live_port)
         await stopped.wait()
     log.info("live_stopped")
@@ -74,24 +84,30 @@ class Gateway:
         ping_seconds: float = PING_SECONDS,
         client_frames: int = CLIENT_FRAMES,
         max_clients: int = MAX_CLIENTS,
+        max_clients_per_address: int = MAX_CLIENTS_PER_ADDRESS,
+        api_port: int = 0,
+        public_url: str | None = None,
         redis_silence_seconds: float = REDIS_SILENCE_SECONDS,
     ) -> None:
         self.subscribed = False
         self._redis_url = redis_url
         self._ping_seconds = ping_seconds
         self._client_frames = client_frames
-        self._max_clients = max_clients
+        self._admission = Admission(max_clients, max_clients_per_address, api_port, public_url)
         self._redis_silence_seconds = redis_silence_seconds
         self.clients: set[LiveClient] = set()
 
     @contextlib.asynccontextmanager
     async def listening(self, host: str, port: int) -> AsyncIterator[Server]:
         """Accept clients and stay subscribed during the block, then close the connections with code 1001."""
+        sampling = SamplingFilter()  # asyncio logs each write to a connection that its client has reset
+        logging.getLogger("asyncio").addFilter(sampling)
         server = await serve(
             self._serve_client,
             host,
             port,
             process_request=self._check_request,
+            create_connection=LimitedConnection,
             compression=None,  # frames are small, and a compressor for each client needs much memory
             ping_interval=self._ping_seconds,
             ping_timeout=self._ping_seconds,
@@ -112,16 +128,13 @@ class Gateway:
                 await asyncio.wait_for(server.wait_closed(), CLOSE_SECONDS)
             for client in self.clients:
                 client.abort()
+            logging.getLogger("asyncio").removeFilter(sampling)
 
     def _check_request(self, connection: ServerConnection, request: Request) -> Response | None:
         """Return the response to an HTTP request, or None to open a WebSocket."""
         match request.path.partition("?")[0]:
-            case "/ws" if not _is_same_origin(request):
-                return connection.respond(HTTPStatus.FORBIDDEN, "Cross-origin requests are not allowed.\n")
-            case "/ws" if len(self.clients) < self._max_clients:
-                return None
             case "/ws":
-                return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "Too many clients.\n")
+                return self._admission.admit(connection, request)
             case "/livez":
                 return connection.respond(HTTPStatus.OK, "ok\n")
             case "/readyz" if self.subscribed:
@@ -185,12 +198,3 @@ class Gateway:
                         client.enqueue(message["data"])
                     # Let other tasks send: redis-py returns a burst of messages without yielding to the event loop.
                     await asyncio.sleep(0)
-
-
-def _is_same_origin(request: Request) -> bool:
-    """Return whether `Origin` is absent or has the host name of `Host`.
-
-    Browsers allow a page of any origin to open a WebSocket, so the gateway must reject other origins.
-    """
-    origin = request.headers.get("Origin")
-    return origin is None or urlsplit(origin).hostname == urlsplit(f"//{request.headers.get('Host', '')}").hostname

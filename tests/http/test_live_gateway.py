@@ -2,10 +2,14 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
+import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.live_client import (
@@ -18,13 +22,18 @@ from support.live_client import (
     until,
     wait_closed,
 )
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
+from api.live.admission import address_group
+from api.live.connection import MAX_FRAMES
 from eventpulse.local import embedded
 from eventpulse.local.daemon import Daemon
+from eventpulse.log_sampler import LINES
 
 LARGE = "x" * 200_000
+PING = b"\x89\x80\0\0\0\0"
+RESET = struct.pack("ii", 1, 0)  # value of SO_LINGER: closing the socket resets the connection
 BUFFERS = 20_000_000  # bytes; more than the socket buffers of a connection can hold
 
 
@@ -39,7 +48,7 @@ def own_redis(tmp_path: Path) -> Iterator[Daemon]:
 def test_a_frame_reaches_a_hundred_clients_unchanged(redis_url: str) -> None:
     async def scenario() -> None:
         async with (
-            running_gateway(redis_url) as (_, address),
+            running_gateway(redis_url, max_clients_per_address=100) as (_, address),
             publisher(redis_url) as publish,
             contextlib.AsyncExitStack() as stack,
         ):
@@ -222,8 +231,109 @@ def test_a_cross_origin_connection_is_rejected(redis_url: str) -> None:
         async with running_gateway(redis_url) as (_, address):
             async with connect(f"ws://{address}/ws", origin=f"http://{address}"):  # type: ignore[arg-type]
                 pass
-            with pytest.raises(InvalidStatus) as rejected:
-                await connect(f"ws://{address}/ws", origin="https://evil.example")  # type: ignore[arg-type]
-            assert rejected.value.response.status_code == 403
+            for origin in ("https://evil.example", "http://127.0.0.1:9999", "http://127.0.0.1", "null"):
+                assert await rejected(address, origin=origin) == 403, origin
 
     asyncio.run(scenario())
+
+
+def test_pages_of_the_api_and_of_the_public_url_may_connect(redis_url: str) -> None:
+    async def scenario() -> None:
+        public_url = "https://pulse.example.com"
+        async with running_gateway(redis_url, api_port=8000, public_url=public_url) as (_, address):
+            for origin in ("http://127.0.0.1:8000", public_url):
+                async with connect(f"ws://{address}/ws", origin=origin):  # type: ignore[arg-type]
+                    pass
+            assert await rejected(address, origin="http://pulse.example.com") == 403
+
+    asyncio.run(scenario())
+
+
+def test_a_request_with_several_origins_is_rejected_without_an_error(
+    redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with running_gateway(redis_url) as (_, address):
+            headers = [("Origin", f"http://{address}"), ("Origin", "https://evil.example")]
+            assert await rejected(address, additional_headers=headers) == 403
+
+    asyncio.run(scenario())
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def rejected(address: str, **options: Any) -> int:
+    """Return the status with which the gateway rejects a client."""
+    with pytest.raises(InvalidStatus) as caught:
+        await connect(f"ws://{address}/ws", **options)
+    return caught.value.response.status_code
+
+
+def test_one_address_cannot_take_all_places_and_places_become_free(redis_url: str) -> None:
+    async def scenario() -> None:
+        async with (
+            running_gateway(redis_url, max_clients_per_address=3) as (_, address),
+            contextlib.AsyncExitStack() as stack,
+        ):
+            attempts = await asyncio.gather(*(connect(f"ws://{address}/ws") for _ in range(20)), return_exceptions=True)
+            clients = [attempt for attempt in attempts if isinstance(attempt, ClientConnection)]
+            assert len(clients) == 3
+            statuses = {error.response.status_code for error in attempts if isinstance(error, InvalidStatus)}
+            assert statuses == {429}
+            port = int(address.rpartition(":")[2])
+            other = connect(f"ws://{address}/ws", host="127.0.0.1", port=port, local_addr=("127.0.0.2", 0))
+            await stack.enter_async_context(other)
+            await clients[0].close()
+            clients[1].transport.abort()
+            for _ in range(2):
+                await until_connected(address, stack)
+            assert await rejected(address) == 429
+
+    asyncio.run(scenario())
+
+
+async def until_connected(address: str, stack: contextlib.AsyncExitStack) -> None:
+    """Connect a client until the end of `stack`; the gateway releases the place of a lost client with a delay."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            try:
+                await stack.enter_async_context(connect(f"ws://{address}/ws"))
+            except InvalidStatus:
+                await asyncio.sleep(0.01)
+            else:
+                return
+
+
+@pytest.mark.parametrize(
+    ("address", "group"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+    ],
+)
+def test_clients_are_counted_by_ipv4_address_and_by_ipv6_network(address: str, group: str) -> None:
+    assert address_group(address) == group
+
+
+def test_a_flood_of_pings_ends_the_connection_and_causes_few_log_lines(
+    redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        async with running_gateway(redis_url) as (gateway, address), connect(f"ws://{address}/ws") as quiet:
+            for _ in range(3):
+                async with stalled_client(address) as flooding:
+                    await until(lambda: len(gateway.clients) == 2)
+                    flooding.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                    await loop.sock_sendall(flooding, PING * 20_000)
+                await until(lambda: len(gateway.clients) == 1)
+            async with stalled_client(address) as slow:
+                await until(lambda: len(gateway.clients) == 2)
+                await loop.sock_sendall(slow, PING * (MAX_FRAMES + 1))
+                await until(lambda: len(gateway.clients) == 1)
+            assert quiet.close_code is None
+
+    asyncio.run(scenario())
+    assert len(caplog.records) <= 3 * LINES

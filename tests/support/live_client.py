@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import redis.asyncio
 from websockets.asyncio.client import ClientConnection
@@ -16,9 +17,9 @@ SECONDS = 10.0
 
 
 @contextlib.asynccontextmanager
-async def running_gateway(redis_url: str, **options: float) -> AsyncIterator[tuple[Gateway, str]]:
+async def running_gateway(redis_url: str, **options: Any) -> AsyncIterator[tuple[Gateway, str]]:
     """Run a gateway during the block; after its subscription to Redis, yield the gateway and its `host:port`."""
-    gateway = Gateway(redis_url, **options)  # type: ignore[arg-type] # some options are integers
+    gateway = Gateway(redis_url, **options)
     async with gateway.listening("127.0.0.1", 0) as server:
         await until(lambda: gateway.subscribed)
         yield gateway, f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
