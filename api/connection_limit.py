@@ -16,6 +16,11 @@ class ConnectionLimit:
         self._lock = threading.Lock()
         self._waiting: deque[threading.Event] = deque()
 
+    @property
+    def is_reached(self) -> bool:
+        """Return whether the next request has to wait."""
+        return not self._free
+
     def acquire(self) -> bool:
         """Wait until the request may use a connection, at most `WAIT_SECONDS`; return whether it may.
 

@@ -1,7 +1,8 @@
 """Detection of clients that have disconnected, and cancellation of their queries.
 
 A client that closes only its sending side after a request (a half-close) counts as disconnected, as in nginx and Go:
-the server cannot distinguish a half-close from the end of the client.
+the server cannot distinguish a half-close from the end of the client. Such a client gets its response only if the
+request does not wait for a connection to PostgreSQL, and its query is shorter than `CHECK_SECONDS`.
 """
 
 import select

@@ -98,8 +98,8 @@ class DatabaseConnection:
     """Middleware that opens a connection to PostgreSQL for each request that needs one (`Resource.needs_database`).
 
     Reads and changes have separate limits, so that slow reads never use the connections of changes. A request that
-    gets no connection in time is rejected with a 503, and a request whose client has disconnected is dropped. If the
-    client of a read disconnects later, its query is cancelled; a change continues. Other requests never wait for
+    gets no connection in time is rejected with a 503. A request whose client disconnects during the wait is dropped. If
+    the client of a read disconnects later, its query is cancelled; a change continues. Other requests never wait for
     PostgreSQL.
     """
 
@@ -117,10 +117,11 @@ class DatabaseConnection:
             # Read before a connection is taken: otherwise a few slow clients could occupy all connections of changes.
             req.context.body = body.read(req, MAX_CHANGE_BYTES)
         limit = self._changes if is_change else self._reads
+        must_wait = limit.is_reached
         if not limit.acquire():
             raise problems.unavailable("Too many requests are waiting for PostgreSQL")
         req.context.limit = limit
-        if _has_disconnected(req):
+        if must_wait and _has_disconnected(req):
             raise problems.unavailable("The client has disconnected")
         req.context.connected = self._connect()
         if not is_change:

@@ -23,7 +23,12 @@ TEMPORARY = pytest.StashKey[str]()
 #: Parts of the paths of test files, by group. Files of a group run one after another, because their tests measure time.
 TIMED = {
     "faults": ("/faults/",),
-    "processes": ("/http/test_gevent_worker.py", "/journey/test_launcher", "/journey/test_rolling_restart.py"),
+    "processes": (
+        "/http/test_gevent_worker.py",
+        "/http/test_slow_queries.py",
+        "/journey/test_launcher",
+        "/journey/test_rolling_restart.py",
+    ),
 }
 #: Tables with rows that the migrations insert.
 KEPT_TABLES = ["channels", "rulebook", "schema_migration"]
