@@ -20,7 +20,7 @@ from notifiers.http import HttpClient
 from notifiers.kind import NotifierContext
 from rules.engine.storms import StormCaps
 
-#: Maximum number of connections of one process to PostgreSQL, and of API requests that use PostgreSQL at the same time.
+#: Maximum number of connections of one process to PostgreSQL. The API divides them between reads and changes.
 #: It must not be less than the number of threads of a worker, because each thread may use a connection.
 DATABASE_CONNECTIONS = 12
 INGEST_QUEUE = "persist"
