@@ -88,9 +88,12 @@ class RuleSchema(Schema):
 class Rule:
     """A rule that can be evaluated.
 
-    The keys of its windows and cooldowns depend on its id, its condition and `window_seconds`: after a change of the
-    condition or of `window_seconds`, the windows are empty. `tests/pure/test_rules_keys.py` checks that the keys do not
-    change between versions of EventPulse.
+    Rules with the same scope and the same allowed lateness share windows (see `rules.windows.queries`). After a change
+    of the limit or of `window_seconds`, such a rule counts the events that its windows contain already.
+
+    The keys of other windows and of cooldowns depend on the id of the rule, its condition and `window_seconds`: after a
+    change of the condition or of `window_seconds`, the windows are empty. `tests/pure/test_rules_keys.py` checks that
+    the keys do not change between versions of EventPulse.
     """
 
     rule_id: str
@@ -107,8 +110,17 @@ class Rule:
     cooldown_key: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "window_key", f"{KEY_PREFIX}:window:{self.rule_id}:{self.digest}:")
+        window = self._shared_window() or f"{self.rule_id}:{self.digest}"
+        object.__setattr__(self, "window_key", f"{KEY_PREFIX}:window:{window}:")
         object.__setattr__(self, "cooldown_key", f"{KEY_PREFIX}:cooldown:{self.rule_id}:{self.digest}:")
+
+    def _shared_window(self) -> str | None:
+        """Return the part of the window key that is equal for all rules that share a window; None without sharing."""
+        condition = self.condition
+        if not condition.windowed or condition.value_of or not condition.query.shared_as:
+            return None
+        parts = [condition.query.shared_as, condition.scope.key, self.allowed_lateness_seconds]
+        return digest(canonical_json(parts))
 
     def is_within_lateness(self, age: int) -> bool:
         """Return whether a window accepts an event that arrived `age` microseconds after its timestamp."""

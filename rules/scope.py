@@ -45,6 +45,8 @@ class Scope:
 
     filters: Mapping[str, Sequence[Any]]
     group_by: tuple[str, ...]
+    #: Canonical text of the filters and paths: equal for scopes with the same events and groups.
+    key: str = field(init=False, repr=False, compare=False)
     #: Keys of the rule in the index: (column, value) for each value of the filter by an index column, or (None, None)
     #: without such a filter.
     index_keys: tuple[tuple[str | None, str | None], ...] = field(init=False, repr=False)
@@ -60,6 +62,8 @@ class Scope:
         others = sorted((path for path in self.filters if path != column), key=lambda path: path not in INDEX_COLUMNS)
         filters = tuple(FieldFilter.of(path, self.filters[path]) for path in others)
         narrows = filters and len(values) * len(filters[0].allowed) <= MAX_INDEX_ENTRIES
+        form = [canonical_filters(self.filters), canonical_paths(self.group_by)]
+        object.__setattr__(self, "key", canonical_json(form))
         object.__setattr__(self, "index_keys", tuple((column, value) for value in values))
         object.__setattr__(self, "index_filter", filters[0] if narrows else None)
         object.__setattr__(self, "field_filters", filters)
@@ -109,6 +113,17 @@ def get_path(value: Any, keys: Sequence[str]) -> Any:
 
 #: Encoder to compact JSON with sorted keys, so that equal normalized values have the same text.
 canonical_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
+def canonical_filters(filters: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return, for each path, the sorted JSON texts of the distinct values."""
+    texts = {path: {canonical_json(normalize(each)) for each in as_list(wanted)} for path, wanted in filters.items()}
+    return {path: sorted(values) for path, values in texts.items()}
+
+
+def canonical_paths(paths: Iterable[str]) -> list[str]:
+    """Return the paths of `group_by` sorted and without repetitions, which have no meaning."""
+    return sorted(set(paths))
 
 
 def as_list(wanted: Any) -> list[Any]:

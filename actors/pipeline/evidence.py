@@ -14,7 +14,7 @@ from eventpulse.times import iso_utc
 from models.database import is_too_slow
 from models.event import Event
 from models.window_events import Window, WindowEvents, read_windows
-from rules.engine.evaluate import Firing
+from rules.engine.series import Firing
 
 log = structlog.get_logger()
 

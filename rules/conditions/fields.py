@@ -8,7 +8,7 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate
 
-from rules.scope import INDEX_COLUMNS, PATH, SCALARS, as_list, canonical_json, normalize
+from rules.scope import INDEX_COLUMNS, PATH, SCALARS, as_list, canonical_filters, canonical_paths
 
 PATH_ERROR = "Must be event_type, source, payload.<path> or metadata.<path>."
 FILTER_ERROR = "Must be a string, number, boolean or null, or a non-empty list of such values."
@@ -63,9 +63,7 @@ class GroupBy(fields.List[str]):
     def __init__(self) -> None:
         super().__init__(EventPath(), load_default=list)
 
-    @staticmethod
-    def canonical(value: list[str]) -> list[str]:
-        return sorted(set(value))
+    canonical = staticmethod(canonical_paths)
 
 
 class Filters(fields.Dict):
@@ -83,11 +81,7 @@ class Filters(fields.Dict):
             raise ValidationError(errors)
         return filters
 
-    @staticmethod
-    def canonical(value: dict[str, Any]) -> dict[str, Any]:
-        """Return, for each path, the sorted JSON texts of the distinct values."""
-        texts = {path: {canonical_json(normalize(each)) for each in as_list(wanted)} for path, wanted in value.items()}
-        return {path: sorted(wanted) for path, wanted in texts.items()}
+    canonical = staticmethod(canonical_filters)
 
 
 def _filter_error(path: Any, wanted: Any) -> str | None:

@@ -2,38 +2,20 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from itertools import repeat
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from rules.engine.index import RuleSet
-from rules.event import Event, microseconds, moment
+from rules.engine.scope_rules import RuleWindow, ScopeRules, WindowSet
+from rules.engine.series import Firing, Series
+from rules.event import Event, microseconds
 from rules.rule import Rule, digest
 from rules.scope import canonical_json
-from rules.verdict import Selection, Verdict, format_group
-from rules.windows.queries import CooldownClaim, Member, Window, WindowResult, WindowUpdate
+from rules.windows.queries import Member, Window, WindowResult, WindowUpdate
 
 MAX_REASON_CHARACTERS = 300  # maximum length of the reason of a fault
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Firing:
-    """A rule that fires for a group because of the event `event_id`, which may be an event of an earlier batch.
-
-    `selection` describes the stored events that caused the verdict; None means only the event `event_id`. The caller
-    passes `claim` to `Window.start_cooldowns` after recording the anomaly, so that the cooldown of the group starts.
-    """
-
-    rule: Rule
-    group: dict[str, Any]
-    group_key: str
-    event_id: str
-    occurred_at: datetime
-    verdict: Verdict
-    selection: Selection | None
-    claim: CooldownClaim
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,117 +48,120 @@ def evaluate_batch(events: Sequence[Event], rules: RuleSet, window: Window) -> E
     return Evaluation(batch.firings(window), list(batch.faults.values()), batch.late)
 
 
-class _Trigger(NamedTuple):
-    """A verdict that fires for an event. The cooldown starts at `at`. Triggers are sorted by `at` and event id."""
+@dataclass(slots=True)
+class _Members:
+    """The events of the batch that belong to the windows of one window set and group."""
 
-    at: int
-    event_id: str
-    occurred_at: datetime
-    verdict: Verdict
+    window_set: WindowSet
+    newest: int = 0
+    events: set[Member] = field(default_factory=set)
+
+    def add(self, event: Event, at: int, received: int) -> bool:
+        """Add a matching event; return False if it is outside the allowed lateness of the windows."""
+        if not self.window_set.is_within_lateness(received - at):
+            return False
+        value_of = self.window_set.value_of
+        self.events.add((at, event.event_id, 1 if value_of is None else value_of(event)))
+        self.newest = max(self.newest, min(at, received))
+        return True
+
+    def updates(self, group_digest: str) -> list[WindowUpdate]:
+        members = sorted(self.events)
+        windows = self.window_set.windows
+        return [WindowUpdate(each.key + group_digest, each.query, self.newest, members) for each in windows]
 
 
 @dataclass(slots=True)
-class _Series:
-    """The events of the batch that belong to one rule and group, and their triggers."""
+class _Group:
+    """The events of the batch in one group of a scope, and the series of its rules, by rule id."""
 
-    rule: Rule
     group: dict[str, Any]
-    group_key: str
+    key: str
     digest: str
-    newest: int = 0
-    members: set[Member] = field(default_factory=set)
-    triggers: dict[str, _Trigger] = field(default_factory=dict)
+    members: list[_Members]
+    series: dict[str, Series] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, rule: Rule, group: dict[str, Any]) -> Self:
+    def of(cls, rules: ScopeRules, group: dict[str, Any]) -> Self:
         group_key = canonical_json(group)
-        return cls(rule, group, group_key, digest(group_key))
+        return cls(group, group_key, digest(group_key), [_Members(each) for each in rules.window_sets])
 
-    def add(self, event: Event, at: int, received: int) -> bool:
-        """Add a matching event; return False if it is outside the allowed lateness of a window."""
-        condition = self.rule.condition
-        in_time = self.rule.is_within_lateness(received - at)
-        if not condition.windowed:
-            # If the timestamp is outside the allowed lateness, the cooldown starts at the time of arrival: an event of
-            # the year 9999 would otherwise suppress alerts in that year instead of now.
-            verdict = condition.evaluate(event, format_group(self.group))
-            self._conclude(_Trigger(at if in_time else received, event.event_id, event.timestamp, verdict))
-            return True
-        if in_time:
-            value = 1 if condition.value_of is None else condition.value_of(event)
-            self.members.add((at, event.event_id, value))
-            self.newest = max(self.newest, min(at, received))
-        return in_time
+    def series_of(self, rule: Rule) -> Series:
+        series = self.series.get(rule.rule_id)
+        if series is None:
+            series = self.series[rule.rule_id] = Series.of(rule, self.group, self.key, self.digest)
+        return series
 
-    def update(self) -> WindowUpdate:
-        condition = self.rule.condition
-        assert condition.windowed
-        return WindowUpdate(self.rule.window_key + self.digest, condition.query, self.newest, sorted(self.members))
+    def evaluate_event(self, rule: Rule, event: Event, at: int, received: int) -> None:
+        self.series_of(rule).evaluate_event(event, at, received)
 
-    def evaluate(self, result: WindowResult) -> None:
-        condition = self.rule.condition
-        assert condition.windowed
-        verdict = condition.evaluate(result, format_group(self.group))
-        self._conclude(_Trigger(result.at, result.event_id, moment(result.at), verdict))
-
-    def _conclude(self, trigger: _Trigger) -> None:
-        if trigger.verdict.fires:
-            self.triggers[trigger.event_id] = trigger
-
-    def claim(self) -> CooldownClaim:
-        return self._claim(sorted(self.triggers.values()))
-
-    def _claim(self, triggers: Iterable[_Trigger]) -> CooldownClaim:
-        return self.rule.cooldown_claim(self.digest, [(each.at, each.event_id) for each in triggers])
-
-    def firings(self, wins: Iterable[bool]) -> list[Firing]:
-        """Return a firing for each trigger that no cooldown suppresses.
-
-        `wins` has one bool for each event of `claim`: whether the event may start a cooldown.
-        """
-        return [
-            self._firing(trigger) for trigger, win in zip(sorted(self.triggers.values()), wins, strict=False) if win
-        ]
-
-    def _firing(self, trigger: _Trigger) -> Firing:
-        rule, condition = self.rule, self.rule.condition
-        return Firing(
-            rule,
-            self.group,
-            self.group_key,
-            trigger.event_id,
-            trigger.occurred_at,
-            trigger.verdict,
-            condition.selection(trigger.at, self.group) if condition.windowed else None,
-            self._claim([trigger]),
-        )
+    def evaluate_result(self, rule: Rule, result: WindowResult) -> None:
+        self.series_of(rule).evaluate_result(result)
 
 
 @dataclass(slots=True)
 class _Batch:
     """The state of one evaluation."""
 
-    series: dict[tuple[str, str], _Series] = field(default_factory=dict)
+    groups: dict[tuple[ScopeRules, str], _Group] = field(default_factory=dict)
     faults: dict[str, Fault] = field(default_factory=dict)
     late: int = 0
 
     def add(self, event: Event, rules: RuleSet) -> None:
-        """Add an event to the series of each rule that applies to it."""
+        """Add an event to its group of each scope that applies to it."""
         at, received = microseconds(event.timestamp), microseconds(event.received_at)
-        added = [self._guard(rule, self._add, rule, event, at, received) for rule in rules.candidates(event)]
-        self.late += False in added
+        late = False
+        for applying in rules.candidates(event):
+            try:
+                group = self._group(applying, event)
+            except Exception as error:
+                self._fail(applying.rules, error)
+                continue
+            if group is not None:
+                late |= self._add(applying, group, event, at, received)
+        self.late += late
+
+    def _group(self, applying: ScopeRules, event: Event) -> _Group | None:
+        """Return the group of an event, or None if the scope does not apply to the event."""
+        scope = applying.scope
+        if not scope.matches(event):
+            return None
+        values = scope.values(event)
+        key = applying, repr(values)
+        group = self.groups.get(key)
+        if group is None:
+            group = self.groups[key] = _Group.of(applying, scope.group(values))
+        return group
+
+    def _add(self, applying: ScopeRules, group: _Group, event: Event, at: int, received: int) -> bool:
+        """Add an event to its group; return whether it is outside the allowed lateness of a window."""
+        for rule in applying.stateless:
+            self._guard(rule, group.evaluate_event, rule, event, at, received)
+        late = False
+        for members in group.members:
+            try:
+                late |= not members.add(event, at, received)
+            except Exception as error:
+                self._fail(members.window_set.rules, error)
+        return late
 
     def query(self, window: Window) -> None:
-        """Update the windows of all series with one call, and evaluate the results."""
-        changed = [series for series in self.series.values() if series.members]
-        updated = [(series, update) for series in changed if (update := self._guard(series.rule, series.update))]
-        for result in window.observe([update for _, update in updated]) if updated else ():
-            series, _ = updated[result.position]
-            self._guard(series.rule, series.evaluate, result)
+        """Update the windows of all groups with one call, and evaluate the results."""
+        updates: list[WindowUpdate] = []
+        updated: list[tuple[_Group, RuleWindow]] = []
+        for group in self.groups.values():
+            for members in group.members:
+                if members.events:
+                    updates += members.updates(group.digest)
+                    updated += [(group, each) for each in members.window_set.windows]
+        for result in window.observe(updates) if updates else ():
+            group, observed = updated[result.position]
+            for rule in observed.rules[result.span]:
+                self._guard(rule, group.evaluate_result, rule, result)
 
     def firings(self, window: Window) -> list[Firing]:
         """Return the firings that no cooldown suppresses, in order of time."""
-        triggered = [series for series in self.series.values() if series.triggers]
+        triggered = [series for group in self.groups.values() for series in group.series.values() if series.triggers]
         claims = [series.claim() for series in triggered if series.rule.cooldown_seconds]
         checked = iter(window.check_cooldowns(claims) if claims else ())
         firings: list[Firing] = []
@@ -185,28 +170,18 @@ class _Batch:
             firings += self._guard(series.rule, series.firings, wins) or ()
         return sorted(firings, key=lambda firing: (firing.occurred_at, firing.event_id))
 
-    def _add(self, rule: Rule, event: Event, at: int, received: int) -> bool | None:
-        """Add an event to its series if the rule applies to it.
-
-        Return False if the event is outside the allowed lateness of a window, None if the rule does not apply.
-        """
-        scope = rule.condition.scope
-        if not scope.matches(event):
-            return None
-        values = scope.values(event)
-        key = rule.rule_id, repr(values)
-        series = self.series.get(key)
-        if series is None:
-            series = self.series[key] = _Series.of(rule, scope.group(values))
-        return series.add(event, at, received)
-
     def _guard(self, rule: Rule, act: Callable[..., T], *arguments: Any) -> T | None:
         """Call `act` and return its result; record an exception as a fault of the rule and return None."""
         try:
             return act(*arguments)
         except Exception as error:
-            self.faults.setdefault(rule.rule_id, Fault(rule, fault_reason(error)))
+            self._fail([rule], error)
             return None
+
+    def _fail(self, rules: Iterable[Rule], error: Exception) -> None:
+        """Record a fault of each of the rules."""
+        for rule in rules:
+            self.faults.setdefault(rule.rule_id, Fault(rule, fault_reason(error)))
 
 
 def fault_reason(error: Exception) -> str:

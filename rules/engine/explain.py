@@ -1,6 +1,6 @@
 """Message of an anomaly, as shown in alerts."""
 
-from rules.engine.evaluate import Firing
+from rules.engine.series import Firing
 from rules.verdict import format_count, format_group
 
 

@@ -97,18 +97,19 @@ def _wins(started: _Members, claim: CooldownClaim) -> Iterator[bool]:
         yield free or member in started.times
 
 
-def _nth_within(window: _State, position: int, update: WindowUpdate, query: NthWithin) -> list[WindowResult]:
+def _nth_within(window: _State, position: int, update: WindowUpdate, query: NthWithin) -> Iterator[WindowResult]:
     added = window.members.add(_ids(update))
     redelivered = added < len(update.members)
-    results = list(_completed(window.members, position, update, query, redelivered))
+    for span, (needed, width) in enumerate(query.spans):
+        if events := list(_completed(window.members, update, needed, width, redelivered)):
+            yield WindowResult(position, span, needed, events)
     window.members.trim(update.newest - query.past, query.keep)
-    return results
 
 
 def _completed(
-    window: _Members, position: int, update: WindowUpdate, query: NthWithin, redelivered: bool
-) -> Iterator[WindowResult]:
-    """Yield a result for each event that ends a run because of the new members; see `NthWithin`.
+    window: _Members, update: WindowUpdate, needed: int, width: int, redelivered: bool
+) -> Iterator[tuple[int, str]]:
+    """Yield each event that ends a run because of the new members; see `NthWithin`.
 
     An event ends a run if the member `needed - 1` ranks before it is less than `width` older. A new member can change
     this only for events less than `width` later and at most `needed - 1` ranks later. An event that ended a run
@@ -126,7 +127,7 @@ def _completed(
     than the window of the event.
     """
     new_ids = {member for _, member, _ in update.members}
-    order, needed, width = window.order, query.needed, query.width
+    order = window.order
     last = window.rank(update.members[-1][1]) + needed
     new = expired = 0
     for rank in range(window.rank(update.members[0][1]), len(order) if redelivered else min(last, len(order))):
@@ -138,7 +139,7 @@ def _completed(
             expired += 1
         before = _is_within(order, rank - needed + 1 - (new - expired), at - width)
         if _is_within(order, rank - needed + 1, at - width) and (redelivered or member in new_ids or not before):
-            yield WindowResult(position, member, at, needed)
+            yield at, member
 
 
 def _is_within(order: Sequence[tuple[int, str]], rank: int, after: int) -> bool:
@@ -146,15 +147,14 @@ def _is_within(order: Sequence[tuple[int, str]], rank: int, after: int) -> bool:
     return rank >= 0 and order[rank][0] > after
 
 
-def _count_within(window: _State, position: int, update: WindowUpdate, query: CountWithin) -> list[WindowResult]:
+def _count_within(window: _State, position: int, update: WindowUpdate, query: CountWithin) -> Iterator[WindowResult]:
     members = window.members
     members.add(_ids(update))
-    results = [
-        WindowResult(position, member, at, members.before(at + 1) - members.before(at - query.width + 1))
-        for at, member in _ids(update)
-    ]
+    for span, width in enumerate(query.spans):
+        for at, member in _ids(update):
+            count = members.before(at + 1) - members.before(at - width + 1)
+            yield WindowResult(position, span, count, [(at, member)])
     members.trim(update.newest - query.past, query.keep)
-    return results
 
 
 def _bucket_baseline(window: _State, position: int, update: WindowUpdate, query: BucketBaseline) -> list[WindowResult]:
@@ -181,7 +181,7 @@ def _bucket_results(
     total, squares = sum(counts), sum(count * count for count in counts)
     before = len(buckets.ids[bucket]) - len(members)
     for place, (at, member) in enumerate(members, 1):
-        yield WindowResult(position, member, at, before + place, total, squares)
+        yield WindowResult(position, 0, before + place, [(at, member)], total, squares)
 
 
 def _ids(update: WindowUpdate) -> Iterator[tuple[int, str]]:

@@ -1,14 +1,15 @@
 """Interface of windows: queries, results, and cooldowns.
 
-A window contains the events of one rule, condition and group as members `(time, id, value)`. Adding a member again has
-no effect. Times and durations are integer microseconds.
+A window contains the events of one group as members `(time, id, value)`. Adding a member again has no effect. Rules
+with the same scope, the same allowed lateness and the same type of query share a window if the type has a name
+`shared_as`, which is a part of the window's key. Times and durations are integer microseconds.
 
 A new query needs a struct in this file and in `QUERIES`, a model in `rules.windows.memory.MODELS` and a Lua script in
 `actors.rule_state.windows.redis_windows.OBSERVE`; a property test compares the model with the script.
 """
 
 from collections.abc import Sequence
-from typing import Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import msgspec
 
@@ -30,7 +31,8 @@ Member = tuple[int, str, float]
 class NthWithin(msgspec.Struct, array_like=True, frozen=True):
     """Query for the events that end a run because of the new members.
 
-    A run consists of `needed` consecutive members within `width`.
+    A run consists of `needed` consecutive members within `width`. The query has several `spans`, each a pair (needed,
+    width), because rules share a window; each span has its own results.
 
     The events are new members, or later members that ended no run before. If a new member is already stored, it was
     redelivered, and the first worker may have crashed before it recorded the results. Then the query also returns the
@@ -39,24 +41,26 @@ class NthWithin(msgspec.Struct, array_like=True, frozen=True):
     A window keeps at least the newest `keep` members that are less than `past` older than the newest event.
     """
 
-    needed: int
-    width: int
+    shared_as: ClassVar[str | None] = "runs"
+    spans: tuple[tuple[int, int], ...]
     keep: int
     past: int
 
     @classmethod
     def of(cls, needed: int, window_seconds: int, allowed_lateness_seconds: int) -> Self:
         past = (window_seconds + allowed_lateness_seconds) * SECOND
-        return cls(needed, window_seconds * SECOND, members_kept(needed), past)
+        return cls(((needed, window_seconds * SECOND),), members_kept(needed), past)
 
 
 class CountWithin(msgspec.Struct, array_like=True, frozen=True):
-    """Query for the number of members within `width` up to and including each new member. The query ignores values.
+    """Query for the number of members within a width up to and including each new member. The query ignores values.
 
-    The number is exact up to `keep`. A window keeps the same members as for `NthWithin`.
+    `spans` has one or more widths. The numbers are exact up to `keep`. A window keeps the same members as for
+    `NthWithin`.
     """
 
-    width: int
+    shared_as: ClassVar[str | None] = "counts"
+    spans: tuple[int, ...]
     keep: int
     past: int
 
@@ -64,7 +68,7 @@ class CountWithin(msgspec.Struct, array_like=True, frozen=True):
     def of(cls, limit: int, window_seconds: int, allowed_lateness_seconds: int) -> Self:
         """Return a query whose numbers are exact up to `limit`, even for late events."""
         past = (window_seconds + allowed_lateness_seconds) * SECOND
-        return cls(window_seconds * SECOND, members_kept(limit), past)
+        return cls((window_seconds * SECOND,), members_kept(limit), past)
 
 
 class BucketBaseline(msgspec.Struct, array_like=True, frozen=True):
@@ -77,6 +81,7 @@ class BucketBaseline(msgspec.Struct, array_like=True, frozen=True):
     estimate (HyperLogLog, Flajolet et al. 2007) with the standard error `COUNT_ERROR`.
     """
 
+    shared_as: ClassVar[str | None] = None
     size: int
     baseline: int
     keep: int
@@ -96,6 +101,17 @@ class BucketBaseline(msgspec.Struct, array_like=True, frozen=True):
 
 WindowQuery = NthWithin | CountWithin | BucketBaseline
 QUERIES: tuple[type[WindowQuery], ...] = (NthWithin, CountWithin, BucketBaseline)
+#: Types of queries whose windows rules share.
+SharedQuery = TypeVar("SharedQuery", NthWithin, CountWithin)
+
+
+def merge(queries: Sequence[SharedQuery]) -> SharedQuery:
+    """Return a query with the spans of all queries, for a window that keeps the members that any of them needs.
+
+    The spans are in ascending order, without repetitions.
+    """
+    spans: Any = tuple(sorted({span for query in queries for span in query.spans}))
+    return type(queries[0])(spans, max(query.keep for query in queries), max(query.past for query in queries))
 
 
 def members_kept(needed: int) -> int:
@@ -116,17 +132,19 @@ class WindowUpdate(msgspec.Struct):
 
 
 class WindowResult(msgspec.Struct, array_like=True, frozen=True):
-    """Result of a query for one event. `position` is the index of the update, `at` the time of the event.
+    """Result of one span of a query for one or more events.
 
-    `count`: for `NthWithin`, always `needed`, a lower bound of the number of members in the window of the event; for
+    `position` is the index of the update, `span` the index of the span in `query.spans` (0 for `BucketBaseline`).
+    `events` are the (time, id) of the events with this result, sorted.
+    `count`: for `NthWithin`, always `needed`, a lower bound of the number of members in the window of an event; for
     `CountWithin`, that number; for `BucketBaseline`, the number of members in the bucket after the event was added.
     `total`, `squares`: sums of the counts and of the squared counts of the buckets in the baseline of `BucketBaseline`.
     """
 
     position: int
-    event_id: str
-    at: int
+    span: int
     count: int
+    events: list[tuple[int, str]]
     total: int = 0
     squares: int = 0
 

@@ -15,8 +15,9 @@ from chaos.server_state import RecordedAnomaly, ServerState
 from chaos.system import AnomalyKey
 
 from actors.rule_state.rulebook import FIELDS
-from rules.engine.evaluate import Firing, evaluate_batch
+from rules.engine.evaluate import evaluate_batch
 from rules.engine.index import RuleSet
+from rules.engine.series import Firing
 from rules.event import SECOND, Event, microseconds
 from rules.rule import Rule, parse_rule
 from rules.windows.memory import MemoryWindow

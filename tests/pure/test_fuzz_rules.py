@@ -182,7 +182,8 @@ few_events = st.builds(
 def test_the_index_finds_exactly_the_rules_whose_filters_match(filters: list[dict[str, Any]], event: Event) -> None:
     condition = {"type": "rate_spike", "max_events": 1}
     rules = [parse_rule(row(condition | {"filters": each}, rule_id=str(n))) for n, each in enumerate(filters)]
-    found = [rule.rule_id for rule in RuleSet(rules).candidates(event) if rule.condition.scope.matches(event)]
+    applying = [each.rules for each in RuleSet(rules).candidates(event) if each.scope.matches(event)]
+    found = [rule.rule_id for rules in applying for rule in rules]
     assert sorted(found) == [str(n) for n, each in enumerate(filters) if _matches(each, event)]
 
 

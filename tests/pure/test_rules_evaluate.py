@@ -38,6 +38,7 @@ class RecordingWindow(MemoryWindow):
 class BrokenScope:
     """Scope that raises an exception when it matches an event."""
 
+    key = "broken"
     index_keys = ((None, None),)
     index_filter = None
 
@@ -46,20 +47,18 @@ class BrokenScope:
 
 
 class Broken:
-    """Condition that raises an exception in the step `where`: match, query, evaluate or selection."""
+    """Condition that raises an exception in the step `where`: match, value, evaluate or selection."""
 
     windowed: ClassVar[Literal[True]] = True
-    value_of: ClassVar[None] = None
+    query = NthWithin.of(1, 10, 3600)
 
     def __init__(self, where: str) -> None:
         self.where = where
         self.scope: Any = BrokenScope() if where == "match" else Scope.of({"event_type": "error"}, [])
+        self.value_of: Any = self._value if where == "value" else None
 
-    @property
-    def query(self) -> NthWithin:
-        if self.where == "query":
-            raise ValueError("no\nquery")
-        return NthWithin.of(1, 10, 3600)
+    def _value(self, each: Event) -> float:
+        raise ValueError("no\nvalue")
 
     def evaluate(self, result: WindowResult, group_suffix: str) -> Verdict:
         if self.where == "evaluate":
@@ -92,7 +91,7 @@ def broken() -> Iterator[None]:
     ("where", "reason"),
     [
         ("match", "LookupError: no match"),
-        ("query", "ValueError: no query"),
+        ("value", "ValueError: no value"),
         ("evaluate", "ZeroDivisionError: " + "x" * 281),
         ("selection", "OverflowError: date value out of range"),
     ],
@@ -110,13 +109,15 @@ class SumSchema(ConditionSchema):
     type = fields.String()
 
     def build(self, values: Mapping[str, Any]) -> Any:
-        return SumCondition("nowhere")
+        return SumCondition()
 
 
 class SumCondition(Broken):
     """Condition that takes the value of each member from `payload.amount`."""
 
-    value_of: ClassVar[Any] = staticmethod(getter("payload.amount"))
+    def __init__(self) -> None:
+        super().__init__("nowhere")
+        self.value_of = getter("payload.amount")
 
 
 def test_the_condition_gives_each_member_its_value(monkeypatch: pytest.MonkeyPatch) -> None:

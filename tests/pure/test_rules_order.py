@@ -1,7 +1,18 @@
 """Tests that firings do not depend on the order of arrival, and that windows use bounded memory."""
 
 from hypothesis import given, settings
-from support.arrival_orders import Arrivals, arrivals, check_any_order, check_cooldown, cooldowns, needs, windows
+from hypothesis import strategies as st
+from support.arrival_orders import (
+    Arrivals,
+    arrivals,
+    check_any_order,
+    check_cooldown,
+    check_shared_windows,
+    cooldowns,
+    limits,
+    needs,
+    windows,
+)
 from support.rule_factory import THRESHOLD, event, fired, rule
 
 from rules.windows.memory import MemoryWindow
@@ -19,6 +30,14 @@ def test_a_cooldown_suppresses_the_firings_near_another_and_no_others(
     case: Arrivals, needed: int, seconds: int, cooldown: int
 ) -> None:
     check_cooldown(case, MemoryWindow(), needed, seconds, cooldown)
+
+
+@settings(max_examples=200, deadline=None)
+@given(arrivals(), limits, st.just(0) | cooldowns)
+def test_rules_that_share_a_window_fire_as_if_each_had_its_own(
+    case: Arrivals, chosen: list[tuple[str, int, int]], cooldown: int
+) -> None:
+    check_shared_windows(case, MemoryWindow(), chosen, cooldown)
 
 
 def test_a_window_keeps_at_most_a_few_times_the_counted_events() -> None:

@@ -13,7 +13,9 @@ from support.arrival_orders import (
     check_any_order,
     check_cooldown,
     check_same_answers,
+    check_shared_windows,
     cooldowns,
+    limits,
     needs,
     windows,
 )
@@ -34,6 +36,7 @@ from rules.windows.queries import (
     WindowQuery,
     WindowResult,
     WindowUpdate,
+    merge,
 )
 
 # Each example empties Redis itself: hypothesis does not repeat function-scoped fixtures.
@@ -44,8 +47,8 @@ SPAN_SECONDS = 30
 lateness = st.just(SPAN_SECONDS)
 #: Strategies for queries, by type of query.
 EXAMPLES: dict[type[WindowQuery], st.SearchStrategy[WindowQuery]] = {
-    NthWithin: st.builds(NthWithin.of, needs, windows, lateness),
-    CountWithin: st.builds(CountWithin.of, needs, windows, lateness),
+    NthWithin: st.lists(st.builds(NthWithin.of, needs, windows, lateness), min_size=1, max_size=5).map(merge),
+    CountWithin: st.lists(st.builds(CountWithin.of, needs, windows, lateness), min_size=1, max_size=3).map(merge),
     BucketBaseline: st.builds(BucketBaseline.of, st.integers(1, 10), st.integers(1, 4), lateness),
 }
 
@@ -95,6 +98,15 @@ def test_workers_share_a_cooldown(
 ) -> None:
     redis_client.flushdb()
     check_cooldown(case, RedisWindow(redis_client), needed, seconds, cooldown)
+
+
+@few
+@given(case=arrivals(), chosen=limits, cooldown=st.just(0) | cooldowns)
+def test_rules_that_share_a_window_fire_as_if_each_had_its_own(
+    redis_client: "redis.Redis", case: Arrivals, chosen: list[tuple[str, int, int]], cooldown: int
+) -> None:
+    redis_client.flushdb()
+    check_shared_windows(case, RedisWindow(redis_client), chosen, cooldown)
 
 
 @few

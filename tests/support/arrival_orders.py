@@ -7,9 +7,11 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from rules.conditions.threshold import OPERATORS
 from rules.engine.evaluate import Evaluation
 from rules.event import Event
 from rules.rule import Rule
+from rules.windows.memory import MemoryWindow
 from rules.windows.queries import Window
 from support.rule_factory import THRESHOLD, at, decide, event, in_order, rule, settle
 
@@ -61,6 +63,8 @@ def arrivals(draw: st.DrawFn) -> Arrivals:
 needs = st.integers(1, 6)
 windows = st.integers(1, 20)
 cooldowns = st.integers(1, 30)
+#: Operator, value and `window_seconds` of the rules that share windows.
+limits = st.lists(st.tuples(st.sampled_from(list(OPERATORS)), needs, windows), min_size=2, max_size=6)
 
 
 def at_least(needed: int, window_seconds: int, **fields: Any) -> Rule:
@@ -95,6 +99,34 @@ def check_cooldown(arrivals: Arrivals, window: Window, needed: int, window_secon
     assert not any(one != other and _near(one, other, cooldown_seconds) for one in firings for other in firings)
     for event_id in triggers(arrivals.events, needed, window_seconds):
         assert any(_near(times[event_id], other, cooldown_seconds) for other in firings)
+
+
+def check_shared_windows(
+    arrivals: Arrivals, window: Window, chosen: Iterable[tuple[str, int, int]], cooldown_seconds: int
+) -> None:
+    """Check that each of several rules with one scope gives the same evaluations together with the others as alone.
+
+    `chosen` has the operator, the value and `window_seconds` of each rule. Alone, a rule has windows in memory.
+    """
+    rules = [
+        rule(
+            THRESHOLD | {"operator": operator, "value": value, "group_by": ["source"]},
+            rule_id=str(number),
+            window_seconds=seconds,
+            allowed_lateness_seconds=SPAN_SECONDS,
+            cooldown_seconds=cooldown_seconds,
+        )
+        for number, (operator, value, seconds) in enumerate(chosen)
+    ]
+    together = arrivals.evaluate(window, *rules)
+    for each in rules:
+        alone = arrivals.evaluate(MemoryWindow(), each)
+        assert [_of(each, evaluation) for evaluation in together] == [_of(each, evaluation) for evaluation in alone]
+
+
+def _of(one: Rule, evaluation: Evaluation) -> Any:
+    firings, late = _comparable(evaluation)
+    return [firing for firing in firings if firing[0] == one.rule_id], late
 
 
 def check_same_answers(arrivals: Arrivals, one: Window, other: Window, cooldown_seconds: int) -> None:

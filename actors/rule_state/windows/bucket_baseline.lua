@@ -1,8 +1,9 @@
 -- Count events by time bucket. Return for each event the count of its bucket, and two sums over the `baseline` buckets
 -- before this bucket: `total` is the sum of the counts, `squares` is the sum of the squared counts.
 --
--- ARGV[1]  msgpack: {position, {key, {size, baseline, keep, exact}, newest, {time, id, time, id, …}}} for each window
--- Reply    msgpack: {position, id, time, count, total, squares} for each event whose baseline is complete
+-- ARGV[1]  msgpack: {position, {key, {size, baseline, keep, exact}, newest, {time, id, time, id, …}}} for each window;
+--          the query is false if it is the query of the window before
+-- Reply    msgpack: {position, 0, count, {{time, id}}, total, squares} for each event whose baseline is complete
 --
 -- eventpulse:window:<rule>:<condition>:<group>                    hash: bucket number -> count, "first" -> first bucket
 -- eventpulse:window:<rule>:<condition>:<group>:<bucket>           set of event ids, so that each event is counted once
@@ -76,7 +77,7 @@ local function add(position, key, query, bucket, times, ids)
     elseif first <= bucket - baseline then
         local total, squares = baseline_of(key, bucket, baseline)
         for i, id in ipairs(ids) do
-            results[#results + 1] = { position, id, times[i], count - #ids + i, total, squares }
+            results[#results + 1] = { position, 0, count - #ids + i, { { times[i], id } }, total, squares }
         end
     end
 end

@@ -1,6 +1,6 @@
 """Windows of rules in Redis, shared by all workers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +55,9 @@ class RedisWindow:
 
         An update must have at most 2,000 members, because Lua limits the number of arguments of a command.
         """
-        calls = [(OBSERVE[query], _encode(list(map(_message, part)))) for query, part in _parts(updates)]
+        calls = [(OBSERVE[query], _encode(list(_messages(part)))) for query, part in _parts(updates)]
         replies = run_pipelined(self._client, calls)
-        return [result for reply in replies for result in _decode_results(reply)]
+        return [result for reply in replies for result in _with_events(_decode_results(reply))]
 
     def check_cooldowns(self, claims: Sequence[CooldownClaim]) -> list[list[bool]]:
         wanted = [(claim.key, claim.cooldown, claim.members) for claim in claims]
@@ -71,14 +71,25 @@ class RedisWindow:
         return reply
 
 
-def _message(part: tuple[int, WindowUpdate]) -> tuple[Any, ...]:
-    """Return the argument of a script for one update, without the members' values, which no query uses.
+def _messages(part: Iterable[tuple[int, WindowUpdate]]) -> Iterator[tuple[Any, ...]]:
+    """Yield the argument of a script for each update, without the members' values, which no query uses.
 
-    Members are one flat array, because a Lua table for each member would cost as much as the query itself.
+    Members are one flat array, because a Lua table for each member would cost as much as the query itself. A query is
+    sent once for consecutive updates with this query, because a query may have a span for each of many rules.
     """
-    position, update = part
-    members = [field for at, event_id, _ in update.members for field in (at, event_id)]
-    return position, (update.key, update.query, update.newest, members)
+    sent: WindowQuery | None = None
+    for position, update in part:
+        members = [field for at, event_id, _ in update.members for field in (at, event_id)]
+        yield position, (update.key, update.query is not sent and update.query, update.newest, members)
+        sent = update.query
+
+
+def _with_events(results: Iterable[WindowResult]) -> Iterator[WindowResult]:
+    """Yield the results; a result without events gets the events of the result before, which a script sends once."""
+    events: list[tuple[int, str]] = []
+    for result in results:
+        events = result.events or events
+        yield result if result.events else msgspec.structs.replace(result, events=events)
 
 
 def _parts(updates: Sequence[WindowUpdate]) -> Iterator[tuple[type[WindowQuery], list[tuple[int, WindowUpdate]]]]:
