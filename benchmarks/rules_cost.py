@@ -43,7 +43,7 @@ class NoWindow:
     def observe(self, _updates: Sequence[WindowUpdate]) -> list[WindowResult]:
         return []
 
-    def check_cooldowns(self, claims: Sequence[CooldownClaim]) -> list[list[bool]]:
+    def check_cooldowns(self, claims: Sequence[CooldownClaim]) -> list[list[int]]:
         return [[] for _ in claims]
 
     def start_cooldowns(self, _claims: Sequence[CooldownClaim]) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
 from typing import Any, Self, TypeVar
 
 from rules.engine.index import RuleSet
@@ -11,6 +10,7 @@ from rules.engine.series import Firing, Series
 from rules.event import Event, microseconds
 from rules.rule import Rule, digest
 from rules.scope import canonical_json
+from rules.verdict import format_group
 from rules.windows.queries import Member, Window, WindowResult, WindowUpdate
 
 MAX_REASON_CHARACTERS = 300  # maximum length of the reason of a fault
@@ -62,7 +62,9 @@ class _Members:
             return False
         value_of = self.window_set.value_of
         self.events.add((at, event.event_id, 1 if value_of is None else value_of(event)))
-        self.newest = max(self.newest, min(at, received))
+        newest = min(at, received)
+        if newest > self.newest:
+            self.newest = newest
         return True
 
     def updates(self, group_digest: str) -> list[WindowUpdate]:
@@ -80,6 +82,8 @@ class _Group:
     digest: str
     members: list[_Members]
     series: dict[str, Series] = field(default_factory=dict)
+    #: The group and its text, with the paths in the order of `group_by`, by this order.
+    ordered: dict[tuple[str, ...], tuple[dict[str, Any], str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, rules: ScopeRules, group: dict[str, Any]) -> Self:
@@ -89,8 +93,15 @@ class _Group:
     def series_of(self, rule: Rule) -> Series:
         series = self.series.get(rule.rule_id)
         if series is None:
-            series = self.series[rule.rule_id] = Series.of(rule, self.group, self.key, self.digest)
+            group, suffix = self._ordered(rule.condition.scope.group_by)
+            series = self.series[rule.rule_id] = Series(rule, group, self.key, self.digest, suffix)
         return series
+
+    def _ordered(self, group_by: tuple[str, ...]) -> tuple[dict[str, Any], str]:
+        if group_by not in self.ordered:
+            group = {path: self.group[path] for path in group_by}
+            self.ordered[group_by] = group, format_group(group)
+        return self.ordered[group_by]
 
     def evaluate_event(self, rule: Rule, event: Event, at: int, received: int) -> None:
         self.series_of(rule).evaluate_event(event, at, received)
@@ -166,8 +177,9 @@ class _Batch:
         checked = iter(window.check_cooldowns(claims) if claims else ())
         firings: list[Firing] = []
         for series in triggered:
-            wins = next(checked) if series.rule.cooldown_seconds else repeat(True)
-            firings += self._guard(series.rule, series.firings, wins) or ()
+            wins = next(checked) if series.rule.cooldown_seconds else None
+            if wins != []:
+                firings += self._guard(series.rule, series.firings, wins) or ()
         return sorted(firings, key=lambda firing: (firing.occurred_at, firing.event_id))
 
     def _guard(self, rule: Rule, act: Callable[..., T], *arguments: Any) -> T | None:

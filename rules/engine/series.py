@@ -1,13 +1,13 @@
 """Series: the events for which one rule fires in one group."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from rules.event import Event, moment
 from rules.rule import Rule
-from rules.verdict import Selection, Verdict, format_group
+from rules.verdict import Selection, Verdict
 from rules.windows.queries import CooldownClaim, WindowResult
 
 
@@ -42,7 +42,7 @@ class _Trigger(NamedTuple):
 
 @dataclass(slots=True)
 class Series:
-    """The triggers of one rule and group."""
+    """The triggers of one rule and group. `suffix` is the text for the group at the end of a verdict's reason."""
 
     rule: Rule
     group: dict[str, Any]
@@ -50,12 +50,6 @@ class Series:
     digest: str
     suffix: str
     triggers: list[_Trigger] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, rule: Rule, group: dict[str, Any], group_key: str, group_digest: str) -> Self:
-        """Return the series, with the paths of the group in the order in which the rule has them."""
-        ordered = {path: group[path] for path in rule.condition.scope.group_by}
-        return cls(rule, ordered, group_key, group_digest, format_group(ordered))
 
     def evaluate_event(self, event: Event, at: int, received: int) -> None:
         condition = self.rule.condition
@@ -84,14 +78,13 @@ class Series:
         times = {event_id: at for trigger in self.triggers for at, event_id in trigger.events}
         return sorted((at, event_id) for event_id, at in times.items())
 
-    def firings(self, wins: Iterable[bool]) -> list[Firing]:
+    def firings(self, wins: Sequence[int] | None) -> list[Firing]:
         """Return a firing for each trigger that no cooldown suppresses.
 
-        `wins` has one bool for each event of `claim`: whether the event may start a cooldown.
+        `wins` has the indexes of the events of `claim` that may start a cooldown; None means all events.
         """
-        winners = [event for event, win in zip(self._events(), wins, strict=False) if win]
-        if not winners:
-            return []
+        events = self._events()
+        winners = events if wins is None else [events[index] for index in wins]
         triggers = {event_id: trigger for trigger in self.triggers for _, event_id in trigger.events}
         return [self._firing(at, event_id, triggers[event_id]) for at, event_id in winners]
 

@@ -78,7 +78,7 @@ class MemoryWindow:
             results += model(self._windows[update.key], position, update, update.query)
         return results
 
-    def check_cooldowns(self, claims: Sequence[CooldownClaim]) -> list[list[bool]]:
+    def check_cooldowns(self, claims: Sequence[CooldownClaim]) -> list[list[int]]:
         return [list(_wins(self._cooldowns[claim.key], claim)) for claim in claims]
 
     def start_cooldowns(self, claims: Sequence[CooldownClaim]) -> None:
@@ -88,13 +88,14 @@ class MemoryWindow:
             started.trim(claim.members[-1][0] - claim.past, claim.keep)
 
 
-def _wins(started: _Members, claim: CooldownClaim) -> Iterator[bool]:
+def _wins(started: _Members, claim: CooldownClaim) -> Iterator[int]:
     winner: int | None = None
-    for at, member in claim.members:
+    for index, (at, member) in enumerate(claim.members):
         free = started.before(at + claim.cooldown) == started.before(at - claim.cooldown + 1)
         free = free and (winner is None or at - winner >= claim.cooldown)
         winner = at if free else winner
-        yield free or member in started.times
+        if free or member in started.times:
+            yield index
 
 
 def _nth_within(window: _State, position: int, update: WindowUpdate, query: NthWithin) -> Iterator[WindowResult]:

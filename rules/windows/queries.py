@@ -131,7 +131,7 @@ class WindowUpdate(msgspec.Struct):
     members: list[Member]
 
 
-class WindowResult(msgspec.Struct, array_like=True, frozen=True):
+class WindowResult(msgspec.Struct, array_like=True):
     """Result of one span of a query for one or more events.
 
     `position` is the index of the update, `span` the index of the span in `query.spans` (0 for `BucketBaseline`).
@@ -170,8 +170,8 @@ class Window(Protocol):
         """Add the members of all updates to their windows and return the results of their queries."""
         ...
 
-    def check_cooldowns(self, claims: Sequence[CooldownClaim]) -> list[list[bool]]:
-        """Return for each event of each claim whether it may start a cooldown.
+    def check_cooldowns(self, claims: Sequence[CooldownClaim]) -> list[list[int]]:
+        """Return for each claim the indexes of the events that may start a cooldown, in ascending order.
 
         An event may start a cooldown if its own start is already stored, or if no other start, stored or of an earlier
         event of the claim, is less than one cooldown away. The call stores nothing: if the worker crashes before it

@@ -14,7 +14,7 @@ from rules.rule import parse_rule
 from rules.scope import Scope, getter
 from rules.verdict import Selection, Verdict
 from rules.windows.memory import MemoryWindow
-from rules.windows.queries import CooldownClaim, Member, NthWithin, WindowResult, WindowUpdate
+from rules.windows.queries import CooldownClaim, Member, NthWithin, WindowQuery, WindowResult, WindowUpdate
 
 
 class RecordingWindow(MemoryWindow):
@@ -24,13 +24,15 @@ class RecordingWindow(MemoryWindow):
         super().__init__()
         self.calls: list[str] = []
         self.members: list[Member] = []
+        self.queries: list[WindowQuery] = []
 
     def observe(self, updates: Sequence[WindowUpdate]) -> list[WindowResult]:
         self.calls.append("observe")
+        self.queries += [update.query for update in updates]
         self.members += [member for update in updates for member in update.members]
         return super().observe(updates)
 
-    def check_cooldowns(self, claims: Sequence[CooldownClaim]) -> list[list[bool]]:
+    def check_cooldowns(self, claims: Sequence[CooldownClaim]) -> list[list[int]]:
         self.calls.append("check_cooldowns")
         return super().check_cooldowns(claims)
 
@@ -103,6 +105,14 @@ def test_a_rule_that_raises_is_a_fault_and_does_not_affect_others(where: str, re
     assert [firing.rule.rule_id for firing in found.firings] == ["r1"]
 
 
+@pytest.mark.usefixtures("broken")
+def test_a_scope_that_raises_is_a_fault_of_all_its_rules_and_of_no_other() -> None:
+    bad = [parse_rule(row({"type": "broken", "where": "match"}, rule_id=name)) for name in ("b1", "b2")]
+    found = decide([event(1), event(2), event(3)], MemoryWindow(), *bad, rule())
+    assert [fault.rule.rule_id for fault in found.faults] == ["b1", "b2"]
+    assert [firing.rule.rule_id for firing in found.firings] == ["r1"]
+
+
 class SumSchema(ConditionSchema):
     """Schema of `SumCondition`."""
 
@@ -156,6 +166,72 @@ def test_no_call_is_made_for_events_without_rules_and_rules_without_a_cooldown()
     assert window.calls == []
     decide([event(1), event(2), event(3)], window, rule())
     assert window.calls == ["observe"]
+
+
+def test_rules_of_one_scope_add_each_event_once_to_one_window() -> None:
+    window = RecordingWindow()
+    rules = [rule(THRESHOLD | {"value": value}, rule_id=f"r{value}") for value in range(30)]
+    same = [rule(rule_id=f"same{number}") for number in range(30)]
+    found = decide([event(1), event(2), event(3)], window, *rules, *same)
+    assert len(window.members) == 3
+    assert [query.spans for query in window.queries if isinstance(query, NthWithin)] == [
+        tuple((value + 1, 10_000_000) for value in range(30))
+    ]
+    assert len(found.firings) == 3 + 2 + 1 + len(same)
+
+
+def test_rules_of_one_scope_with_another_lateness_query_or_type_have_other_windows() -> None:
+    window = RecordingWindow()
+    drift = {"type": "timestamp_drift", "filters": THRESHOLD["filters"], "max_drift_seconds": 5}
+    zscore = {"type": "zscore", "filters": THRESHOLD["filters"], "bucket_seconds": 1, "threshold": 1}
+    rules = [
+        rule(rule_id="nth"),
+        rule(rule_id="late", allowed_lateness_seconds=60),
+        rule(THRESHOLD | {"operator": "<"}, rule_id="count"),
+        rule(zscore | {"baseline_buckets": 2}, rule_id="z2"),
+        rule(zscore | {"baseline_buckets": 3}, rule_id="z3"),
+        rule(drift, rule_id="drift"),
+    ]
+    old = event(1, 0, received_at=at(100))
+    found = decide([old], window, *rules)
+    assert found.late == 1
+    assert [type(query).__name__ for query in window.queries] == [
+        "NthWithin",
+        "CountWithin",
+        "BucketBaseline",
+        "BucketBaseline",
+    ]
+    assert {firing.rule.rule_id for firing in found.firings} == {"count", "drift"}
+
+
+def test_a_new_rule_counts_the_events_that_its_window_contains() -> None:
+    window, first, second = MemoryWindow(), rule(), rule(THRESHOLD | {"operator": ">=", "value": 4}, rule_id="r2")
+    assert fired([event(1), event(2), event(3)], window, first) == [3]
+    found = decide([event(4)], window, first, second).firings
+    assert [(firing.rule.rule_id, firing.event_id) for firing in found] == [
+        ("r1", event(4).event_id),
+        ("r2", event(4).event_id),
+    ]
+
+
+def test_a_new_rule_does_not_fire_for_events_that_arrived_before() -> None:
+    window, new = MemoryWindow(), rule(THRESHOLD | {"value": 0}, rule_id="r2")
+    fired([event(1), event(2)], window, rule())
+    assert [firing.event_id for firing in decide([event(3)], window, new).firings] == [event(3).event_id]
+
+
+def test_each_rule_has_its_own_order_of_the_paths_of_a_group() -> None:
+    orders = (["source", "event_type"], ["event_type", "source", "event_type"])
+    rules = [rule(THRESHOLD | {"value": 0, "group_by": each}, rule_id=str(n)) for n, each in enumerate(orders)]
+    window = RecordingWindow()
+    found = decide([event(1)], window, *rules).firings
+    assert len(window.queries) == 1
+    assert [list(firing.group) for firing in found] == [["source", "event_type"], ["event_type", "source"]]
+    assert [firing.verdict.reason.partition(" (")[2] for firing in found] == [
+        "source=shop, event_type=error)",
+        "event_type=error, source=shop)",
+    ]
+    assert len({firing.group_key for firing in found}) == 1
 
 
 @pytest.mark.parametrize(("received", "late"), [(0, 0), (-60, 0), (-60.000001, 1), (100, 0), (100.000001, 1)], ids=str)

@@ -144,26 +144,45 @@ local function events(ranks, times, ids)
     return found
 end
 
+-- Return the ranks from `first` to `last`.
+local function range(first, last)
+    local ranks = {}
+    for rank = first, last do
+        ranks[#ranks + 1] = rank
+    end
+    return ranks
+end
+
 -- Append the results of these spans. The new members are already in the window.
 local function find(position, key, size, spans, members, redelivered)
-    local times, ids, is_new, previous = {}, {}, {}, {} -- times and ids by rank
+    local times, ids, is_new, previous, all = {}, {}, {}, {}, nil -- times and ids by rank
     for i = 2, #members, 2 do
         is_new[members[i]] = true
     end
     local largest = spans[#spans][2]
     local first, latest, lowest, highest = affected(key, size, members, largest, redelivered, times, ids)
+    local only_new = redelivered or highest - first + 1 == #members / 2
     for _, span in ipairs(spans) do
         local index, needed, width = unpack(span)
         local last = redelivered and highest or math.min(highest, latest + needed - 1)
-        -- The members to compare with. Later spans need no ranks above these, because they need more members.
-        local low = math.max(0, first - needed + 1 - #members / 2)
-        if low < lowest then
-            read(key, low, math.min(last - needed + 1, lowest - 1), times, ids)
-            lowest = low
+        local start, ranks = first - needed + 1, nil
+        if only_new and start >= 0 and not times[start] then
+            read(key, start, start, times, ids)
         end
-        local ranks = completed(needed, width, first, last, members, is_new, times, ids, redelivered)
+        if only_new and start >= 0 and times[last] - times[start] < width then
+            all = all or range(first, last) -- each event ends a run, as after nearly every call for a busy window
+            ranks = all
+        else
+            -- Read the members to compare with. Later spans need no ranks above, because they need more members.
+            local low = math.max(0, start - #members / 2)
+            if low < lowest then
+                read(key, low, math.min(last - needed + 1, lowest - 1), times, ids)
+                lowest = low
+            end
+            ranks = completed(needed, width, first, last, members, is_new, times, ids, redelivered)
+        end
         if #ranks > 0 then
-            local same = equal(ranks, previous)
+            local same = ranks == previous or equal(ranks, previous)
             results[#results + 1] = { position, index - 1, needed, same and {} or events(ranks, times, ids) }
             previous = ranks
         end

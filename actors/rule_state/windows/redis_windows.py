@@ -23,7 +23,7 @@ FOLDER = Path(__file__).parent
 MEMBERS_PER_CALL = 1_000
 
 _decode_results = msgspec.msgpack.Decoder(list[WindowResult]).decode
-_decode_wins = msgspec.msgpack.Decoder(list[list[bool]]).decode
+_decode_wins = msgspec.msgpack.Decoder(list[list[int]]).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -59,14 +59,18 @@ class RedisWindow:
         replies = run_pipelined(self._client, calls)
         return [result for reply in replies for result in _with_events(_decode_results(reply))]
 
-    def check_cooldowns(self, claims: Sequence[CooldownClaim]) -> list[list[bool]]:
-        wanted = [(claim.key, claim.cooldown, claim.members) for claim in claims]
-        return _decode_wins(self._run(CHECK_COOLDOWNS, wanted))
+    def check_cooldowns(self, claims: Sequence[CooldownClaim]) -> list[list[int]]:
+        lists: dict[int, tuple[int, list[Any]]] = {}  # a list that claims share is sent once
+        for claim in claims:
+            if id(claim.members) not in lists:
+                lists[id(claim.members)] = len(lists) + 1, [field for member in claim.members for field in member]
+        wanted = [(claim.key, claim.cooldown, lists[id(claim.members)][0]) for claim in claims]
+        return _decode_wins(self._run(CHECK_COOLDOWNS, ([events for _, events in lists.values()], wanted)))
 
     def start_cooldowns(self, claims: Sequence[CooldownClaim]) -> None:
         self._run(START_COOLDOWNS, [(claim.key, claim.past, claim.keep, claim.members) for claim in claims])
 
-    def _run(self, script: LuaScript, argument: Sequence[tuple[Any, ...]]) -> Any:
+    def _run(self, script: LuaScript, argument: Sequence[Any]) -> Any:
         (reply,) = run_pipelined(self._client, [(script, _encode(argument))])
         return reply
 
@@ -88,8 +92,8 @@ def _with_events(results: Iterable[WindowResult]) -> Iterator[WindowResult]:
     """Yield the results; a result without events gets the events of the result before, which a script sends once."""
     events: list[tuple[int, str]] = []
     for result in results:
-        events = result.events or events
-        yield result if result.events else msgspec.structs.replace(result, events=events)
+        events = result.events = result.events or events
+        yield result
 
 
 def _parts(updates: Sequence[WindowUpdate]) -> Iterator[tuple[type[WindowQuery], list[tuple[int, WindowUpdate]]]]:

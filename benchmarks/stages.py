@@ -1,0 +1,54 @@
+"""Events, and stages of one worker process in the process of a benchmark."""
+
+import random
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import dramatiq
+import msgspec
+from uuid_utils.compat import uuid7
+
+from actors.broker import broker
+from actors.pipeline import ingest
+
+BATCH = 100
+
+
+def make(count: int) -> list[bytes]:
+    """Return `count` events as the API queues them: JSON of 275 bytes, with ten types and twenty sources."""
+    return [
+        msgspec.json.encode(
+            {
+                "event_id": uuid7(),
+                "event_type": f"bench.step-{number % 10}",
+                "source": f"bench-{number // 10 % 20:02d}",
+                "timestamp": datetime.now(UTC),
+                "payload": {"order": random.randrange(10**6), "amount": 12.5, "currency": "EUR"},
+                "metadata": {"region": "eu-west"},
+                "received_at": datetime.now(UTC),
+            }
+        )
+        for number in range(count)
+    ]
+
+
+def rate(count: int, work: Callable[[], None]) -> float:
+    """Run `work`, which processes `count` events, and return the events per second."""
+    started = time.perf_counter()
+    work()
+    return count / (time.perf_counter() - started)
+
+
+def drain(queue_name: str) -> None:
+    """Run a worker on one queue until the queue is empty."""
+    worker = dramatiq.Worker(broker, queues={queue_name}, worker_threads=2, worker_timeout=100)
+    worker.start()
+    while broker.client.exists(f"{broker.namespace}:{queue_name}.msgs"):
+        time.sleep(0.002)
+    worker.stop()
+
+
+def accept(events: list[bytes]) -> None:
+    for start in range(0, len(events), BATCH):
+        ingest.accept(events[start : start + BATCH], None)
