@@ -10,6 +10,7 @@ The rates are in events per second, the shares relative to the rate without rule
 
 import argparse
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from report import Line, Report
@@ -29,6 +30,8 @@ SCOPES: list[dict[str, Any]] = [
     for group_by in ([], ["source"], ["event_type"])
 ] + [{"filters": {"event_type": [f"bench.step-{number}" for number in range(10)]}, "group_by": ["source"]}]
 RULES = 300
+#: Time between two events, so that a window of 30 s has 6,000 of them.
+STEP = timedelta(milliseconds=5)
 #: Events before the measured ones, which fill the windows and cause the first anomalies.
 WARM_UP = 2_000
 SHARE = 0.3  # least share of the rate without rules
@@ -65,8 +68,10 @@ def drained(own: Servers, chosen: list[dict[str, Any]], events: int) -> float:
         for each in chosen:
             Rule.add(**each)
     rulebook.publish()
+    at = datetime.now(UTC) - (WARM_UP + events) * STEP
     for count in (WARM_UP, events):
-        accept(make(count))
+        accept(make(count, at, STEP))
+        at += count * STEP
         drain("persist")
         measured = rate(count, lambda: drain("evaluate"))
     return measured

@@ -12,6 +12,7 @@ import backlog
 import end_to_end
 import growth
 import memory
+import neighbours_many_rules
 import one_redis
 import plots
 import rules_cost
@@ -41,6 +42,7 @@ def main() -> None:
     end_to_end.scale(report, "always", seconds / 2)
     one_redis.measure(report, "always", events, rounds)
     rules_cost.measure(report, rounds=2 * rounds + 1)
+    neighbours_many_rules.measure(report, rounds=rounds)
     memory.measure(report, events=rows // 10)
     growth.measure(report, rows, rounds=3 * rounds)
     settings = {"seconds": seconds, "rounds": rounds, "events": events, "rows": rows, "batch": 100}

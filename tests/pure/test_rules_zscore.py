@@ -55,7 +55,7 @@ def verdict(count: int, mean: int, deviation: int = 0) -> Verdict:
     assert condition.windowed
     counts = (mean - deviation, mean + deviation)
     squares = sum(each * each for each in counts)
-    return condition.evaluate(WindowResult(0, "", 0, count, sum(counts), squares), "")
+    return condition.evaluate(WindowResult(0, 0, count, [], sum(counts), squares), "")
 
 
 def test_the_error_of_an_estimated_count_does_not_fire() -> None:

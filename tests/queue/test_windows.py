@@ -20,7 +20,7 @@ from support.arrival_orders import (
     windows,
 )
 from support.redis_config import configured
-from support.rule_factory import THRESHOLD, at, event, fired, rule
+from support.rule_factory import THRESHOLD, at, decide, event, fired, number, rule
 
 from actors.rule_state.windows.redis_windows import OBSERVE, RedisWindow
 from rules.event import SECOND
@@ -225,6 +225,19 @@ def test_a_redelivered_event_may_be_followed_by_very_many_members(redis_client: 
     ]
     assert firings == list(range(9_000, 9_500))
     assert fired([events[0]], window, counted) == firings
+
+
+def test_a_shared_window_keeps_the_events_that_the_rule_with_the_highest_limit_needs(
+    redis_client: "redis.Redis",
+) -> None:
+    rules = [rule(THRESHOLD | {"value": value}, rule_id=str(value), window_seconds=3600) for value in (9, 900, 20)]
+    for window in (RedisWindow(redis_client), MemoryWindow()):
+        found = [
+            firing
+            for start in range(0, 1_000, 100)
+            for firing in decide(map(event, range(start, start + 100)), window, *rules).firings
+        ]
+        assert [number(firing.event_id) for firing in found if firing.rule.rule_id == "900"] == list(range(900, 1_000))
 
 
 def test_an_event_in_the_far_future_removes_no_member(redis_client: "redis.Redis") -> None:
