@@ -134,8 +134,8 @@ def test_a_window_holds_no_event_older_than_its_width_and_the_lateness(redis_cli
 
 def test_a_window_that_is_rarely_used_drops_old_events_too(redis_client: "redis.Redis") -> None:
     window, rarely_used = RedisWindow(redis_client), rule(allowed_lateness_seconds=20)
-    for number in range(10):
-        fired([event(number, 100 * number)], window, rarely_used)
+    for place in range(10):
+        fired([event(place, 100 * place)], window, rarely_used)
     (key,) = redis_client.keys("eventpulse:window:*")
     assert redis_client.zcard(key) == 1
 
@@ -194,6 +194,10 @@ def test_a_window_of_many_rules_costs_few_commands(redis_client: "redis.Redis") 
     fired((event(number, number / 100) for number in range(100, 600)), window, *rules)
     later = [event(number, 80 + number / 1000) for number in range(700, 750)]
     assert _commands(redis_client, lambda: fired(later, window, *rules)) == {"zadd": 1, "zcount": 1}
+    narrow = [rule(THRESHOLD | {"value": 80 + value}, rule_id=str(value), window_seconds=1) for value in range(300)]
+    wide = [rule(THRESHOLD | {"value": 800 + value}, rule_id=f"w{value}", window_seconds=600) for value in range(300)]
+    last = [event(number, 90 + number / 1000) for number in range(750, 770)]
+    assert _commands(redis_client, lambda: fired(last, window, *narrow, *wide)) == {"zadd": 1, "zcount": 2}
 
 
 def test_rules_that_fire_for_every_event_cost_few_commands(redis_client: "redis.Redis") -> None:
