@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pipeline import accept, drain, make, rate
 from report import Line, Report
 from servers import Servers, servers
-from stages import accept, drain, make, rate
 
 from actors import runtime
 from actors.rule_state import rulebook

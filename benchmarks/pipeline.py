@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dramatiq
 import msgspec
@@ -19,15 +19,19 @@ from models.rule import Rule
 BATCH = 100
 
 
-def make(count: int) -> list[bytes]:
-    """Return `count` events as the API queues them: JSON of 275 bytes, with ten types and twenty sources."""
+def make(count: int, start: datetime | None = None, step: timedelta = timedelta()) -> list[bytes]:
+    """Return `count` events as the API queues them: JSON of 275 bytes, with ten types and twenty sources.
+
+    The first event occurs at `start`, by default now, and each other event `step` later than the event before.
+    """
+    first = start or datetime.now(UTC)
     return [
         msgspec.json.encode(
             {
                 "event_id": uuid7(),
                 "event_type": f"bench.step-{number % 10}",
                 "source": f"bench-{number // 10 % 20:02d}",
-                "timestamp": datetime.now(UTC),
+                "timestamp": first + number * step,
                 "payload": {"order": random.randrange(10**6), "amount": 12.5, "currency": "EUR"},
                 "metadata": {"region": "eu-west"},
                 "received_at": datetime.now(UTC),

@@ -19,8 +19,8 @@ from models.channel import Channel
 from models.database import connection, database
 from models.delivery import Delivery
 from models.suppression import FiringId, StormCount, add_counts, suppress, suppressed_among
-from rules.engine.evaluate import Firing
 from rules.engine.explain import explain
+from rules.engine.series import Firing
 from rules.engine.storms import CAP_SECONDS, Decision, Suppressed, cooldown_start, decide
 from rules.event import microseconds, moment
 from rules.windows.queries import CooldownClaim

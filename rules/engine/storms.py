@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from eventpulse.times import display_utc
-from rules.engine.evaluate import Firing
+from rules.engine.series import Firing
 from rules.verdict import format_group
 
 #: Time in which the anomalies of a series and of a rule are counted.

@@ -9,7 +9,7 @@ from support.rule_factory import NOON, event, fired, number, rule
 from support.rule_factory import decide as evaluate
 
 from rules.engine import storms
-from rules.engine.evaluate import Firing
+from rules.engine.series import Firing
 from rules.engine.storms import Storm, StormCaps
 from rules.windows.memory import MemoryWindow
 

@@ -23,7 +23,7 @@ from models.database import connection, database
 from models.delivery import Delivery
 from models.event import Event
 from models.rule import Rule
-from rules.engine.evaluate import Firing
+from rules.engine.series import Firing
 from rules.engine.storms import StormCaps
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import msgspec
 
 from models.rule import Rule
-from rules.engine.evaluate import Firing, evaluate_batch
+from rules.engine.evaluate import evaluate_batch
 from rules.engine.index import RuleSet
+from rules.engine.series import Firing
 from rules.event import Event
 from rules.rule import parse_rule
 from rules.windows.memory import MemoryWindow
