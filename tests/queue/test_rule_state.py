@@ -254,7 +254,7 @@ def test_a_rule_above_its_budget_is_degraded_and_counts_no_new_groups(pipeline: 
     row, other = rule(condition=BY_USER), rule(condition=ZSCORE)
     evaluate(users(500))
     with capture_logs() as logs:
-        survey(budget_mib=0.1)
+        survey(budget_mib=0.05)
     degraded = state(row).degraded
     assert degraded is not None
     assert "the budget is 0 MiB" in degraded.reason
@@ -263,7 +263,7 @@ def test_a_rule_above_its_budget_is_degraded_and_counts_no_new_groups(pipeline: 
     windows = keys(pipeline, "window")
     evaluate(users(600))
     assert keys(pipeline, "window") == windows
-    survey(budget_mib=0.1)
+    survey(budget_mib=0.05)
     assert (state(row).series, state(row).uncounted_events, state(other).uncounted_events) == (500, 100, 0)
     kept_since = state(row).degraded
     assert kept_since is not None
