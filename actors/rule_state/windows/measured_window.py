@@ -55,7 +55,7 @@ class MeasuredWindow:
         self._record(microseconds, {prefix: _members(updates, own) for prefix, own in positions.items()})
         return results
 
-    def check_cooldowns(self, claims: Sequence[CooldownClaim]) -> list[list[bool]]:
+    def check_cooldowns(self, claims: Sequence[CooldownClaim]) -> list[list[int]]:
         return self._window.check_cooldowns(claims)
 
     def start_cooldowns(self, claims: Sequence[CooldownClaim]) -> None:
