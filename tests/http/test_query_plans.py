@@ -1,6 +1,7 @@
 """Tests that events, anomalies and throughput are read from an index, with 20,000 rows in each table."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from api.resources.paging import matching
 from models.anomaly import Anomaly
 from models.base import now
 from models.database import configure, database
+from models.window_events import IN_INDEX_ORDER, Window, window_query
 
 EVENTS = """
     INSERT INTO events
@@ -88,6 +90,31 @@ def test_the_page_after_a_cursor_starts_in_the_index(filled: None) -> None:
     steps = plan(matching(query, anomalies.NEWEST_FIRST, anomalies.FILTERS).limit(51))
     assert_indexed(steps)
     assert "detected_at <=" in next(line for line in steps.splitlines() if "Index Cond" in line)
+
+
+@pytest.mark.parametrize(
+    "equals",
+    [
+        [{}, {}],
+        [{"event_type": ["type 3"]}] * 2,
+        [{"event_type": ["type 3", "type 4"]}] * 2,
+        [{"event_type": ["type 3"], "source": [source]} for source in ("source 3", "source 4")],
+        [{"source": ["source 3"], "payload.a": [value]} for value in (1, None)],
+        [{"event_type": ["type 3", "type 4"], "source": [source]} for source in ("source 3", "source 4")],
+    ],
+    ids=["all", "one type", "two types", "groups by source", "groups by payload", "types and groups"],
+)
+def test_the_windows_of_anomalies_are_read_in_the_order_of_an_index(filled: None, equals: list[dict[str, Any]]) -> None:
+    """Otherwise PostgreSQL reads and sorts all rows of a window before it returns the newest ones."""
+    windows = [Window(equal, now() - timedelta(days=1), now()) for equal in equals]
+    sql, params = window_query(windows, max_rows=1_000)
+    with database.atomic():
+        database.execute_sql(IN_INDEX_ORDER)
+        steps = "\n".join(line for (line,) in database.execute_sql(f"EXPLAIN {sql}", params))
+    scans = [line for line in steps.splitlines() if " on events" in line]
+    assert len(scans) == 2, steps
+    assert all("Index" in scan for scan in scans), steps
+    assert any("Index" in scan and "Backward" in scan for scan in scans), steps
 
 
 def assert_indexed(steps: str) -> None:
