@@ -91,10 +91,13 @@ class Delivery(Row):
         again.where(*cls._key(anomaly_id, channel_id), cls._is_unsettled()).execute()
 
     @classmethod
-    def record_delivered(cls, anomaly_id: UUID, channel_id: UUID, receipt: str, reference: str | None = None) -> None:
-        """Record that the channel accepted the notification."""
+    def record_delivered(
+        cls, anomaly_ids: Iterable[UUID], channel_id: UUID, receipt: str, reference: str | None = None
+    ) -> None:
+        """Record that the channel accepted the notifications of these anomalies."""
         settled = {"status": "delivered", "receipt": receipt, "reference": reference, "delivered_at": now()}
-        cls.update(**settled, last_error=None).where(*cls._key(anomaly_id, channel_id)).execute()
+        deliveries = (cls.anomaly.in_(list(anomaly_ids)), cls.channel_id == channel_id)
+        cls.update(**settled, last_error=None).where(*deliveries).execute()
 
     @classmethod
     def record_rejected(cls, anomaly_id: UUID, channel_id: UUID, reason: str) -> None:

@@ -23,11 +23,11 @@ FEWEST_ATTEMPTS_FIRST = "attempts, severity_rank, queued_at"
 CLAIM = """
     UPDATE deliveries SET status = 'sending', attempts = attempts + 1, digest_id = NULL,
         due_at = clock_timestamp() + make_interval(secs => %s)
-    WHERE (anomaly_id, channel_id) = (
+    WHERE (anomaly_id, channel_id) IN (
         SELECT anomaly_id, channel_id FROM deliveries
         WHERE channel_id = %s AND status IN ('pending', 'sending') AND due_at <= clock_timestamp()
-        ORDER BY {order} LIMIT 1 FOR UPDATE SKIP LOCKED)
-    RETURNING anomaly_id, channel_id, attempts
+        ORDER BY {order} LIMIT %s FOR UPDATE SKIP LOCKED)
+    RETURNING anomaly_id, channel_id, attempts, severity_rank, queued_at
 """
 NEXT_DUE = """
     SELECT extract(epoch FROM min(due_at) - clock_timestamp())::float8 FROM deliveries
@@ -46,6 +46,7 @@ HAS_CRITICAL = """
         WHERE channel_id = %s AND status IN ('pending', 'sending') AND severity_rank = 0
             AND due_at <= clock_timestamp())
 """
+LOCK_DIGEST = "SELECT pg_try_advisory_xact_lock(hashtextextended('digest:' || %s, 0))"
 CLAIM_DIGEST = """
     UPDATE deliveries SET status = 'sending', attempts = attempts + 1, digest_id = %s,
         due_at = clock_timestamp() + make_interval(secs => %s)
@@ -138,14 +139,14 @@ class Backlog(NamedTuple):
     oldest_age_seconds: float | None
 
 
-def claim(channel_id: UUID, *, fewest_attempts_first: bool = False) -> ClaimedDelivery | None:
-    """Claim the next delivery of a channel that is due, and return it; return None if no delivery is due.
+def claim(channel_id: UUID, limit: int = 1, *, fewest_attempts_first: bool = False) -> list[ClaimedDelivery]:
+    """Claim at most `limit` deliveries of a channel that are due, and return them in the order of the queue.
 
     A delivery whose claim has expired is due as well.
     """
     order = FEWEST_ATTEMPTS_FIRST if fewest_attempts_first else IN_ORDER
-    row: Any = database.execute_sql(CLAIM.format(order=order), (CLAIM_SECONDS, channel_id)).fetchone()
-    return ClaimedDelivery(*row) if row else None
+    rows = database.execute_sql(CLAIM.format(order=order), (CLAIM_SECONDS, channel_id, limit)).fetchall()
+    return [ClaimedDelivery(*row[:3]) for row in sorted(rows, key=lambda row: row[3:])]
 
 
 def next_due_seconds(channel_id: UUID) -> float | None:
@@ -167,7 +168,14 @@ def has_critical(channel_id: UUID) -> bool:
 
 
 def claim_digest(channel_id: UUID) -> ClaimedDigest | None:
-    """Claim all waiting deliveries of a channel that are not critical, at most `MAX_DIGEST`; None if there are none."""
+    """Claim all waiting deliveries of a channel that are not critical, at most `MAX_DIGEST`.
+
+    Return None if there are none, or if another worker is claiming a digest of this channel.
+    """
+    # Two workers would otherwise share the deliveries between two digests.
+    ((is_only,),) = database.execute_sql(LOCK_DIGEST, (str(channel_id),)).fetchall()
+    if not is_only:
+        return None
     digest_id = uuid7()
     if not database.execute_sql(CLAIM_DIGEST, (digest_id, CLAIM_SECONDS, channel_id, MAX_DIGEST)).rowcount:
         return None

@@ -3,8 +3,10 @@
 Claiming and recording are repeated until PostgreSQL is available.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 from uuid import UUID
 
@@ -24,6 +26,7 @@ from models.delivery import Delivery
 from models.delivery_queue import ClaimedDelivery, ClaimedDigest
 from models.rule import Rule
 from notifiers.base import Notification, Notifier, Receipt, TryAgain, Undeliverable
+from notifiers.registry import KINDS
 
 log = structlog.get_logger()
 
@@ -54,8 +57,8 @@ class Attempts:
     limits: ChannelLimits
 
     @retry_on_outage
-    def claim(self, channel_id: UUID) -> Attempt | float | None:
-        """Claim and compose the next notification of a channel.
+    def claim(self, channel_id: UUID) -> list[Attempt] | float | None:
+        """Claim and compose the next notification of a channel or, for a local kind, the next notifications.
 
         Return the seconds until the next one may be sent if none may be sent now; None if the queue is empty.
         """
@@ -78,15 +81,17 @@ class Attempts:
             return self.limits.min_throttle_seconds
 
     @retry_on_outage
-    def record(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Record the outcome of a send, and the condition of the channel that follows from it."""
+    def record(self, outcomes: Sequence[tuple[Attempt, Outcome]]) -> None:
+        """Record the outcomes of sends, and the condition of the channel that follows from them."""
         with connection(), database.atomic():
-            if isinstance(outcome, Receipt):
-                _record_delivered(attempt, outcome)
-            elif isinstance(outcome, Undeliverable):
-                _record_rejected(attempt, outcome.reason)
-            else:
-                self._record_failure(attempt, outcome)
+            accepted = [(attempt, outcome) for attempt, outcome in outcomes if isinstance(outcome, Receipt)]
+            for receipt, group in groupby(accepted, key=itemgetter(1)):
+                _record_delivered([attempt for attempt, _ in group], receipt)
+            for attempt, outcome in outcomes:
+                if isinstance(outcome, Undeliverable):
+                    _record_rejected(attempt, outcome.reason)
+                elif isinstance(outcome, Exception):
+                    self._record_failure(attempt, outcome)
 
     def _reject_all(self, channel_id: UUID, channel: Channel | None) -> None:
         reason = "the channel was deleted" if channel is None else "the channel is disabled"
@@ -97,20 +102,24 @@ class Attempts:
         notices = ChannelNotice.select().where(ChannelNotice.channel_id == channel_id)
         return delivery_queue.next_due_seconds(channel_id) is not None or bool(notices.exists())
 
-    def _claim_next(self, channel: Channel, condition: Condition) -> Attempt | float | None:
+    def _claim_next(self, channel: Channel, condition: Condition) -> list[Attempt] | float | None:
         if notice := ChannelNotice.claim(channel.channel_id):
-            attempt = Attempt(channel, condition, notice, compose_notice(notice, self.public_url))
+            attempts = [Attempt(channel, condition, notice, compose_notice(notice, self.public_url))]
         elif digest := self._digest(channel, condition):
-            attempt = Attempt(channel, condition, digest, compose_digest(digest, self.public_url))
-        elif delivery := delivery_queue.claim(
-            channel.channel_id, fewest_attempts_first=self.limits.is_detour(condition.failures)
-        ):
-            attempt = Attempt(channel, condition, delivery, self._compose(delivery))
+            attempts = [Attempt(channel, condition, digest, compose_digest(digest, self.public_url))]
+        elif deliveries := self._claim_deliveries(channel, condition):
+            composed = zip(deliveries, self._compose(deliveries), strict=True)
+            attempts = [Attempt(channel, condition, delivery, notification) for delivery, notification in composed]
         else:
             return delivery_queue.next_due_seconds(channel.channel_id)
         if condition.sends_alone and not ChannelState.reserve(channel):
             raise _AlreadyReserved
-        return attempt
+        return attempts
+
+    def _claim_deliveries(self, channel: Channel, condition: Condition) -> list[ClaimedDelivery]:
+        limit = self.limits.local_batch if KINDS[channel.kind].is_local and not condition.sends_alone else 1
+        is_detour = self.limits.is_detour(condition.failures)
+        return delivery_queue.claim(channel.channel_id, limit, fewest_attempts_first=is_detour)
 
     def _digest(self, channel: Channel, condition: Condition) -> ClaimedDigest | None:
         """Claim a digest if the channel accepts notifications but cannot keep up, and no critical alert is waiting."""
@@ -121,13 +130,20 @@ class Attempts:
             return None if critical else delivery_queue.claim_digest(channel.channel_id)
         return None
 
-    def _compose(self, delivery: ClaimedDelivery) -> Notification:
-        anomaly = Anomaly.get_by_id(delivery.anomaly_id)
-        runbook_url = Rule.select(Rule.runbook_url).where(Rule.rule_id == anomaly.rule_id).scalar()
+    def _compose(self, deliveries: Sequence[ClaimedDelivery]) -> list[Notification]:
+        """Return the notification of each delivery, with the current runbook URL of its rule."""
+        ids = [delivery.anomaly_id for delivery in deliveries]
+        anomalies = {anomaly.anomaly_id: anomaly for anomaly in Anomaly.select().where(Anomaly.anomaly_id.in_(ids))}
+        rule_ids = {anomaly.rule_id for anomaly in anomalies.values()}
+        rules = Rule.select(Rule.rule_id, Rule.runbook_url).where(Rule.rule_id.in_(rule_ids))
+        runbooks: dict[UUID, str | None] = {rule.rule_id: rule.runbook_url for rule in rules}
+        return [self._compose_one(anomalies[each], runbooks.get(anomalies[each].rule_id)) for each in ids]
+
+    def _compose_one(self, anomaly: Anomaly, runbook_url: str | None) -> Notification:
         try:
             return compose(anomaly, self.public_url, runbook_url)
         except (LookupError, TypeError, ValueError) as error:  # evidence of a newer version
-            log.error("notification_incomplete", anomaly_id=str(delivery.anomaly_id), error=repr(error))
+            log.error("notification_incomplete", anomaly_id=str(anomaly.anomaly_id), error=repr(error))
             return compose_without_evidence(anomaly, self.public_url)
 
     def _record_failure(self, attempt: Attempt, error: Exception) -> None:
@@ -146,17 +162,20 @@ class Attempts:
         _release(attempt, snooze_seconds, reason)
 
 
-def _record_delivered(attempt: Attempt, receipt: Receipt) -> None:
-    match attempt.claimed:
-        case ClaimedDelivery(anomaly_id, channel_id, _):
-            Delivery.record_delivered(anomaly_id, channel_id, receipt.text, receipt.reference)
-        case ClaimedDigest() as digest:
-            delivery_queue.record_digest_delivered(digest, receipt.text, receipt.reference)
-        case ChannelNotice() as notice:
-            ChannelNotice.settle(notice.notice_id)
-    if attempt.condition.failing_since:
-        _record_recovered(attempt)
-    log.info("delivery_succeeded", **_context(attempt), receipt=receipt.text)
+def _record_delivered(attempts: Sequence[Attempt], receipt: Receipt) -> None:
+    """Record notifications of one channel that were accepted with the same receipt."""
+    channel, condition, claimed, _ = attempts[0]
+    if isinstance(claimed, ClaimedDigest):
+        delivery_queue.record_digest_delivered(claimed, receipt.text, receipt.reference)
+    elif isinstance(claimed, ChannelNotice):
+        ChannelNotice.settle(claimed.notice_id)
+    else:
+        ids = [each.claimed.anomaly_id for each in attempts if isinstance(each.claimed, ClaimedDelivery)]
+        Delivery.record_delivered(ids, channel.channel_id, receipt.text, receipt.reference)
+    if condition.failing_since:
+        _record_recovered(attempts[0])
+    for attempt in attempts:
+        log.info("delivery_succeeded", **_context(attempt), receipt=receipt.text)
 
 
 def _record_recovered(attempt: Attempt) -> None:

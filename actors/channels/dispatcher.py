@@ -101,9 +101,9 @@ class Dispatcher:
         while not (self._stopping or stopping.is_set()):
             channel.woken.clear()
             claimed = await self._in_thread(self._pool(channel_id), self._attempts.claim, channel_id)
-            if isinstance(claimed, Attempt):
-                self._kinds[channel_id] = claimed.channel.kind
-                self._start_second_lane(channel_id, channel, claimed)
+            if isinstance(claimed, list):
+                self._kinds[channel_id] = claimed[0].channel.kind
+                self._start_second_lane(channel_id, channel, claimed[0])
                 await self._carry_out(claimed)
             elif claimed is None:
                 return
@@ -127,13 +127,13 @@ class Dispatcher:
         finally:
             channel.is_waiting = False
 
-    async def _carry_out(self, attempt: Attempt) -> None:
-        """Send a claimed notification and record the outcome."""
-        if pool := self._local.get(attempt.channel.kind):
-            await self._in_thread(pool, self._send_and_record, attempt)
+    async def _carry_out(self, attempts: list[Attempt]) -> None:
+        """Send claimed notifications and record the outcomes."""
+        if pool := self._local.get(attempts[0].channel.kind):
+            await self._in_thread(pool, self._send_and_record, attempts)
         else:
-            outcome = await self._send(attempt)
-            await self._in_thread(self._database, self._attempts.record, attempt, outcome)
+            outcomes = [(attempt, await self._send(attempt)) for attempt in attempts]
+            await self._in_thread(self._database, self._attempts.record, outcomes)
 
     async def _send(self, attempt: Attempt) -> Outcome:
         try:
@@ -143,14 +143,15 @@ class Dispatcher:
         except Exception as error:
             return _logged(error, attempt)
 
-    def _send_and_record(self, attempt: Attempt) -> None:
-        outcome: Outcome
+    def _send_and_record(self, attempts: list[Attempt]) -> None:
+        self._attempts.record([(attempt, self._send_now(attempt)) for attempt in attempts])
+
+    def _send_now(self, attempt: Attempt) -> Outcome:
         try:
             notifier = self._attempts.notifiers[attempt.channel.kind]
-            outcome = notifier.send(attempt.notification, attempt.channel.settings)
+            return notifier.send(attempt.notification, attempt.channel.settings)
         except Exception as error:
-            outcome = _logged(error, attempt)
-        self._attempts.record(attempt, outcome)
+            return _logged(error, attempt)
 
     def _pool(self, channel_id: UUID) -> ThreadPoolExecutor:
         return self._local.get(self._kinds.get(channel_id, ""), self._database)

@@ -11,6 +11,7 @@ class ChannelLimits:
 
     concurrent_sends: maximum number of concurrent sends to a channel in one process. While a channel fails or
         throttles, all workers together send one notification at a time.
+    local_batch: maximum number of notifications that are claimed and recorded together for a channel of a local kind.
     first_pause_seconds, max_pause_seconds: pauses after failures increase from the first to the longest.
     min_throttle_seconds: minimum pause after the status 429.
     max_retry_after_seconds: longest pause that a channel can request.
@@ -21,6 +22,7 @@ class ChannelLimits:
     """
 
     concurrent_sends: int = 2
+    local_batch: int = 20
     first_pause_seconds: float = 2.0
     max_pause_seconds: float = 60.0
     min_throttle_seconds: float = 1.0

@@ -83,7 +83,7 @@ def test_an_anomaly_is_returned_with_its_deliveries_sorted_by_channel(client: Te
     Delivery.create_missing([anomaly.anomaly_id], Channel.select().where(Channel.kind == "slack"))
     ops = Channel.get(Channel.name == "ops")
     delivery_queue.claim(ops.channel_id)
-    Delivery.record_delivered(anomaly.anomaly_id, ops.channel_id, "Slack answered ok", "1700000000.000100")
+    Delivery.record_delivered([anomaly.anomaly_id], ops.channel_id, "Slack answered ok", "1700000000.000100")
     shown = client.simulate_get(f"/api/v1/anomalies/{anomaly.anomaly_id}").json
     (listed,) = client.simulate_get("/api/v1/anomalies").json["data"]
     first, second = shown.pop("deliveries")

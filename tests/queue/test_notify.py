@@ -17,7 +17,9 @@ from support.pipeline_factory import accept, anomalies, event, idle, rule
 from support.waiting import until
 
 from actors import runtime
+from actors.channels import attempts
 from actors.channels.limits import ChannelLimits
+from actors.channels.notification import compose
 from actors.channels.wake import wake
 from actors.pipeline import notify
 from actors.recovery import dead_letters, overdue_deliveries
@@ -421,17 +423,16 @@ def test_a_delivery_whose_wake_up_was_lost_is_sent(pipeline: redis.Redis, start_
 def test_an_outage_during_the_claim_rolls_the_claim_back(
     pipeline: redis.Redis, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PostgreSQL becomes unavailable after the UPDATE of the claim and before the anomaly is read."""
-    read = Anomaly.get_by_id
+    """PostgreSQL becomes unavailable after the UPDATE of the claim."""
     failures: list[str] = []
 
-    def fail_once(anomaly_id: object) -> Anomaly:
+    def fail_once(*arguments: Any) -> Any:
         if not failures:
             failures.append("once")
             raise peewee.OperationalError("server closed the connection unexpectedly")
-        return read(anomaly_id)
+        return compose(*arguments)
 
-    monkeypatch.setattr(Anomaly, "get_by_id", fail_once)
+    monkeypatch.setattr(attempts, "compose", fail_once)
     delivery = announce_through(ScriptedNotifier(Receipt("ok")), start_worker, pipeline)
     assert failures
     assert (delivery.status, delivery.attempts) == ("delivered", 1)

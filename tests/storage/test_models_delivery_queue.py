@@ -46,8 +46,7 @@ def channel(db: None) -> Channel:
 
 
 def claim(channel: Channel) -> ClaimedDelivery:
-    claimed = delivery_queue.claim(channel.channel_id)
-    assert claimed is not None
+    (claimed,) = delivery_queue.claim(channel.channel_id)
     return claimed
 
 
@@ -71,7 +70,7 @@ def test_the_most_severe_delivery_is_claimed_first_and_then_the_oldest(channel: 
     }
     order = [claim(channel).anomaly_id for _ in ages]
     assert order == [ages[name] for name in ("critical", "new critical", "warning", "old info")]
-    assert delivery_queue.claim(channel.channel_id) is None
+    assert delivery_queue.claim(channel.channel_id) == []
 
 
 def test_a_probe_of_a_channel_that_fails_for_long_takes_the_delivery_with_the_fewest_attempts(channel: Channel) -> None:
@@ -79,8 +78,7 @@ def test_a_probe_of_a_channel_that_fails_for_long_takes_the_delivery_with_the_fe
     delivery_queue.release(claim(channel), 0, "status 500")
     assert claim(channel).anomaly_id == poison
     expire_claims()
-    found = delivery_queue.claim(channel.channel_id, fewest_attempts_first=True)
-    assert found
+    (found,) = delivery_queue.claim(channel.channel_id, fewest_attempts_first=True)
     assert found.anomaly_id == other
 
 
@@ -88,7 +86,7 @@ def test_a_claimed_delivery_is_claimed_again_only_after_its_claim_has_expired(ch
     add(channel)
     assert claim(channel).attempts == 1
     with time_machine.travel(now() + timedelta(seconds=61)):  # a worker whose clock is ahead
-        assert delivery_queue.claim(channel.channel_id) is None
+        assert delivery_queue.claim(channel.channel_id) == []
     assert 10 < (delivery_queue.next_due_seconds(channel.channel_id) or 0) <= 15
     expire_claims()
     assert claim(channel).attempts == 2
@@ -107,11 +105,11 @@ def test_a_settled_delivery_is_never_claimed_again(channel: Channel) -> None:
     anomaly_id = add(channel)
     key = (anomaly_id, channel.channel_id)
     claim(channel)
-    Delivery.record_delivered(*key, "ok 200", "reference-1")
+    Delivery.record_delivered([anomaly_id], channel.channel_id, "ok 200", "reference-1")
     settled = stored(anomaly_id)
     assert (settled.status, settled.receipt, settled.reference) == ("delivered", "ok 200", "reference-1")
     assert settled.delivered_at is not None
-    assert delivery_queue.claim(channel.channel_id) is None
+    assert delivery_queue.claim(channel.channel_id) == []
     Delivery.mark_dead(*key, "Retry: timeout")
     delivery_queue.revive(*key)
     delivery_queue.release(ClaimedDelivery(*key, 1), 0, "late")
@@ -122,19 +120,27 @@ def test_a_released_delivery_keeps_its_reason_until_it_is_delivered(channel: Cha
     anomaly_id = add(channel)
     delivery_queue.release(claim(channel), 0, "429: rate limited")
     assert (stored(anomaly_id).status, stored(anomaly_id).last_error) == ("pending", "429: rate limited")
-    Delivery.record_delivered(*claim(channel)[:2], "ok")
+    Delivery.record_delivered([claim(channel).anomaly_id], channel.channel_id, "ok")
     assert stored(anomaly_id).last_error is None
 
 
 def test_a_snoozed_delivery_is_not_due(channel: Channel) -> None:
     add(channel)
     delivery_queue.release(claim(channel), 600, "status 500")
-    assert delivery_queue.claim(channel.channel_id) is None
+    assert delivery_queue.claim(channel.channel_id) == []
     assert 590 < (delivery_queue.next_due_seconds(channel.channel_id) or 0) <= 600
 
 
+def test_several_deliveries_are_claimed_together_in_the_order_of_the_queue(channel: Channel) -> None:
+    expected = [
+        add(channel, severity, age_seconds=age) for severity, age in (("critical", 9), ("critical", 5), ("info", 60))
+    ]
+    add(channel, "info", age_seconds=1)
+    assert [claimed.anomaly_id for claimed in delivery_queue.claim(channel.channel_id, limit=3)] == expected
+
+
 def test_an_empty_queue_has_no_next_delivery(channel: Channel) -> None:
-    assert delivery_queue.claim(channel.channel_id) is None
+    assert delivery_queue.claim(channel.channel_id) == []
     assert delivery_queue.next_due_seconds(channel.channel_id) is None
     assert delivery_queue.backlog(channel.channel_id) == (0, None)
 
