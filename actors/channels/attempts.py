@@ -44,6 +44,12 @@ class Attempt(NamedTuple):
     notification: Notification
 
 
+class Paused(NamedTuple):
+    """Result of a claim from a channel that is paused for `seconds`; new deliveries do not end the pause."""
+
+    seconds: float
+
+
 class _AlreadyReserved(Exception):
     """Raised to roll back a claim if another worker has reserved the channel."""
 
@@ -57,10 +63,11 @@ class Attempts:
     limits: ChannelLimits
 
     @retry_on_outage
-    def claim(self, channel_id: UUID) -> list[Attempt] | float | None:
+    def claim(self, channel_id: UUID) -> list[Attempt] | Paused | float | None:
         """Claim and compose the next notification of a channel or, for a local kind, the next notifications.
 
-        Return the seconds until the next one may be sent if none may be sent now; None if the queue is empty.
+        Return `Paused` if the channel is paused, the seconds until the next delivery is due if none is due now, and
+        None if the queue is empty.
         """
         try:
             # One transaction: if a later query fails, a committed claim would block the delivery until it expires.
@@ -75,10 +82,10 @@ class Attempts:
                     delivery_queue.note_error(channel_id, f"{UNSUPPORTED_KIND} {channel.kind}")
                     return None
                 if condition.pause_seconds > 0:
-                    return condition.pause_seconds if self._has_work(channel_id) else None
+                    return Paused(condition.pause_seconds) if self._has_work(channel_id) else None
                 return self._claim_next(channel, condition)
         except _AlreadyReserved:
-            return self.limits.min_throttle_seconds
+            return Paused(self.limits.min_throttle_seconds)
 
     @retry_on_outage
     def record(self, outcomes: Sequence[tuple[Attempt, Outcome]]) -> None:

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import structlog
 
-from actors.channels.attempts import Attempt, Attempts, Outcome
+from actors.channels.attempts import Attempt, Attempts, Outcome, Paused
 from actors.channels.wake import try_wake
 from actors.transport.middleware import ShutdownRequested, stopping
 from notifiers.base import RemoteNotifier, TryAgain, Undeliverable
@@ -29,12 +29,21 @@ MAX_WAIT_SECONDS = 60.0
 
 
 class _Channel:
-    """Lanes of one channel, and the event that makes them read the queue again."""
+    """Lanes of one channel, and the events that make them read the queue again.
+
+    `woken` is set by each wake-up. `pause_ended` is set only by a change of the channel: during a pause, the number of
+    statements must not depend on the number of new deliveries.
+    """
 
     def __init__(self) -> None:
         self.lanes: set[asyncio.Task[None]] = set()
         self.woken = asyncio.Event()
+        self.pause_ended = asyncio.Event()
         self.is_waiting = False
+
+    def end_waits(self) -> None:
+        self.woken.set()
+        self.pause_ended.set()
 
 
 class Dispatcher:
@@ -49,11 +58,14 @@ class Dispatcher:
         self._database = ThreadPoolExecutor(DATABASE_THREADS, "channels")
         self._local = {name: ThreadPoolExecutor(1, f"channels-{name}") for name in KINDS if KINDS[name].is_local}
 
-    def wake(self, channel_ids: Iterable[UUID]) -> None:
-        """Send what is due in the queues of these channels. Raises `ShutdownRequested` after `stop`."""
+    def wake(self, channel_ids: Iterable[UUID], *, ends_pause: bool = False) -> None:
+        """Send what is due in the queues of these channels; read the state of paused channels again if `ends_pause`.
+
+        Raises `ShutdownRequested` after `stop`.
+        """
         if self._stopping:
             raise ShutdownRequested
-        self._submit(self._wake(list(channel_ids)))
+        self._submit(self._wake(list(channel_ids), ends_pause))
 
     def stop(self, seconds: float) -> None:
         """Claim no more notifications, wait for sends in progress, and wake another worker for the remaining work.
@@ -64,17 +76,19 @@ class Dispatcher:
         remaining = self._submit(self._drain()).result(seconds)
         try_wake(remaining)
 
-    async def _wake(self, channel_ids: list[UUID]) -> None:
+    async def _wake(self, channel_ids: list[UUID], ends_pause: bool) -> None:
         for channel_id in channel_ids:
             channel = self._channels.setdefault(channel_id, _Channel())
             channel.woken.set()
+            if ends_pause:
+                channel.pause_ended.set()
             if not channel.lanes:
                 self._start_lane(channel_id, channel)
 
     async def _drain(self) -> list[UUID]:
         channels = dict(self._channels)
         for channel in channels.values():
-            channel.woken.set()
+            channel.end_waits()
         lanes = [lane for channel in channels.values() for lane in channel.lanes]
         await asyncio.gather(*lanes, return_exceptions=True)
         return list(channels)
@@ -100,6 +114,7 @@ class Dispatcher:
     async def _run(self, channel_id: UUID, channel: _Channel) -> None:
         while not (self._stopping or stopping.is_set()):
             channel.woken.clear()
+            channel.pause_ended.clear()
             claimed = await self._in_thread(self._pool(channel_id), self._attempts.claim, channel_id)
             if isinstance(claimed, list):
                 self._kinds[channel_id] = claimed[0].channel.kind
@@ -108,20 +123,22 @@ class Dispatcher:
             elif claimed is None:
                 return
             elif channel.is_waiting:
-                channel.woken.set()  # the other lane waits for a time that may be too long now
+                channel.end_waits()  # the other lane waits for a time that may be too long now
                 return
+            elif isinstance(claimed, Paused):
+                await self._wait(channel, channel.pause_ended, claimed.seconds)
             else:
-                await self._wait(channel, claimed)
+                await self._wait(channel, channel.woken, claimed)
 
     def _start_second_lane(self, channel_id: UUID, channel: _Channel, attempt: Attempt) -> None:
         is_alone = attempt.condition.sends_alone or attempt.channel.kind in self._local
         if not is_alone and len(channel.lanes) < self._attempts.limits.concurrent_sends:
             self._start_lane(channel_id, channel)
 
-    async def _wait(self, channel: _Channel, seconds: float) -> None:
+    async def _wait(self, channel: _Channel, event: asyncio.Event, seconds: float) -> None:
         channel.is_waiting = True
         try:
-            await asyncio.wait_for(channel.woken.wait(), min(seconds + 0.001, MAX_WAIT_SECONDS))
+            await asyncio.wait_for(event.wait(), min(seconds + 0.001, MAX_WAIT_SECONDS))
         except TimeoutError:
             pass
         finally:

@@ -12,9 +12,9 @@ from models.database import connection
 
 
 @dramatiq.actor(queue_name=QUEUE, actor_name=ACTOR, max_retries=3)
-def wake_channels(*channel_ids: str) -> None:
+def wake_channels(*channel_ids: str, ends_pause: bool = False) -> None:
     """Wake the queues of these channels in the dispatcher; the sends continue after the return."""
-    runtime.current().dispatcher.wake(map(UUID, channel_ids))
+    runtime.current().dispatcher.wake(map(UUID, channel_ids), ends_pause=ends_pause)
 
 
 @dramatiq.actor(queue_name="notify", max_retries=3)

@@ -121,7 +121,7 @@ class ChannelsResource(crud.CrudResource):
     def _answer_written(self, row: Channel, resp: falcon.Response) -> None:
         """Answer, and wake the channel: a changed channel has no failures, so what is waiting can be sent now."""
         super()._answer_written(row, resp)
-        try_wake([row.channel_id])
+        try_wake([row.channel_id], ends_pause=True)
 
     def completed(self, row: Channel, body: dict[str, Any]) -> dict[str, Any]:
         """Return the body with stored secrets in place of masks, so that clients can send a channel back unchanged."""
@@ -154,7 +154,7 @@ def _use_again(channel: Channel) -> None:
     """End the pause of a channel that has accepted a test, and send what is waiting."""
     with connection():
         ChannelState.reset(channel)
-    try_wake([channel.channel_id])
+    try_wake([channel.channel_id], ends_pause=True)
 
 
 class RunningTests:

@@ -70,4 +70,4 @@ def test_a_worker_without_calls_in_progress_stops_without_delay(start_worker: St
     started = time.monotonic()
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(15) == 0
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5  # a machine with other load; a send in progress is waited for 11 s

@@ -37,7 +37,12 @@ from notifiers.base import Receipt, TryAgain, Undeliverable
 OVERDUE = timedelta(seconds=OVERDUE_SECONDS + 1)
 #: Pauses of a test: a fraction of the real pauses.
 SHORT = ChannelLimits(
-    first_pause_seconds=0.02, max_pause_seconds=0.1, min_throttle_seconds=0.05, digest_seconds=0.0, digest_deliveries=5
+    local_batch=1,
+    first_pause_seconds=0.02,
+    max_pause_seconds=0.1,
+    min_throttle_seconds=0.05,
+    digest_seconds=0.0,
+    digest_deliveries=5,
 )
 
 
@@ -232,9 +237,9 @@ def test_many_unresponsive_webhooks_delay_neither_the_live_feed_nor_a_healthy_we
         each_event_fires("critical")
         start_worker()
         accept(*events("critical", 1, 2))
-        until(lambda: len(silent.received) >= 120)
+        until(lambda: len(silent.received) >= 120, 30)
         accept(*events("critical", *range(3, 10)))
-        until(lambda: statuses("live") == statuses("healthy") == ["delivered"] * 9, 5)
+        until(lambda: statuses("live") == statuses("healthy") == ["delivered"] * 9, 9)
         with connection():
             Channel.update(enabled=False).where(Channel.name.startswith("silent")).execute()
 
@@ -334,7 +339,7 @@ def test_a_changed_channel_is_used_immediately(pipeline: redis.Redis, start_work
     notifier.outcomes = [Receipt("ok")]
     with connection():
         assert Channel.get_by_id(channel.channel_id).change(minimum_severity="info")
-    wake([channel.channel_id])
+    wake([channel.channel_id], ends_pause=True)
     until(lambda: the_delivery().status == "delivered")
 
 
@@ -347,7 +352,7 @@ def test_the_deliveries_of_a_disabled_channel_are_rejected(pipeline: redis.Redis
     until(lambda: state(channel))
     with connection():
         Channel.update(enabled=False).execute()
-    wake([channel.channel_id])
+    wake([channel.channel_id], ends_pause=True)
     until(lambda: the_delivery().status == "rejected")
     assert the_delivery().last_error == "the channel is disabled"
 
@@ -451,7 +456,7 @@ def test_a_delivery_claimed_by_a_lost_worker_is_sent_after_its_claim_expires(
 
 
 def test_a_stopping_dispatcher_finishes_its_sends_and_hands_over_the_rest(
-    pipeline: redis.Redis, start_worker: StartWorker, blocking: BlockingNotifier
+    short_pauses: redis.Redis, start_worker: StartWorker, blocking: BlockingNotifier
 ) -> None:
     channel = enable_only("console")
     bind_notifier("console", blocking)
@@ -463,5 +468,5 @@ def test_a_stopping_dispatcher_finishes_its_sends_and_hands_over_the_rest(
     blocking.release.set()
     runtime.current().dispatcher.stop(10)
     assert sorted(statuses("console")) == ["delivered", "pending", "pending"]
-    (message,) = pipeline.hvals("eventpulse:channels.msgs")
+    (message,) = short_pauses.hvals("eventpulse:channels.msgs")
     assert msgspec.json.decode(message)["args"] == [str(channel.channel_id)]
