@@ -1,5 +1,6 @@
 """Scheduler process, which runs the periodic jobs while it leads, and otherwise waits for the leadership."""
 
+import logging
 import signal
 import threading
 from collections.abc import Callable, Mapping
@@ -80,6 +81,8 @@ def _log_postgresql(error: str | None) -> None:
 def _start(jobs: Mapping[str, PeriodicJob]) -> BackgroundScheduler:
     """Start a scheduler with one thread for each job. Each job first runs immediately, then at its interval."""
     # The job store is in memory: with a store that several schedulers share, each job would run more than once.
+    # APScheduler warns each time that a job is due before its previous run has ended, which may be four times a second.
+    logging.getLogger("apscheduler.scheduler").setLevel(logging.ERROR)
     scheduler = BackgroundScheduler(executors={"default": ThreadPoolExecutor(len(jobs))}, timezone=UTC)
     for name, job in jobs.items():
         scheduler.add_job(

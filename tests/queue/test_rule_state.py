@@ -52,6 +52,11 @@ def keys(client: redis.Redis, kind: str = "*") -> set[bytes]:
     return {key for key in found if key.split(b":")[1] in (b"window", b"cooldown")}
 
 
+def near(client: redis.Redis, found: set[bytes], seconds: int) -> bool:
+    """Return whether all keys expire in `seconds`, or a few seconds less, because the test takes time."""
+    return bool(found) and all(seconds - 10 <= client.ttl(key) <= seconds for key in found)
+
+
 def change(row: Rule, **fields: Any) -> None:
     with connection():
         assert Rule.get_by_id(row.rule_id).change(**fields)
@@ -283,13 +288,13 @@ def test_the_state_of_a_degraded_rule_is_kept_for_the_minimum_retention(pipeline
     condition = BY_USER | {"value": 0}
     rule(condition=condition, window_seconds=600, cooldown_seconds=60, allowed_lateness_seconds=240)
     evaluate(users(20))
-    assert {pipeline.ttl(key) for key in keys(pipeline, "window")} == {600 + 240 + 3600}
+    assert near(pipeline, keys(pipeline, "window"), 600 + 240 + 3600)
     survey(budget_mib=0.001)
     survey(budget_mib=0.001)
-    assert {pipeline.ttl(key) for key in keys(pipeline)} == {600 + 180}, "keys that no event uses any more"
+    assert near(pipeline, keys(pipeline), 600 + 180), "keys that no event uses any more"
     evaluate(users(20))
-    assert {pipeline.ttl(key) for key in keys(pipeline, "window")} == {600 + 180}
-    assert {pipeline.ttl(key) for key in keys(pipeline, "cooldown")} == {60 + 240 + 60 + 180}
+    assert near(pipeline, keys(pipeline, "window"), 600 + 180)
+    assert near(pipeline, keys(pipeline, "cooldown"), 60 + 240 + 60 + 180)
 
 
 def test_a_degraded_rule_recovers_below_four_fifths_of_its_budget(pipeline: redis.Redis) -> None:

@@ -148,6 +148,23 @@ def test_a_leader_that_stops_keeps_the_leadership_until_its_job_is_finished(empt
     thread.join(10)
 
 
+def test_a_job_that_takes_longer_than_its_interval_writes_no_warnings(
+    empty_database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    stop, finish = threading.Event(), threading.Event()
+    ticks: list[int] = []
+    jobs = {"slow": PeriodicJob(0.01, lambda: finish.wait(10)), "fast": PeriodicJob(0.01, lambda: ticks.append(1))}
+    leader = Leadership(empty_database)
+    thread = threading.Thread(target=run_while_leader, args=(jobs, leader, stop))
+    thread.start()
+    until(lambda: len(ticks) > 10)
+    finish.set()
+    stop.set()
+    thread.join(10)
+    leader.release()
+    assert [record.getMessage() for record in caplog.records if record.name == "apscheduler.scheduler"] == []
+
+
 def test_changes_of_the_leadership_are_logged(empty_database: str) -> None:
     stop = threading.Event()
     with structlog.testing.capture_logs() as logs:
