@@ -36,13 +36,18 @@ def test_up_runs_everything_stops_all_processes_and_finds_its_data_again(tmp_pat
         assert [member for member in family if is_alive(member)] == []
         assert "killed" not in running.printed()
         assert [line for line in running.printed().splitlines() if "warning" in line] == []
-        data = Path(running.settings["EVENTPULSE_DATA_DIR"])
-    logs = [data / "postgres.log", data / "redis" / "redis.log"]
-    for log in logs:
-        log.write_bytes(b"line\n" * (server_log.MAX_BYTES // 5 + 1))
     with up(tmp_path, "second") as again:
         assert is_stored(again.url, event_id)
-        until(lambda: all(log.stat().st_size < server_log.MAX_BYTES for log in logs))
+
+
+def test_the_logs_of_the_servers_are_rotated_while_up_runs(tmp_path: Path) -> None:
+    with up(tmp_path) as running:
+        data = Path(running.settings["EVENTPULSE_DATA_DIR"])
+        logs = [data / "postgres.log", data / "redis" / "redis.log"]
+        for log in logs:
+            with log.open("ab") as file:
+                file.write(b"line\n" * (server_log.MAX_BYTES // 5 + 1))
+        until(lambda: all(log.stat().st_size < server_log.MAX_BYTES for log in logs), 30)
         assert [log.with_name(f"{log.name}.1").stat().st_size for log in logs] == [server_log.MAX_BYTES] * 2
 
 
