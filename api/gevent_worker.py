@@ -6,34 +6,50 @@ not block other requests, and no threads compete for the interpreter lock.
 
 import sys
 import warnings
-from collections.abc import Callable
 from contextlib import suppress
-from socket import SHUT_RDWR, fromfd, socket
 from types import FrameType
 from typing import Any
 
 import gevent
 from gevent.monkey import MonkeyPatchWarning
 from gunicorn.http.errors import ParseException
+from gunicorn.util import close_graceful
 from gunicorn.workers.ggevent import GeventWorker
 from psycopg2 import extensions
 
 from api import disconnects
+from api.connections import ClientSocket, Connections, UnsentResponses, client_address
 
 #: Limits for discarding the unread part of a body: number of bytes, and time. The connection is closed if the end of
 #: the body is not reached within these limits.
 MAX_DRAINED_BYTES = 64 * 1024
 DRAIN_SECONDS = 0.5
+#: Time in which a client must send the first header of a connection, and each later header after its first byte.
+HEADER_SECONDS = 10.0
 #: Time to wait for the next request of a connection during shutdown, so that a request already received is served.
 SHUTDOWN_KEEPALIVE_SECONDS = 0.1
+#: Number of connections below `worker_connections` at which idle connections are closed. gevent stops to accept
+#: connections at `worker_connections`, and accepts up to 100 before it runs their greenlets.
+ACCEPT_RESERVE = 100
+
+BUSY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n"
+    b"Content-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n%b"
+)
+BUSY_PROBLEM = (
+    b'{"type":"/problems/service-unavailable","title":"Service Unavailable","status":503,'
+    b'"detail":"Too many connections of this address have a request in progress"}'
+)
 
 
 class Worker(GeventWorker):  # type: ignore[misc] # gunicorn is untyped
-    """Worker that closes idle connections at shutdown, and connections with an unread body that it cannot drain."""
+    """Worker that limits connections, and closes idle ones at shutdown and those with a body that it cannot drain."""
 
     def init_process(self) -> None:
-        self._clients: dict[Any, socket] = {}
-        self._idle: set[socket] = set()
+        limit = self.worker_connections - ACCEPT_RESERVE
+        self._connections = Connections(limit, self.app.settings.max_connections_per_address)
+        self._unsent = UnsentResponses()
+        self._clients: dict[Any, ClientSocket] = {}
         # gevent must patch locks and thread-local state before the import of peewee creates them. The parent process
         # must not import peewee either, because a fork inherits the imported modules.
         assert "peewee" not in sys.modules, "peewee was imported before the fork"
@@ -43,21 +59,27 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn is untyped
         extensions.set_wait_callback(disconnects.wait)
         super().init_process()
 
-    def handle(self, listener: Any, client: socket, addr: Any) -> None:
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
         connection = gevent.getcurrent()
-        self._clients[connection] = client
+        client = self._clients[connection] = ClientSocket(client, client_address(addr), self._unsent)
         try:
-            super().handle(listener, client, addr)
+            if self._connections.add(client):
+                super().handle(listener, client, addr)
+            else:
+                _reject(client)
         finally:
+            self._connections.remove(client)
             del self._clients[connection]
 
     def timeout_ctx(self) -> "_Idle":
         """Return the context manager for the time in which a connection waits for its next request."""
-        return _Idle(self._idle, self._clients[gevent.getcurrent()], self._keepalive)
+        return _Idle(self, self._connections, self._clients[gevent.getcurrent()])
 
-    def _keepalive(self) -> gevent.Timeout:
-        seconds = self.cfg.keepalive if self.alive else SHUTDOWN_KEEPALIVE_SECONDS
-        return gevent.Timeout(seconds, False)  # type: ignore[arg-type] # False: the block ends without an exception
+    def idle_seconds(self, is_first: bool) -> float:
+        """Return the time limit for the first header of a connection, or for the first byte of a later header."""
+        if not self.alive:
+            return SHUTDOWN_KEEPALIVE_SECONDS
+        return HEADER_SECONDS if is_first else float(self.cfg.keepalive)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         super().handle_request(listener_name, req, sock, addr)
@@ -67,10 +89,14 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn is untyped
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
-        for client in list(self._idle):
-            # Shut down a duplicate of the socket: gevent raises an error if a greenlet waits for the socket itself.
-            with suppress(OSError), fromfd(client.fileno(), client.family, client.type) as duplicate:
-                duplicate.shutdown(SHUT_RDWR)
+        self._connections.close_idle()
+
+
+def _reject(client: ClientSocket) -> None:
+    """Answer 503 to a connection whose address has too many connections, without reading its request."""
+    with suppress(OSError):
+        client.sendall(BUSY % (len(BUSY_PROBLEM), BUSY_PROBLEM))
+    close_graceful(client, DRAIN_SECONDS)  # a plain close would discard the response if the request is unread
 
 
 def _drain(body: Any) -> bool:
@@ -86,21 +112,35 @@ def _drain(body: Any) -> bool:
 
 
 class _Idle:
-    """Context manager that lists a connection as idle and limits the time until its next request."""
+    """Context manager that lists a connection as idle and limits the time until the header of its next request."""
 
-    def __init__(self, idle: set[socket], client: socket, timeout: Callable[[], gevent.Timeout]) -> None:
-        self._idle = idle
+    def __init__(self, worker: Worker, connections: Connections, client: ClientSocket) -> None:
+        self._worker = worker
+        self._connections = connections
         self._client = client
-        self._make_timeout = timeout
 
     def __enter__(self) -> None:
-        self._idle.add(self._client)
+        client = self._client
+        self._connections.mark_idle(client)
         # Create the timeout after listing the client: otherwise a shutdown between these two steps would neither close
         # the client nor shorten its timeout.
-        self._timeout = self._make_timeout()
-        self._timeout.__enter__()
+        client.start_reading(self)
+        self._is_first = client.requests == 1
+        self._start_timeout(self._worker.idle_seconds(self._is_first))
+
+    def header_started(self) -> None:
+        """Limit the time for the rest of the header. The timeout of the first header is already running."""
+        if not self._is_first:
+            self._timeout.close()
+            self._start_timeout(HEADER_SECONDS)
 
     def __exit__(self, *raised: Any) -> bool | None:
-        self._idle.discard(self._client)
+        self._client.idle = None
+        self._connections.mark_busy(self._client)
         suppressed: bool | None = self._timeout.__exit__(*raised)
         return suppressed
+
+    def _start_timeout(self, seconds: float) -> None:
+        # False: the block ends without an exception.
+        self._timeout = gevent.Timeout(seconds, False)  # type: ignore[arg-type]
+        self._timeout.start()

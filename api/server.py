@@ -53,13 +53,13 @@ class _Logger(gunicorn.glogging.Logger):  # type: ignore[misc] # gunicorn is unt
 
 class _Server(gunicorn.app.base.BaseApplication):  # type: ignore[misc] # gunicorn is untyped
     def __init__(self, settings: ConnectedSettings) -> None:
-        self._settings = settings
+        self.settings = settings
         super().__init__()
 
     def load_config(self) -> None:
         options = {
-            "bind": f"{ports.in_brackets(self._settings.host)}:{self._settings.port}",
-            "workers": self._settings.api_workers,
+            "bind": f"{ports.in_brackets(self.settings.host)}:{self.settings.port}",
+            "workers": self.settings.api_workers,
             "worker_class": "api.gevent_worker.Worker",
             "worker_connections": CONNECTIONS,
             "keepalive": KEEPALIVE_SECONDS,
@@ -75,10 +75,10 @@ class _Server(gunicorn.app.base.BaseApplication):  # type: ignore[misc] # gunico
             self.cfg.set(name, value)
 
     def _ready(self, _arbiter: Any) -> None:
-        log.info("api_ready", host=self._settings.host, port=self._settings.port, workers=self._settings.api_workers)
+        log.info("api_ready", host=self.settings.host, port=self.settings.port, workers=self.settings.api_workers)
 
     def load(self) -> "falcon.App[falcon.Request, falcon.Response]":
         """Return the application. Each worker calls this after the fork: processes must not share connections."""
         from api.app import create_app
 
-        return create_app(self._settings)
+        return create_app(self.settings)

@@ -110,7 +110,9 @@ class Settings:
     delivery_max_age_hours: int = _setting("EVENTPULSE_DELIVERY_MAX_AGE_HOURS", "age in hours at which an undelivered alert becomes a dead letter", Env.int, 24, validate=_at_least(1))
     max_batch_events: int = _setting("EVENTPULSE_MAX_BATCH_EVENTS", "maximum number of events in one request", Env.int, 1_000, validate=_at_least(1))
     max_body_bytes: int = _setting("EVENTPULSE_MAX_BODY_BYTES", "maximum size of a request body in bytes, after decompression", Env.int, 5 * 1024 * 1024, validate=_at_least(1))
+    max_body_bytes_in_flight: int = _setting("EVENTPULSE_MAX_BODY_BYTES_IN_FLIGHT", "maximum size in bytes of all request bodies in an API process, without the first 64 KiB of each", Env.int, 64 * 1024 * 1024, validate=_at_least(1))
     max_event_bytes: int = _setting("EVENTPULSE_MAX_EVENT_BYTES", "maximum size of an event in bytes, as compact JSON", Env.int, 64 * 1024, validate=_at_least(1))
+    max_connections_per_address: int = _setting("EVENTPULSE_MAX_CONNECTIONS_PER_ADDRESS", "maximum number of connections from one address to an API process; 0: no limit", Env.int, 500, validate=_at_least(0))
     max_backlog: int = _setting("EVENTPULSE_MAX_BACKLOG", "number of queued messages from which on ingest rejects requests", Env.int, 1_000_000, validate=_at_least(1))
     max_redis_memory_percent: int = _setting("EVENTPULSE_MAX_REDIS_MEMORY_PERCENT", "percentage of the maxmemory of Redis above which ingest rejects requests", Env.int, 80, validate=_between(1, 100))
     max_active_rules: int = _setting("EVENTPULSE_MAX_ACTIVE_RULES", "maximum number of active rules", Env.int, 500, validate=_at_least(1))
@@ -153,6 +155,8 @@ class Settings:
         else:
             if values["port"] == values["live_port"]:
                 problems.append("EVENTPULSE_LIVE_PORT: Must differ from EVENTPULSE_PORT")
+            if values["max_body_bytes_in_flight"] < values["max_body_bytes"]:
+                problems.append("EVENTPULSE_MAX_BODY_BYTES_IN_FLIGHT: Must be at least EVENTPULSE_MAX_BODY_BYTES")
         if problems:
             raise SettingsError(sorted(problems))
         values["data_dir"] = values["data_dir"].expanduser().absolute()

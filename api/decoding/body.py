@@ -12,12 +12,16 @@ import falcon
 from gunicorn.http.errors import ParseException
 
 from api import problems
+from api.decoding.byte_budget import Reservation
+from api.decoding.time_slice import TimeSlice
 
 CHUNK_BYTES = 64 * 1024
 #: Maximum number of seconds to wait for the next bytes of a body.
 IDLE_SECONDS = 5.0
 #: Maximum number of seconds to read a whole body.
 BODY_SECONDS = 30.0
+#: Maximum number of gzip members of a body: empty members use much time, but add no bytes to the decompressed body.
+MAX_GZIP_MEMBERS = 1_000
 GZIP = 16 + zlib.MAX_WBITS  # 16: zlib expects a gzip header and verifies the checksum at the end
 
 
@@ -29,15 +33,18 @@ class Stream(Protocol):
         ...
 
 
-def read(req: falcon.Request, max_bytes: int) -> bytes:
-    """Return the decompressed body of a request.
+def read(req: falcon.Request, max_bytes: int, reservation: Reservation | None = None) -> bytes:
+    """Return the decompressed body of a request, whose bytes are added to `reservation` if there is one.
 
     Raises `problems.Problem`: 413 for more than `max_bytes`, 415 for an encoding other than gzip, 400 for an
-    incomplete or damaged body, 408 for a body that arrives too slowly.
+    incomplete or damaged body, 408 for a body that arrives too slowly, 503 if the body exceeds the byte budget. A body
+    whose Content-Length exceeds one of the limits is not read.
     """
     declared = req.content_length
     if declared is not None and declared > max_bytes:
         raise _too_large(max_bytes)
+    if declared is not None and reservation:
+        reservation.grow(declared)
     chunks = _chunks(req, declared, max_bytes)
     encoding = (req.get_header("Content-Encoding") or "identity").strip().lower()
     if encoding == "gzip":
@@ -45,10 +52,15 @@ def read(req: falcon.Request, max_bytes: int) -> bytes:
     elif encoding != "identity":
         raise problems.unsupported("Content-Encoding", "Must be gzip or absent.", {"Accept-Encoding": "gzip"})
     body = bytearray()
+    time_slice = TimeSlice()
     for chunk in chunks:
         body += chunk
+        if len(body) > CHUNK_BYTES:
+            time_slice.check()  # the decompression of gzip does not wait for the client
         if len(body) > max_bytes:
             raise _too_large(max_bytes)
+        if reservation:
+            reservation.grow(len(body))
     return bytes(body)
 
 
@@ -91,6 +103,7 @@ def _idle_timeout(req: falcon.Request) -> Iterator[None]:
 def _decompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """Yield the decompressed body in chunks; a body may consist of several gzip members (RFC 1952, 2.2)."""
     member = zlib.decompressobj(GZIP)
+    members = 1
     started = False
     try:
         for chunk in chunks:
@@ -98,6 +111,9 @@ def _decompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
             while rest:
                 if member.eof:
                     member = zlib.decompressobj(GZIP)
+                    members += 1
+                    if members > MAX_GZIP_MEMBERS:
+                        raise _too_many_members()
                 started = True
                 yield member.decompress(rest, CHUNK_BYTES)
                 rest = member.unconsumed_tail or member.unused_data
@@ -115,6 +131,11 @@ def _too_slow() -> problems.Problem:
 
 def _too_large(max_bytes: int) -> problems.Problem:
     message = f"Must have at most {max_bytes} bytes after decompression."
+    return problems.too_large("Request body too large", [problems.field_error("body", message)])
+
+
+def _too_many_members() -> problems.Problem:
+    message = f"Must have at most {MAX_GZIP_MEMBERS:,} gzip members."
     return problems.too_large("Request body too large", [problems.field_error("body", message)])
 
 

@@ -50,12 +50,6 @@ def json_issues(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[
         yield path, "Must be a finite number of at most 4,300 digits."
 
 
-def is_nested_too_deeply(value: dict[str, Any] | list[Any], levels: int = MAX_DEPTH) -> bool:
-    """Return whether objects and arrays are nested deeper than `levels` levels. Faster than `json_issues`."""
-    inner = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(is_nested_too_deeply(each, levels - 1) for each in inner if isinstance(each, dict | list))
-
-
 def text_issues(text: str) -> Iterator[str]:
     """Yield a message for each reason why PostgreSQL cannot store a string."""
     if "\x00" in text:

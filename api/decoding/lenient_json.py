@@ -12,14 +12,18 @@ from typing import Any
 
 from api import problems
 from api.decoding.event_schema import MAX_DEPTH
+from api.decoding.time_slice import TimeSlice
 
 #: Nesting depth at which a text is cut; greater than the depth of any valid batch (an event in an array in an object).
 PARSED_DEPTH = MAX_DEPTH + 8
 MAX_DIGITS = 4_300  # maximum length of an integer; the sign counts as a digit, as in the fast decoder
 
+TOKENS_PER_CHECK = 1_000  # tokens of `_shallow_parts` between two checks of the time slice
+
 # An unterminated string matches up to the end of the text: otherwise the search would start again at each quote in the
 # string and take quadratic time.
 TOKEN = re.compile(r'"[^"\\]*+(?:\\.?[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
+LINE = re.compile(rb"\S[^\n]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +53,12 @@ def parse(text: bytes, location: str = "") -> Any:
 
 def parse_single(body: bytes) -> list[Any]:
     """Return a list with the JSON value of the body. Raises `problems.Problem` if the body is not JSON."""
-    return [_well_formed(parse(body))]
+    return [well_formed(parse(body))]
 
 
 def parse_batch(body: bytes) -> list[Any]:
     """Return the items of an array, or of `events` in an object. Raises `problems.Problem` for any other body."""
-    batch = _well_formed(parse(body))
+    batch = well_formed(parse(body))
     errors: list[problems.Error] = []
     if isinstance(batch, dict):
         errors += [problems.field_error(problems.printable(key), "Unknown field.") for key in batch if key != "events"]
@@ -70,12 +74,32 @@ def parse_batch(body: bytes) -> list[Any]:
 
 def parse_lines(body: bytes) -> Iterator[Any]:
     """Yield the JSON value, or `Malformed`, of each line that is not blank."""
-    for number, line in enumerate(body.split(b"\n"), start=1):
-        if line.strip():
-            yield parse(line, f" of line {number}")
+    for number, line in numbered_lines(body):
+        yield parse(line, f" of line {number}")
 
 
-def _well_formed(value: Any) -> Any:
+def numbered_lines(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield each line that is not blank, from its first character that is not white space, with its number from 1."""
+    number, counted = 1, 0
+    for line in LINE.finditer(body):
+        number += body.count(b"\n", counted, line.start())
+        counted = line.start()
+        yield number, line[0]
+
+
+def pruned(text: bytes) -> bytes:
+    """Return a JSON text with 0 in place of each value that is nested `PARSED_DEPTH` deep.
+
+    A text that is not UTF-8 is returned unchanged.
+    """
+    try:
+        return _pruned(text.decode()).encode()
+    except UnicodeDecodeError:
+        return text
+
+
+def well_formed(value: Any) -> Any:
+    """Return the value of a body. Raises `problems.Problem` with status 400 if it is `Malformed`."""
     if isinstance(value, Malformed):
         raise problems.invalid([problems.field_error("body", value.reason)], "Malformed JSON")
     return value
@@ -96,7 +120,10 @@ def _pruned(text: str) -> str:
 def _shallow_parts(text: str) -> Iterator[str]:
     """Yield the parts of a JSON text, with 0 in place of each value that is nested `PARSED_DEPTH` deep."""
     depth = start = 0
-    for token in TOKEN.finditer(text):
+    time_slice = TimeSlice()
+    for number, token in enumerate(TOKEN.finditer(text)):
+        if not number % TOKENS_PER_CHECK:
+            time_slice.check()
         if token[0] in "[{":
             depth += 1
             if depth == PARSED_DEPTH:

@@ -96,7 +96,8 @@ SHARED_SCHEMAS: dict[str, JsonSchema] = {
         {
             "limit": INTEGER,
             "offset": INTEGER,
-            "count": INTEGER | {"description": "number of rows in this page"},
+            "count": INTEGER
+            | {"description": "number of rows in this page; less than `limit` if the page would exceed 4 MiB"},
             "next_cursor": nullable(STRING)
             | {"description": "value of `cursor` for the next page; null on the last page"},
         }

@@ -10,7 +10,8 @@ from marshmallow import post_load
 
 from actors.pipeline import ingest
 from api import problems
-from api.decoding import body, decode
+from api.decoding import body, body_formats, decode
+from api.decoding.byte_budget import ByteBudget, Reservation
 from api.decoding.event_schema import EventSchema, NameField, TimestampField
 from api.openapi import response_schemas as json_schema
 from api.openapi.operation import JSON, NDJSON, Operation, Resource, listing, reading
@@ -23,8 +24,8 @@ from models.event import Event
 
 NEWEST_FIRST = (Event.timestamp, Event.event_id)
 FILTERS = {"event_type": Event.event_type, "source": Event.source}
-SINGLE_FORMATS = {JSON: decode.SINGLE}
-BATCH_FORMATS = {JSON: decode.BATCH, NDJSON: decode.NDJSON}
+SINGLE_FORMATS = {JSON: body_formats.SINGLE}
+BATCH_FORMATS = {JSON: body_formats.BATCH, NDJSON: body_formats.NDJSON}
 #: Events with later times are listed only if the query has `to`.
 FUTURE_SECONDS = 60
 IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
@@ -97,6 +98,7 @@ class EventsResource(Resource):
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._budget = ByteBudget(settings.max_body_bytes_in_flight)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         (event_id,) = self._accept(req, SINGLE_FORMATS)
@@ -114,13 +116,15 @@ class EventsResource(Resource):
     def on_get_one(self, _req: falcon.Request, resp: falcon.Response, **path: str) -> None:
         resp.media = public(find(Event, path))
 
-    def _accept(self, req: falcon.Request, formats: dict[str, decode.BodyFormat]) -> list[UUID]:
+    def _accept(self, req: falcon.Request, formats: dict[str, body_formats.BodyFormat]) -> list[UUID]:
         body_format = _body_format(req, formats)
         idempotency_key = _idempotency_key(req)
         ingest.check_accepting()
-        text = body.read(req, self._settings.max_body_bytes)
-        events = decode.decode(text, body_format, self._settings, idempotency_key)
-        ingest.accept(events.encoded, req.context.request_id)
+        # The bytes stay reserved until Redis has the events, because a copy of them waits for the call to Redis.
+        with Reservation(self._budget) as reservation:
+            text = body.read(req, self._settings.max_body_bytes, reservation)
+            events = decode.decode(text, body_format, self._settings, idempotency_key)
+            ingest.accept(events.encoded, req.context.request_id)
         return events.ids
 
 
@@ -129,7 +133,7 @@ def public(event: Event) -> dict[str, Any]:
     return dict(event.__data__)
 
 
-def _body_format(req: falcon.Request, formats: dict[str, decode.BodyFormat]) -> decode.BodyFormat:
+def _body_format(req: falcon.Request, formats: dict[str, body_formats.BodyFormat]) -> body_formats.BodyFormat:
     # The parameters of the media type are ignored, because JSON is always UTF-8.
     media_type = (req.content_type or "").partition(";")[0].strip().lower()
     if media_type not in formats:

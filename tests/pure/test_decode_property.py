@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api import problems
-from api.decoding import decode, lenient_json
+from api.decoding import incoming, lenient_json
+from api.decoding.body_formats import SINGLE
 from api.decoding.event_schema import EventSchema
 from eventpulse.settings import Settings
 
@@ -102,9 +103,9 @@ def by_schema(body: bytes) -> dict[str, Any] | None:
 def by_decoder(body: bytes) -> dict[str, Any] | None:
     """Return the event that the fast decoder reads from a body, or None if the body is invalid."""
     try:
-        (event,) = decode.SINGLE.decode(body)
+        (event,) = SINGLE.decode(body)
         had_id = event.event_id is not None
-        decode.finalize([event], idempotency_key=None)
+        incoming.finalize([event], idempotency_key=None)
     except (ValueError, RecursionError):
         return None
     read = {field: getattr(event, field) for field in event.__struct_fields__}
