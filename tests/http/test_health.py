@@ -78,6 +78,11 @@ def test_the_configured_limits_are_published(redis_url: str) -> None:
         "max_event_bytes": 64 * 1024,
         "max_depth": 32,
         "max_active_rules": 500,
+        "max_body_nodes": 500_000,
+        "max_event_nodes": 100_000,
+        "max_page_bytes": 4 * 1024 * 1024,
+        "max_body_bytes_in_flight": 64 * 1024 * 1024,
+        "max_connections_per_address": 500,
     }
 
 

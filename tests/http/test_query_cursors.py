@@ -12,12 +12,13 @@ from falcon.testing import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from api.resources import paging
 from models.event import Event
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
-def store(seconds: list[int]) -> None:
+def store(seconds: list[int], text: str = "", source: str = "web") -> None:
     """Replace all stored events. Each of `seconds` is the time of one new event, in seconds after noon."""
     Event.delete().execute()
     Event.store(
@@ -25,9 +26,9 @@ def store(seconds: list[int]) -> None:
             {
                 "event_id": UUID(int=number),
                 "event_type": "login",
-                "source": "web",
+                "source": source,
                 "timestamp": NOON + timedelta(seconds=second, microseconds=second),
-                "payload": {},
+                "payload": {"text": text},
                 "metadata": {},
                 "received_at": NOON,
             }
@@ -72,6 +73,32 @@ def test_a_cursor_can_be_combined_with_filters(client: TestClient, db: None) -> 
     store([0, 1, 2, 3, 4])
     pages = walk(client, limit=2, source="web", to="2026-11-20T12:00:03Z")
     assert [event_id for page in pages for event_id in page] == [str(UUID(int=n)) for n in (2, 1, 0)]
+
+
+def test_a_page_ends_before_its_rows_exceed_four_mebibytes(client: TestClient, db: None) -> None:
+    store([0] * 150, text="ž" * 30_000)
+    pages = walk(client, limit=500)
+    (first, *_) = sizes = [len(page) for page in pages]
+    assert sum(sizes) == 150
+    assert len({event_id for page in pages for event_id in page}) == 150
+    assert len(sizes) == 3
+    response = client.simulate_get("/api/v1/events", params={"limit": 500})
+    assert 3_900_000 < len(response.content) <= paging.MAX_PAGE_BYTES
+    assert response.json["pagination"]["count"] == first
+
+
+def test_the_limit_counts_the_bytes_of_the_response(client: TestClient, db: None) -> None:
+    """A control character has one byte in PostgreSQL, but six in the source column of the response."""
+    store([0] * 60, text="a" * 50_000, source="\x01" * 255)
+    response = client.simulate_get("/api/v1/events", params={"limit": 500})
+    assert len(response.content) <= paging.MAX_PAGE_BYTES
+    assert response.json["pagination"]["next_cursor"] is None or response.json["pagination"]["count"] < 60
+
+
+def test_a_page_has_at_least_one_row(client: TestClient, db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paging, "MAX_PAGE_BYTES", 2_000)
+    store([0, 1, 2], text="x" * 3_000)
+    assert [len(page) for page in walk(client, limit=2)] == [1, 1, 1]
 
 
 @pytest.mark.parametrize(
