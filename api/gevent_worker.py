@@ -18,7 +18,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from psycopg2 import extensions
 
 from api import disconnects
-from api.connections import ClientSocket, Connections, UnsentResponses, client_address
+from api.client_connections import ClientSocket, Connections, UnsentResponses, client_address
 
 #: Limits for discarding the unread part of a body: number of bytes, and time. The connection is closed if the end of
 #: the body is not reached within these limits.

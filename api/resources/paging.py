@@ -51,7 +51,7 @@ def page(
     data: list[msgspec.Raw] = []
     last, found, bytes_left = None, 0, MAX_PAGE_BYTES - PAGINATION_BYTES
     time_slice = TimeSlice()
-    for row in _first_bytes(selected, order, bytes_left):
+    for row in first_bytes(selected, order, bytes_left):
         time_slice.check()
         found = row.page_rows
         encoded = msgspec.json.encode(public(row))
@@ -67,7 +67,7 @@ def page(
     }
 
 
-def _first_bytes(selected: peewee.ModelSelect, order: Order, max_bytes: int) -> Iterator[Any]:
+def first_bytes(selected: peewee.ModelSelect, order: Order, max_bytes: int) -> Iterator[Any]:
     """Yield the first row of a query, and further rows as long as their columns have at most `max_bytes` in total.
 
     Each row has the additional attribute `page_rows`, the number of rows of the query. PostgreSQL measures the columns,

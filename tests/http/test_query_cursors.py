@@ -12,7 +12,7 @@ from falcon.testing import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api.resources import paging
+from api.resources import events, paging
 from models.event import Event
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -87,12 +87,24 @@ def test_a_page_ends_before_its_rows_exceed_four_mebibytes(client: TestClient, d
     assert response.json["pagination"]["count"] == first
 
 
-def test_the_limit_counts_the_bytes_of_the_response(client: TestClient, db: None) -> None:
-    """A control character has one byte in PostgreSQL, but six in the source column of the response."""
-    store([0] * 60, text="a" * 50_000, source="\x01" * 255)
+def test_the_limit_counts_the_bytes_of_the_response(
+    client: TestClient, db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A control character in the source of an event has one byte in PostgreSQL, but six in the response."""
+    monkeypatch.setattr(paging, "MAX_PAGE_BYTES", 20_000)
+    store([0] * 60, source="\x01" * 255)
     response = client.simulate_get("/api/v1/events", params={"limit": 500})
-    assert len(response.content) <= paging.MAX_PAGE_BYTES
-    assert response.json["pagination"]["next_cursor"] is None or response.json["pagination"]["count"] < 60
+    assert 15_000 < len(response.content) <= 20_000
+    assert [len(page) for page in walk(client, limit=500)] == [10] * 6
+
+
+def test_postgresql_returns_only_the_rows_of_the_page(client: TestClient, db: None) -> None:
+    store([0] * 150, text="x" * 60_000)
+    query = events.EventQuery().load({"limit": "150"})
+    selected = paging.matching(query, events.NEWEST_FIRST, events.FILTERS).limit(150)
+    rows = list(paging.first_bytes(selected, events.NEWEST_FIRST, 1_000_000))
+    assert len(rows) == 16
+    assert {row.page_rows for row in rows} == {150}
 
 
 def test_a_page_has_at_least_one_row(client: TestClient, db: None, monkeypatch: pytest.MonkeyPatch) -> None:

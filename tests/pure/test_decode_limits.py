@@ -8,7 +8,7 @@ import pytest
 from support.http_events import event, lines
 
 from api import problems
-from api.decoding import decode, time_slice
+from api.decoding import decode
 from api.decoding.body_formats import BATCH, NDJSON, SINGLE, BodyFormat
 from api.decoding.explain import MAX_EXPLAINED_ERRORS
 from api.decoding.nodes import MAX_BODY_NODES, MAX_EVENT_NODES
@@ -31,7 +31,7 @@ def rejected(sent: bytes, body_format: BodyFormat) -> problems.Problem:
 def switches(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Return the times at which a computation lets other requests run."""
     times: list[float] = []
-    monkeypatch.setattr(time_slice.time, "sleep", lambda _seconds: times.append(time.monotonic()))
+    monkeypatch.setattr("api.decoding.time_slice.time.sleep", lambda _seconds: times.append(time.monotonic()))
     return times
 
 

@@ -1,5 +1,6 @@
 """Tests of the limits of connections and of bodies in flight, over real connections."""
 
+import gzip
 import socket
 import time
 from collections.abc import Iterator
@@ -92,6 +93,13 @@ def test_a_chunked_body_gets_503_when_it_grows_beyond_the_byte_budget(limited: S
         until(lambda: accepts(limited, b"[" + b" " * (MIB // 2) + EVENT + b"]") == 503)
         growing.sendall(BATCH + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (MIB // 2, b" " * (MIB // 2)))
         assert status(growing) == 503
+
+
+def test_a_small_body_with_very_many_gzip_members_is_rejected(server: Server) -> None:
+    body = gzip.compress(b"") * 1_001 + gzip.compress(b"[" + EVENT + b"]")
+    headers = b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with server.connect() as connection:
+        assert status(connection, BATCH + headers + body) == 413
 
 
 def test_headers_that_do_not_arrive_within_ten_seconds_close_the_connection(server: Server) -> None:

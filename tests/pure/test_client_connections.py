@@ -9,8 +9,8 @@ from typing import Any
 import gevent.socket
 import pytest
 
-from api import connections
-from api.connections import ClientSocket, Connections, UnsentResponses, client_address
+from api import client_connections
+from api.client_connections import ClientSocket, Connections, UnsentResponses, client_address
 
 Connect = Callable[[str], tuple[ClientSocket, socket.socket]]
 
@@ -107,7 +107,7 @@ def test_the_address_of_a_client(address: Any, expected: str) -> None:
 
 
 def test_sending_fails_if_the_client_reads_nothing(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "SEND_SECONDS", 0.2)
+    monkeypatch.setattr(client_connections, "SEND_SECONDS", 0.2)
     client, _ = connect("10.0.0.1")
     started = time.monotonic()
     with pytest.raises(BrokenPipeError):
@@ -118,7 +118,7 @@ def test_sending_fails_if_the_client_reads_nothing(connect: Connect, monkeypatch
 
 def test_sending_continues_while_the_client_reads(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit is for the time without progress, not for the whole response."""
-    monkeypatch.setattr(connections, "SEND_SECONDS", 0.5)
+    monkeypatch.setattr(client_connections, "SEND_SECONDS", 0.5)
     client, peer = connect("10.0.0.1")
     sent = b"x" * 6_000_000
     received = bytearray()

@@ -16,7 +16,7 @@ SEND_SECONDS = 10.0
 #: nothing for the longest time is closed.
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
 #: Number of reads of one request after which other requests run. gevent does not switch to another request if a read
-#: returns data at once: a body of very small chunks would use the processor for seconds.
+#: does not wait for data: a body of very small chunks would use the processor for seconds.
 READS_PER_TURN = 4
 #: Length in bits of the part of an IPv6 address that identifies a client, because one client has 2**64 addresses.
 IPV6_PREFIX = 64
