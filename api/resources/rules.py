@@ -120,11 +120,14 @@ class RulesResource(crud.CrudResource):
         self._max_active = settings.max_active_rules
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        super().on_get(req, resp)
         states, storms = _states(), Anomaly.current_storms()
-        for rule in resp.media["data"]:
-            rule.update(_public_state(states.get(str(rule["rule_id"]))))
+
+        def with_state(row: Rule) -> dict[str, Any]:
+            rule = self.public(row) | _public_state(states.get(str(row.rule_id)))
             _mark_storm(rule, storms)
+            return rule
+
+        resp.media = page(Page().load(req.params), self.newest_first, with_state)
 
     def on_get_versions(self, req: falcon.Request, resp: falcon.Response, **path: str) -> None:
         query = Page().load(req.params) | {"rule_id": parse_id(path)}
