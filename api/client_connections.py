@@ -1,7 +1,6 @@
 """Open connections of one API process: how many there may be, and how long a client may take to read a response."""
 
 import errno
-import ipaddress
 from contextlib import suppress
 from dataclasses import dataclass, field
 from socket import SHUT_RD, SHUT_RDWR
@@ -18,8 +17,6 @@ MAX_UNSENT_BYTES = 64 * 1024 * 1024
 #: Number of reads of one request after which other requests run. gevent does not switch to another request if a read
 #: does not wait for data: a body of very small chunks would use the processor for seconds.
 READS_PER_TURN = 4
-#: Length in bits of the part of an IPv6 address that identifies a client, because one client has 2**64 addresses.
-IPV6_PREFIX = 64
 
 
 class ClientSocket(socket):
@@ -185,15 +182,3 @@ class Connections:
         self.remove(client)
         client.end_reading()
         return True
-
-
-def client_address(address: Any) -> str:
-    """Return the part of a socket address that identifies the client: the IPv4 address, or the IPv6 prefix."""
-    try:
-        host = ipaddress.ip_address(address[0].partition("%")[0])
-    except (ValueError, AttributeError, IndexError):
-        return str(address)
-    if isinstance(host, ipaddress.IPv6Address):
-        mapped = host.ipv4_mapped
-        return str(mapped or ipaddress.ip_network((host, IPV6_PREFIX), strict=False))
-    return str(host)

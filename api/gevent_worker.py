@@ -18,7 +18,8 @@ from gunicorn.workers.ggevent import GeventWorker
 from psycopg2 import extensions
 
 from api import disconnects
-from api.client_connections import ClientSocket, Connections, UnsentResponses, client_address
+from api.client_address import address_group
+from api.client_connections import ClientSocket, Connections, UnsentResponses
 
 #: Limits for discarding the unread part of a body: number of bytes, and time. The connection is closed if the end of
 #: the body is not reached within these limits.
@@ -61,7 +62,7 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn is untyped
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         connection = gevent.getcurrent()
-        client = self._clients[connection] = ClientSocket(client, client_address(addr), self._unsent)
+        client = self._clients[connection] = ClientSocket(client, address_group(addr[0]), self._unsent)
         try:
             if self._connections.add(client):
                 super().handle(listener, client, addr)

@@ -1,6 +1,5 @@
 """Admission of clients to a live gateway: their origin, their number, and their number per address."""
 
-import ipaddress
 from collections import Counter
 from http import HTTPStatus
 
@@ -8,6 +7,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
 from api import origin
+from api.client_address import address_group
 
 
 class Admission:
@@ -47,14 +47,3 @@ class Admission:
         self._places[address] -= 1
         if not self._places[address]:
             del self._places[address]
-
-
-def address_group(address: str) -> str:
-    """Return the address by which clients are counted; for IPv6 the network of 64 bits, which one client may use."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:  # the connection is already closed
-        return address
-    if isinstance(ip, ipaddress.IPv4Address):
-        return str(ip)
-    return str(ip.ipv4_mapped or ipaddress.ip_network((ip, 64), strict=False))

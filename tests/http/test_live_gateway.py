@@ -25,7 +25,7 @@ from support.live_client import (
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
-from api.live.admission import address_group
+from api.client_address import address_group
 from api.live.connection import MAX_FRAMES
 from eventpulse.local import embedded
 from eventpulse.local.daemon import Daemon

@@ -10,7 +10,7 @@ import gevent.socket
 import pytest
 
 from api import client_connections
-from api.client_connections import ClientSocket, Connections, UnsentResponses, client_address
+from api.client_connections import ClientSocket, Connections, UnsentResponses
 
 Connect = Callable[[str], tuple[ClientSocket, socket.socket]]
 
@@ -90,20 +90,6 @@ def test_a_request_that_has_arrived_is_read_although_its_connection_is_closed(co
 def test_no_limit_of_an_address(connect: Connect) -> None:
     table = Connections(max_open=100, max_per_address=0)
     assert all(table.add(connect("10.0.0.1")[0]) for _ in range(20))
-
-
-@pytest.mark.parametrize(
-    ("address", "expected"),
-    [
-        (("192.0.2.7", 80), "192.0.2.7"),
-        (("::ffff:192.0.2.7", 80, 0, 0), "192.0.2.7"),
-        (("2001:db8:1:2:3:4:5:6", 80, 0, 0), "2001:db8:1:2::/64"),
-        (("fe80::1%eth0", 80, 0, 2), "fe80::/64"),
-        ("", ""),
-    ],
-)
-def test_the_address_of_a_client(address: Any, expected: str) -> None:
-    assert client_address(address) == expected
 
 
 def test_sending_fails_if_the_client_reads_nothing(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
