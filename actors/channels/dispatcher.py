@@ -22,8 +22,9 @@ from notifiers.registry import KINDS
 log = structlog.get_logger()
 
 T = TypeVar("T")
-#: Number of threads for the statements about remote channels.
-DATABASE_THREADS = 3
+#: Number of threads for the statements about remote channels. Channels whose last send failed have a separate thread:
+#: many sends can fail at the same time, and their statements must not delay the channels that work.
+DATABASE_THREADS, FAILING_THREADS = 2, 1
 #: Maximum duration of a wait; afterwards the lane reads the state of the channel again.
 MAX_WAIT_SECONDS = 60.0
 
@@ -55,7 +56,9 @@ class Dispatcher:
         self._stopping = False
         self._channels: dict[UUID, _Channel] = {}
         self._kinds: dict[UUID, str] = {}
+        self._failing: set[UUID] = set()
         self._database = ThreadPoolExecutor(DATABASE_THREADS, "channels")
+        self._failing_database = ThreadPoolExecutor(FAILING_THREADS, "channels-failing")
         self._local = {name: ThreadPoolExecutor(1, f"channels-{name}") for name in KINDS if KINDS[name].is_local}
 
     def wake(self, channel_ids: Iterable[UUID], *, ends_pause: bool = False) -> None:
@@ -150,7 +153,14 @@ class Dispatcher:
             await self._in_thread(pool, self._send_and_record, attempts)
         else:
             outcomes = [(attempt, await self._send(attempt)) for attempt in attempts]
-            await self._in_thread(self._database, self._attempts.record, outcomes)
+            self._note_outcome(*outcomes[0])
+            await self._in_thread(self._pool(attempts[0].channel.channel_id), self._attempts.record, outcomes)
+
+    def _note_outcome(self, attempt: Attempt, outcome: Outcome) -> None:
+        if isinstance(outcome, Exception):
+            self._failing.add(attempt.channel.channel_id)
+        else:
+            self._failing.discard(attempt.channel.channel_id)
 
     async def _send(self, attempt: Attempt) -> Outcome:
         try:
@@ -171,7 +181,8 @@ class Dispatcher:
             return _logged(error, attempt)
 
     def _pool(self, channel_id: UUID) -> ThreadPoolExecutor:
-        return self._local.get(self._kinds.get(channel_id, ""), self._database)
+        remote = self._failing_database if channel_id in self._failing else self._database
+        return self._local.get(self._kinds.get(channel_id, ""), remote)
 
     async def _in_thread(self, pool: ThreadPoolExecutor, step: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(pool, step, *arguments)
