@@ -122,9 +122,10 @@ class _Batch:
         """Add an event to its group of each scope that applies to it."""
         at, received = microseconds(event.timestamp), microseconds(event.received_at)
         late = False
+        texts: dict[tuple[str, ...], str] = {}
         for applying in rules.candidates(event):
             try:
-                group = self._group(applying, event)
+                group = self._group(applying, event, texts)
             except Exception as error:
                 self._fail(applying.rules, error)
                 continue
@@ -132,16 +133,21 @@ class _Batch:
                 late |= self._add(applying, group, event, at, received)
         self.late += late
 
-    def _group(self, applying: ScopeRules, event: Event) -> _Group | None:
-        """Return the group of an event, or None if the scope does not apply to the event."""
+    def _group(self, applying: ScopeRules, event: Event, texts: dict[tuple[str, ...], str]) -> _Group | None:
+        """Return the group of an event, or None if the scope does not apply to the event.
+
+        `texts` has the text of the event's values by `group_by`, which many scopes have in common.
+        """
         scope = applying.scope
         if not scope.matches(event):
             return None
-        values = scope.values(event)
-        key = applying, repr(values)
+        text = texts.get(scope.group_by)
+        if text is None:
+            text = texts[scope.group_by] = repr(scope.values(event))
+        key = applying, text
         group = self.groups.get(key)
         if group is None:
-            group = self.groups[key] = _Group.of(applying, scope.group(values))
+            group = self.groups[key] = _Group.of(applying, scope.group(scope.values(event)))
         return group
 
     def _add(self, applying: ScopeRules, group: _Group, event: Event, at: int, received: int) -> bool:
