@@ -15,7 +15,7 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import alert_latency
@@ -188,7 +188,8 @@ class Phase:
         started = time.perf_counter()
         while not self.ended.wait(max(0.0, started + len(self.due) / PROBES_PER_SECOND - time.perf_counter())):
             self.due[self.probe] = time.perf_counter()
-            alert_latency.post(self.client, self.probe)
+            with suppress(httpx.HTTPError):  # the alert of a rejected probe counts as missing
+                alert_latency.post(self.client, self.probe)
             self.probe += 1
 
     def _sample(self) -> None:
