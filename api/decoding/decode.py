@@ -18,6 +18,8 @@ from eventpulse.settings import Settings
 #: decoded one by one.
 ONE_CALL_BYTES = 256 * 1024
 ONE_CALL_BRACKETS = 25_000
+#: Size of a body whose brackets are not counted, because a valid one has fewer than `ONE_CALL_BRACKETS`.
+SMALL_BYTES = 64 * 1024
 
 
 def decode(body: bytes, body_format: BodyFormat, limits: Settings, idempotency_key: str | None = None) -> ValidEvents:
@@ -27,13 +29,19 @@ def decode(body: bytes, body_format: BodyFormat, limits: Settings, idempotency_k
     Raises `problems.Problem`: 400 for an invalid body, 413 for too many events, an event that is too large, or too many
     nodes.
     """
-    if len(body) <= ONE_CALL_BYTES and body.count(b"[") + body.count(b"{") <= ONE_CALL_BRACKETS:
+    if _is_small(body):
         return _decode_small(body, body_format, limits, idempotency_key)
     if count_nodes(body) > MAX_BODY_NODES:
         message = f"Must contain at most {MAX_BODY_NODES:,} commas and opening brackets."
         raise problems.too_large("Request body too large", [problems.field_error("body", message)])
     with LONG_COMPUTATION:
         return _decode_large(body, body_format, limits, idempotency_key)
+
+
+def _is_small(body: bytes) -> bool:
+    if len(body) <= SMALL_BYTES:
+        return True
+    return len(body) <= ONE_CALL_BYTES and body.count(b"[") + body.count(b"{") <= ONE_CALL_BRACKETS
 
 
 def _decode_small(body: bytes, body_format: BodyFormat, limits: Settings, idempotency_key: str | None) -> ValidEvents:
