@@ -13,6 +13,7 @@ from gunicorn.http.errors import ParseException
 
 from api import problems
 from api.decoding.byte_budget import Reservation
+from api.decoding.nodes import MAX_BODY_NODES, count_nodes, too_many_nodes
 from api.decoding.time_slice import TimeSlice
 
 CHUNK_BYTES = 64 * 1024
@@ -20,6 +21,8 @@ CHUNK_BYTES = 64 * 1024
 IDLE_SECONDS = 5.0
 #: Maximum number of seconds to read a whole body.
 BODY_SECONDS = 30.0
+#: Size of a body above which its nodes are counted while it is read.
+COUNTED_BYTES = 256 * 1024
 #: Maximum number of gzip members of a body: empty members use much time, but add no bytes to the decompressed body.
 MAX_GZIP_MEMBERS = 1_000
 GZIP = 16 + zlib.MAX_WBITS  # 16: zlib expects a gzip header and verifies the checksum at the end
@@ -52,9 +55,13 @@ def read(req: falcon.Request, max_bytes: int, reservation: Reservation | None = 
     elif encoding != "identity":
         raise problems.unsupported("Content-Encoding", "Must be gzip or absent.", {"Accept-Encoding": "gzip"})
     body = bytearray()
-    time_slice = TimeSlice()
+    time_slice, nodes = TimeSlice(), 0
     for chunk in chunks:
         body += chunk
+        if len(body) > COUNTED_BYTES:  # a rejected body is not decompressed any further
+            nodes += count_nodes(chunk)
+            if nodes > MAX_BODY_NODES:
+                raise too_many_nodes()
         if len(body) > CHUNK_BYTES:
             time_slice.check()  # the decompression of gzip does not wait for the client
         if len(body) > max_bytes:

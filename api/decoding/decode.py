@@ -10,7 +10,7 @@ from api import problems
 from api.decoding.body_formats import BodyFormat, Text, decode_event
 from api.decoding.explain import check_count, check_syntax, explain, located
 from api.decoding.incoming import ADDED_BYTES, IncomingEvent, ValidEvents, finalize
-from api.decoding.nodes import MAX_BODY_NODES, MAX_EVENT_NODES, count_nodes, has_too_many_nodes
+from api.decoding.nodes import MAX_BODY_NODES, MAX_EVENT_NODES, count_nodes, has_too_many_nodes, too_many_nodes
 from api.decoding.time_slice import LONG_COMPUTATION, TimeSlice
 from eventpulse.settings import Settings
 
@@ -32,8 +32,7 @@ def decode(body: bytes, body_format: BodyFormat, limits: Settings, idempotency_k
     if _is_small(body):
         return _decode_small(body, body_format, limits, idempotency_key)
     if count_nodes(body) > MAX_BODY_NODES:
-        message = f"Must contain at most {MAX_BODY_NODES:,} commas and opening brackets."
-        raise problems.too_large("Request body too large", [problems.field_error("body", message)])
+        raise too_many_nodes()
     with LONG_COMPUTATION:
         return _decode_large(body, body_format, limits, idempotency_key)
 

@@ -2,6 +2,8 @@
 
 from msgspec import Raw
 
+from api import problems
+
 #: Maximum number of nodes of one event, and of a body. A call of the decoder with more nodes would delay other requests
 #: by more than 50 ms.
 MAX_EVENT_NODES = 100_000
@@ -23,3 +25,9 @@ def has_too_many_nodes(text: bytes | Raw) -> bool:
     """Return whether the JSON text of an event has more than `MAX_EVENT_NODES` nodes."""
     raw = bytes(text)
     return len(raw) > MAX_EVENT_NODES and count_nodes(raw) > MAX_EVENT_NODES
+
+
+def too_many_nodes() -> problems.Problem:
+    """Return the problem of a body with more than `MAX_BODY_NODES` nodes."""
+    message = f"Must contain at most {MAX_BODY_NODES:,} commas and opening brackets."
+    return problems.too_large("Request body too large", [problems.field_error("body", message)])

@@ -102,6 +102,12 @@ def test_a_small_body_with_very_many_gzip_members_is_rejected(server: Server) ->
         assert status(connection, BATCH + headers + body) == 413
 
 
+def test_a_body_with_too_many_values_is_rejected_before_its_end(server: Server) -> None:
+    with server.connect() as connection:
+        connection.sendall(BATCH + b"Content-Length: %d\r\n\r\n" % (5 * MIB) + b"[" + b"[]," * (2 * MIB // 3))
+        assert status(connection) == 413
+
+
 def test_headers_that_do_not_arrive_within_ten_seconds_close_the_connection(server: Server) -> None:
     started = time.monotonic()
     silent, partial, reused = opened = [server.connect() for _ in range(3)]
