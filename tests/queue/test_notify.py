@@ -1,5 +1,6 @@
 """Tests of the delivery of anomalies to channels that are healthy, slow, unresponsive or failing."""
 
+import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -18,11 +19,13 @@ from support.waiting import until
 
 from actors import runtime
 from actors.channels import attempts
+from actors.channels.dispatcher import Dispatcher
 from actors.channels.limits import ChannelLimits
 from actors.channels.notification import compose
 from actors.channels.wake import wake
 from actors.pipeline import notify
 from actors.recovery import dead_letters, overdue_deliveries
+from actors.transport.middleware import ShutdownRequested
 from eventpulse.settings import ConnectedSettings
 from models.anomaly import Anomaly
 from models.base import now
@@ -455,6 +458,15 @@ def test_a_delivery_claimed_by_a_lost_worker_is_sent_after_its_claim_expires(
     assert the_delivery().attempts == 2
 
 
+def is_stopping(dispatcher: Dispatcher) -> bool:
+    """Return whether the dispatcher rejects wake-ups."""
+    try:
+        dispatcher.wake([])
+    except ShutdownRequested:
+        return True
+    return False
+
+
 def test_a_stopping_dispatcher_finishes_its_sends_and_hands_over_the_rest(
     short_pauses: redis.Redis, start_worker: StartWorker, blocking: BlockingNotifier
 ) -> None:
@@ -465,8 +477,12 @@ def test_a_stopping_dispatcher_finishes_its_sends_and_hands_over_the_rest(
     worker = start_worker()
     assert blocking.started.wait(10)
     worker.stop(5_000)
+    dispatcher = runtime.current().dispatcher
+    stop = threading.Thread(target=dispatcher.stop, args=(10,))
+    stop.start()
+    until(lambda: is_stopping(dispatcher))
     blocking.release.set()
-    runtime.current().dispatcher.stop(10)
+    stop.join()
     assert sorted(statuses("console")) == ["delivered", "pending", "pending"]
     (message,) = short_pauses.hvals("eventpulse:channels.msgs")
     assert msgspec.json.decode(message)["args"] == [str(channel.channel_id)]
