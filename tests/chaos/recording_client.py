@@ -191,7 +191,11 @@ class Connection:
     def _was_closed(self) -> bool:
         """Return whether the server closed the connection between two requests."""
         sock = self._connection.sock
-        return sock is not None and bool(select.select([sock], [], [], 0)[0])
+        if sock is None:
+            return False
+        poll = select.poll()  # `select.select` fails for file descriptors above 1,023
+        poll.register(sock, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _response(self, started: float, kind: str, outcome: str) -> Response:
         now = time.monotonic()
