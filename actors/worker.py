@@ -41,6 +41,8 @@ def run(settings: ConnectedSettings) -> int:
     stop = _stop_on_signals()
     worker = dramatiq.Worker(broker, worker_threads=broker.total_concurrency, worker_timeout=500)
     worker.start()
+    # The start of the event loop and its HTTP client takes about 100 ms, which would delay the first alert.
+    runtime.current().dispatcher.wake([])
     log.info("worker_ready", threads=broker.total_concurrency)
     healthy = True
     while healthy and not stop.wait(WATCH_SECONDS):
