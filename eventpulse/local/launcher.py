@@ -24,6 +24,8 @@ from models import database, migrations
 CONNECT_SECONDS = 5
 #: Maximum time for the stop of a worker, which waits up to 11 s for its sends and exits after 12 s at the latest.
 WORKER_GRACE_SECONDS = 13.0
+#: Longer than the 2 s in which the API ends its requests, plus the time of its exit on a busy machine.
+API_GRACE_SECONDS = 5.0
 GRACE_SECONDS = 2.0
 #: Maximum time to wait for the ports of processes whose supervisor was killed.
 ORPHANS_SECONDS = 15.0
@@ -125,7 +127,7 @@ def _phases(settings: ConnectedSettings, servers: dict[str, Daemon], output: Pro
     environ = _environ(settings)
     workers = [unit(f"worker-{number}", "worker") for number in range(1, settings.workers + 1)]
     return [
-        Phase([unit("api", "api"), unit("live", "live")], GRACE_SECONDS),
+        Phase([unit("api", "api"), unit("live", "live")], API_GRACE_SECONDS),
         Phase([unit("scheduler", "scheduler")], GRACE_SECONDS),
         Phase(workers, WORKER_GRACE_SECONDS),
         Phase([Unit(name, server) for name, server in servers.items()], GRACE_SECONDS),
