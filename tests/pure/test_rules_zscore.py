@@ -6,10 +6,10 @@ import pytest
 from support.rule_factory import at, decide, event, fired, rule
 
 from rules.engine.explain import explain
-from rules.event import Event
+from rules.event import SECOND, Event
 from rules.verdict import Verdict
 from rules.windows.memory import MemoryWindow
-from rules.windows.queries import WindowResult
+from rules.windows.queries import BucketBaseline, WindowResult
 
 ZSCORE: dict[str, Any] = {"type": "zscore", "bucket_seconds": 10, "baseline_buckets": 3, "threshold": 3}
 
@@ -100,3 +100,7 @@ def test_buckets_older_than_any_baseline_are_dropped() -> None:
     (state,) = window._windows.values()
     assert len(state.buckets.ids) <= 2 * 10
     assert fired(flow(5, start=100), window, counted) == [10003, 10004]
+
+
+def test_the_counts_of_the_baseline_and_of_the_current_bucket_are_kept() -> None:
+    assert BucketBaseline.of(bucket_seconds=10, baseline=5, allowed_lateness_seconds=0).span == 60 * SECOND
