@@ -36,7 +36,7 @@ NEXT_DUE = """
 WAITING_LONG = """
     SELECT count(*) FROM (
         SELECT FROM deliveries
-        WHERE channel_id = %s AND status IN ('pending', 'sending') AND status = 'pending' AND severity_rank > 0
+        WHERE channel_id = %s AND status = 'pending' AND severity_rank > 0
             AND queued_at < clock_timestamp() - make_interval(secs => %s)
         LIMIT %s) AS waiting
 """
@@ -52,7 +52,7 @@ CLAIM_DIGEST = """
         due_at = clock_timestamp() + make_interval(secs => %s)
     WHERE (anomaly_id, channel_id) IN (
         SELECT anomaly_id, channel_id FROM deliveries
-        WHERE channel_id = %s AND status IN ('pending', 'sending') AND status = 'pending' AND severity_rank > 0
+        WHERE channel_id = %s AND status = 'pending' AND severity_rank > 0
             AND due_at <= clock_timestamp()
         ORDER BY severity_rank, queued_at LIMIT %s FOR UPDATE SKIP LOCKED)
 """
@@ -81,7 +81,7 @@ EXPIRE = """
     UPDATE deliveries SET status = 'dead', last_error = coalesce(last_error, 'not delivered in time')
     WHERE (anomaly_id, channel_id) IN (
         SELECT anomaly_id, channel_id FROM deliveries
-        WHERE status IN ('pending', 'sending') AND status = 'pending'
+        WHERE status = 'pending'
             AND queued_at < clock_timestamp() - make_interval(secs => %s)
             AND (attempts > 0 OR channel_id IN (SELECT channel_id FROM channel_states WHERE failures > 0))
         LIMIT %s FOR UPDATE SKIP LOCKED)

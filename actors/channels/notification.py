@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -20,25 +21,18 @@ MAX_DIGEST_RULES = 5
 
 
 def compose(anomaly: Anomaly, public_url: str, runbook_url: str | None) -> Notification:
-    """Return the notification of an anomaly; its link begins with `public_url`."""
+    """Return the notification of an anomaly; its link begins with `public_url`.
+
+    Raises `LookupError`, `TypeError` or `ValueError` if this version cannot read the evidence.
+    """
     evidence = anomaly.evidence
-    return Notification(
-        kind="alert",
-        subject_key=f"anomaly:{anomaly.anomaly_id}",
-        anomaly_id=str(anomaly.anomaly_id),
-        rule_id=str(anomaly.rule_id),
-        rule_name=anomaly.rule_name,
-        severity=anomaly.severity,
-        message=anomaly.message,
+    return replace(
+        compose_without_evidence(anomaly, public_url),
         observed=_observed(evidence),
         threshold=evidence["limit"] if "limit" in evidence else format_number(evidence["threshold"]),
         window_seconds=evidence.get("window_seconds", 0),
         group=json.loads(anomaly.group_key),
-        event_id=str(anomaly.event_id),
-        occurred_at=anomaly.occurred_at,
-        detected_at=anomaly.detected_at,
         evidence=[_line(sample) for sample in evidence["samples"]],
-        link=f"{public_url}/api/v1/anomalies/{anomaly.anomaly_id}",
         runbook_url=runbook_url,
     )
 
