@@ -16,6 +16,8 @@ from chaos.server_state import state_of
 from support import fake_http_server
 from support.waiting import until
 
+from rules.conditions.fields import MAX_VALUES
+
 Neighbour = Callable[[Context], AbstractContextManager[None]]
 #: Maximum p99 of the response times of normal traffic beside a neighbour.
 MAX_RESPONSE_P99_SECONDS = 0.25
@@ -25,7 +27,6 @@ MAX_ALERT_P95_SECONDS = 1.0
 MAX_REDIS_GROWTH_BYTES = 200_000_000
 #: Maximum time of the change of a rule beside slow queries.
 MAX_CHANGE_SECONDS = 1.0
-MAX_FILTER_VALUES = 1_000
 SLOW_SECONDS, DEAD_CHANNELS = 2.0, 20
 
 
@@ -85,9 +86,9 @@ def huge_rule(context: Context) -> Iterator[None]:
         filters = {"event_type": [NEIGHBOUR, *names[1:]], "source": [NEIGHBOUR, *names[1:]]}
         return rule("huge", {"type": "threshold", "operator": ">", "value": 10_000, "filters": filters})
 
-    status = httpx.post(f"{context.system.url}/rules", json=huge(MAX_FILTER_VALUES + 1)).status_code
+    status = httpx.post(f"{context.system.url}/rules", json=huge(MAX_VALUES + 1)).status_code
     context.expect(f"status of a rule with too many values: {status}", status == 422)
-    with neighbours.active_rule(context, huge(MAX_FILTER_VALUES)), neighbours.traffic(context, 400):
+    with neighbours.active_rule(context, huge(MAX_VALUES)), neighbours.traffic(context, 400):
         yield
 
 

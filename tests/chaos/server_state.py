@@ -14,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 NAMESPACE = "eventpulse"
-QUEUES = ("persist", "evaluate", "notify")
+QUEUES = ("persist", "evaluate", "channels", "notify")
 EVENT_ID = re.compile(rb'"event_id":"([0-9a-f-]{36})"')
 #: Maximum age in ms of the last heartbeat of a running consumer; heartbeats are sent every second.
 LOST_MS = 3_500
